@@ -1,0 +1,59 @@
+# make demo   the embedded cohort through all four recipes, to results/report/index.html
+# make test   the tests;  make lint   the checks;  make doctor   is this machine ready?
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+READY := $(VENV)/.ready
+
+# One thread a training job: two models of the demo's size side by side beat one on two cores.
+DEMO_THREADS := --set-threads train_vae=1 train_vqgan=1 train_denoiser=1 infer_anomaly=1 infer_translation=1 \
+	sample_generation=1 sample_synthesis=1
+
+.PHONY: all demo cohort test test-fast lint format doctor schema clean
+.DEFAULT_GOAL := demo
+
+$(READY): pyproject.toml envs/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed, $(PYTHON) is older; run: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt --editable '.[dev]'
+	@touch $@
+
+cohort: $(READY)
+	$(BIN)/python -m pipeline_lib.cohort synthetic --out data/synthetic --sheet config/subjects.tsv
+
+demo: $(READY)
+	@started=$$(date +%s); \
+	$(MAKE) --no-print-directory cohort && \
+	$(BIN)/snakemake --cores $(CORES) $(DEMO_THREADS) all && \
+	echo "Report: results/report/index.html ($$(( $$(date +%s) - started )) s)"
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+test-fast: $(READY)
+	$(BIN)/python -m pytest -m 'not dag'
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/snakemake --lint
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow
+
+doctor: $(READY)
+	$(BIN)/python -m pipeline_lib.doctor
+
+schema: $(READY)
+	$(BIN)/python -m pipeline_lib.config schema config
+
+clean:
+	rm -rf results state logs .snakemake

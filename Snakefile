@@ -1,0 +1,43 @@
+# From a cohort of brain MRI to trained generative models and an HTML report.
+# Configuration in, rules included, targets named; what is computed lives in pipeline_lib.
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+if "recipes" not in config:  # no --configfile was given: the demo
+
+    configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/ingest.smk"
+include: "workflow/rules/preprocess.smk"
+include: "workflow/rules/cohort.smk"
+include: "workflow/rules/dataset.smk"
+include: "workflow/rules/autoencoder.smk"
+include: "workflow/rules/latents.smk"
+include: "workflow/rules/diffusion.smk"
+include: "workflow/rules/inference.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/report.smk"
+include: "workflow/rules/retry.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{results}/report/index.html",
+    localrule: True
+
+
+rule preprocessed:
+    input:
+        [made("preprocess", chunk) for chunk in plan.chunks()],
+    localrule: True
+
+
+rule evaluated:
+    input:
+        [made(recipe, "evaluation") for recipe in plan.recipes],
+    localrule: True

@@ -1,0 +1,1 @@
+"""Who takes part: the sheet, BIDS import, the split ledger and chunks, the synthetic cohort."""

@@ -1,0 +1,159 @@
+"""Who is in and who is out, and why; whether the split leaks; whether it is balanced."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.cohort.sheet import Sheet
+from pipeline_lib.config.schema import CohortOptions
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import write_json, write_text
+
+COLUMNS = (
+    "scan", "participant", "session", "modality", "split", "chunk", "group", "age", "sex", "site",
+    "included", "stage", "reason", "sha256",
+)  # fmt: skip
+Row = dict[str, str]
+
+
+def summarise_split(split: str, chunks: Sequence[Path], options: CohortOptions, out: Path) -> None:
+    """Write ``out``, a TSV with a row for each scan of a split: included or not, and why.
+
+    Args:
+        split: train, validation or test.
+        chunks: folders of preprocessed chunks, each with its ``status.tsv``.
+
+    Raises:
+        UserError: when a larger fraction of the scans failed than ``max_failed_fraction``, or any
+            with ``strict``.
+    """
+    rows = [_table_row(split, chunk, row) for chunk in chunks for row in read_rows(chunk / "status.tsv")]
+    failed = [row for row in rows if row["included"] == "false"]
+    listed = "; ".join(f"{row['scan']}: {row['reason']}" for row in failed[:5])
+    listed += f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
+    where = f"see {', '.join(str(chunk / 'status.tsv') for chunk in chunks[:3])}"
+    if failed and options.strict:
+        raise UserError(
+            f"{len(failed)} of {len(rows)} {split} scans were excluded and cohort.strict is set: {listed}; {where}"
+        )
+    if len(failed) > options.max_failed_fraction * len(rows):
+        raise UserError(
+            f"{len(failed)} of {len(rows)} {split} scans failed, more than cohort.max_failed_fraction "
+            f"{options.max_failed_fraction:g} allows: {listed}; {where}"
+        )
+    write_rows(out, COLUMNS, rows)
+
+
+def check_cohort(tables: Sequence[Path], sheet: Sheet, out: Path) -> None:
+    """Write ``out``, JSON with duplicates, leakage, balance and the sheet's problems.
+
+    Byte-identical scans under two ids are reported, and marked as leakage when they lie in two
+    splits: inference refuses a scan that is identical to one its model was trained on.
+    """
+    rows = list(itertools.chain.from_iterable(read_rows(table) for table in tables))
+    write_json(
+        out,
+        {
+            "scans": len(rows),
+            "people": len({row["participant"] for row in rows}),
+            "included": sum(row["included"] == "true" for row in rows),
+            "duplicates": _duplicates(rows),
+            "people_in_two_splits": _people_in_two_splits(rows),
+            "balance": _balance(rows),
+            "excluded_rows": [
+                {"row": scan.row, "scan": scan.id, "participant": scan.participant, "reason": str(problem)}
+                for scan, problem in sheet.excluded
+            ],
+            "sheet_problems": [str(problem) for problem in sheet.problems],
+        },
+    )
+
+
+def mark_failed_chunks(results: Path) -> list[str]:
+    """Remove the sidecars of chunks with failed scans, so that the next run does them again.
+
+    Returns:
+        One line a failed scan. Scans that succeeded are kept in the scan cache and not repeated.
+    """
+    lines = []
+    for stage in ("ingest", "preprocess"):
+        for status in sorted(results.glob(f"{stage}/*/status.tsv")):
+            failed = [row for row in read_rows(status) if row["ok"] == "false" and row["stage"] == stage]
+            if stage == "preprocess":
+                failed += [row for row in read_rows(status) if row["stage"] == "quality"]
+            if failed:
+                (status.parent / "provenance.json").unlink(missing_ok=True)
+            lines += [f"{status.parent.name}: {row['scan']} will be tried again ({row['reason']})" for row in failed]
+    return lines or ["no scan failed; nothing to try again"]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of a TSV file as dictionaries."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
+    """Write dictionaries as a TSV file, atomically."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, delimiter="\t", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def _table_row(split: str, chunk: Path, row: Row) -> Row:
+    return {name: row.get(name, "") for name in COLUMNS} | {
+        "split": split,
+        "chunk": chunk.name,
+        "included": row["ok"],
+    }
+
+
+def _duplicates(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    same: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["sha256"]:
+            same[row["sha256"]].append(row)
+    return [
+        {
+            "scans": sorted(row["scan"] for row in group),
+            "splits": sorted({row["split"] for row in group}),
+            "leakage": len({row["split"] for row in group}) > 1,
+        }
+        for group in same.values()
+        if len({row["participant"] for row in group}) > 1
+    ]
+
+
+def _people_in_two_splits(rows: Sequence[Row]) -> list[str]:
+    splits: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        splits[row["participant"]].add(row["split"])
+    return sorted(person for person, places in splits.items() if len(places) > 1)
+
+
+def _balance(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    people = {(row["participant"], row["split"]): row for row in rows if row["included"] == "true"}
+    cells: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for (_, split), row in people.items():
+        cells[split, row["group"]].append(row)
+    return [
+        {
+            "split": split,
+            "group": group,
+            "people": len(members),
+            "sex": dict(sorted(Counter(row["sex"] or "unknown" for row in members).items())),
+            "age_mean": statistics.fmean(ages) if ages else None,
+            "age_sd": statistics.stdev(ages) if len(ages) > 1 else None,
+        }
+        for (split, group), members in sorted(cells.items())
+        for ages in [[float(row["age"]) for row in members if row["age"]]]
+    ]

@@ -1,0 +1,1 @@
+"""Training images: packed once, memory-mapped ever after."""

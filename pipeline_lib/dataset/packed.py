@@ -1,0 +1,153 @@
+"""Packed chunks seen as one dataset, memory-mapped: workers share pages, and pickling costs nothing."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pipeline_lib.dataset.augment import Augmentation
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import read_json
+
+TEXT_COLUMNS = ("scan", "participant", "session", "group", "sex", "site", "sha256", "affine")
+
+
+def read_index(folder: Path) -> pd.DataFrame:
+    """The index of a packed chunk: one row an image; identifiers stay text, empty cells empty text."""
+    path = Path(folder) / "index.tsv"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: the chunk was not packed; run the dataset rule again")
+    frame = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
+    frame["age"] = pd.to_numeric(frame["age"], errors="coerce")
+    return frame
+
+
+class PackedArrays(Dataset[dict[str, Tensor]]):
+    """Rows of several chunk folders, numbered through; a subclass says which file is read as what."""
+
+    files: ClassVar[Mapping[str, str]]
+    required: ClassVar[frozenset[str]]
+
+    def __init__(self, folders: Sequence[Path], *, groups: Sequence[str] = (), only_groups: Sequence[str] = ()) -> None:
+        """Read the indices; arrays are opened when first used.
+
+        Args:
+            folders: chunk folders; those without images are fine.
+            groups: names that ``group`` counts in; a row of another group gets -1.
+            only_groups: keep rows of these groups only; empty keeps all.
+        """
+        self.folders = [Path(folder) for folder in folders]
+        self.groups = list(groups)
+        indices, self._rows = [], []
+        for folder in self.folders:
+            index = read_index(folder)
+            if only_groups:
+                index = index[index["group"].isin(list(only_groups))]
+            self._rows.append(index.index.to_numpy())
+            indices.append(index)
+        self.index = pd.concat(indices, ignore_index=True) if indices else pd.DataFrame(columns=TEXT_COLUMNS)
+        self._ends = list(accumulate(len(rows) for rows in self._rows))
+        order = {name: number for number, name in enumerate(self.groups)}
+        self._group = [order.get(name, -1) for name in self.index["group"]]
+        self._arrays: dict[int, dict[str, np.ndarray]] = {}
+
+    def __len__(self) -> int:
+        return len(self._group)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """One row: arrays ``(C, *spatial)`` float32 by name, and ``group`` (int64 scalar)."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        chunk = bisect_right(self._ends, index)
+        row = self._rows[chunk][index - (self._ends[chunk - 1] if chunk else 0)]
+        sample = {
+            name: torch.from_numpy(np.array(array[row], dtype=np.float32)) for name, array in self._open(chunk).items()
+        }
+        sample["group"] = torch.tensor(self._group[index])
+        return sample
+
+    def draw(self, index: int, draw: int) -> dict[str, Tensor]:
+        """One row as it is due at ``draw`` (any integer, e.g. the position in the training stream)."""
+        return self[index]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_arrays": {}}
+
+    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """Several rows stacked, each array ``(N, C, *spatial)``."""
+        return torch.utils.data.default_collate([self[row] for row in rows])
+
+    def _open(self, chunk: int) -> dict[str, np.ndarray]:
+        if chunk not in self._arrays:
+            folder = self.folders[chunk]
+            self._arrays[chunk] = {
+                name: np.load(folder / file, mmap_mode="r")
+                for file, name in self.files.items()
+                if file in self.required or (folder / file).is_file()
+            }
+        return self._arrays[chunk]
+
+
+class PackedDataset(PackedArrays):
+    """Images in [-1, 1]: ``image (C, *spatial)`` and, where packed, ``target``, ``mask`` and ``lesion``.
+
+    A chunk without lesions gives an empty ``lesion`` where another chunk has one, so that batches stack.
+    """
+
+    files: ClassVar[Mapping[str, str]] = {
+        "data.npy": "image",
+        "target.npy": "target",
+        "mask.npy": "mask",
+        "lesion.npy": "lesion",
+    }
+    required: ClassVar[frozenset[str]] = frozenset({"data.npy"})
+
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        *,
+        groups: Sequence[str] = (),
+        only_groups: Sequence[str] = (),
+        augment: Augmentation | None = None,
+    ) -> None:
+        """As `PackedArrays`; ``augment`` changes every sample drawn."""
+        super().__init__(folders, groups=groups, only_groups=only_groups)
+        self.augment = augment
+        if augment is not None:
+            self._left_right = [read_json(folder / "layout.json")["left_right"] for folder in self.folders]
+        self._lesions = any((folder / "lesion.npy").is_file() for folder in self.folders)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """One image, as drawn the first time."""
+        return self.draw(index, 0)
+
+    def draw(self, index: int, draw: int) -> dict[str, Tensor]:
+        """One image, augmented as is due at ``draw``."""
+        sample = super().__getitem__(index)
+        if self._lesions and "lesion" not in sample:
+            sample["lesion"] = torch.zeros_like(sample["image"][:1])
+        if self.augment is None:
+            return sample
+        left_right = self._left_right[bisect_right(self._ends, index)]
+        return self.augment(sample, draw=draw, index=index, left_right=left_right)
+
+
+class LatentDataset(PackedArrays):
+    """Latents encoded once: ``mean`` and ``std`` and, for translation, ``target_mean`` and ``target_std``."""
+
+    files: ClassVar[Mapping[str, str]] = {
+        "mean.npy": "mean",
+        "std.npy": "std",
+        "target_mean.npy": "target_mean",
+        "target_std.npy": "target_std",
+    }
+    required: ClassVar[frozenset[str]] = frozenset({"mean.npy", "std.npy"})

@@ -1,0 +1,1 @@
+"""Schedules, prediction targets, samplers: tensors in, tensors out."""

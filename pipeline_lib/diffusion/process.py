@@ -1,0 +1,173 @@
+"""The forward process, what a network predicts of it, and one step back.
+
+    x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps                              Ho et al. (2020), eq. 4
+    v   = sqrt(abar_t) eps - sqrt(1 - abar_t) x0                              Salimans and Ho (2022), app. D
+
+Coefficients come from float64 and are applied in float32 (float64 for float64 samples); a result has the sample's
+own dtype.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from pipeline_lib.diffusion.schedule import Schedule
+
+Prediction = Literal["eps", "v", "x0"]
+
+
+class DiffusionProcess:
+    """A schedule together with what the network predicts: `eps`, `v` or `x0`.
+
+    Samples are (N, C, *spatial); t is (N,), integers in [0, T), an own timestep for each sample.
+    """
+
+    def __init__(self, schedule: Schedule, prediction: str = "eps") -> None:
+        if prediction not in get_args(Prediction):
+            raise ValueError(f"prediction is {prediction!r}; allowed: {', '.join(get_args(Prediction))}")
+        if prediction == "eps" and schedule.exact[-1] == 0:
+            raise ValueError("prediction 'eps' with zero terminal SNR: the last timestep has no signal; allowed: v, x0")
+        self.schedule = schedule
+        self.prediction = prediction
+        self._abar = schedule.exact.tolist()
+        self._tables: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
+
+    @property
+    def timesteps(self) -> int:
+        """T, the length of the schedule."""
+        return len(self._abar)
+
+    def abar(self, t: int) -> float:
+        """Share of signal after timestep t; t = -1 is the clean sample, with 1."""
+        if not -1 <= t < self.timesteps:
+            raise ValueError(f"t is {t}; allowed: -1 (clean) to {self.timesteps - 1}")
+        return 1.0 if t == -1 else float(self._abar[t])
+
+    def forward_diffusion(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """x_t from a clean sample and noise of unit variance."""
+        signal, sigma = self._coefficients(x0, t)
+        _same_shape("noise", noise, x0)
+        return (signal * x0 + sigma * noise).to(x0.dtype)
+
+    def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What the network should predict at x_t."""
+        _same_shape("noise", noise, x0)
+        if self.prediction == "eps":
+            return noise
+        if self.prediction == "x0":
+            return x0
+        signal, sigma = self._coefficients(x0, t)
+        return (signal * noise - sigma * x0).to(x0.dtype)
+
+    def to_x0(self, xt: Tensor, output: Tensor, t: Tensor) -> Tensor:
+        """The clean sample that the network's output stands for."""
+        _same_shape("output", output, xt)
+        if self.prediction == "x0":
+            return output
+        signal, sigma = self._coefficients(xt, t)
+        x0 = (xt - sigma * output) / signal if self.prediction == "eps" else signal * xt - sigma * output
+        return x0.to(xt.dtype)
+
+    def to_eps(self, xt: Tensor, output: Tensor, t: Tensor) -> Tensor:
+        """The noise that the network's output stands for."""
+        _same_shape("output", output, xt)
+        if self.prediction == "eps":
+            return output
+        signal, sigma = self._coefficients(xt, t)
+        eps = (xt - signal * output) / sigma if self.prediction == "x0" else sigma * xt + signal * output
+        return eps.to(xt.dtype)
+
+    def reconstruct(self, xt: Tensor, noise_pred: Tensor, t: Tensor) -> Tensor:
+        """x0 in one shot from the network's output `noise_pred` (for v and x0 networks: that output as it is)."""
+        return self.to_x0(xt, noise_pred, t)
+
+    def reverse_timestep(
+        self,
+        xt: Tensor,
+        noise_pred: Tensor,
+        t: Tensor,
+        noise: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """x_{t-1} drawn from the posterior q(x_{t-1} | x_t, x0) (Ho et al., 2020, eq. 6 and 7).
+
+        `noise_pred` is the network's output, whatever it predicts. At t = 0 the posterior has no width and
+        `noise` has no effect.
+        """
+        x0 = self.to_x0(xt, noise_pred, t)
+        if noise is None:
+            noise = torch.randn(xt.shape, generator=generator, device=xt.device, dtype=xt.dtype)
+        _same_shape("noise", noise, xt)
+        abar = self.schedule.exact.to(t.device)[t]
+        before = torch.where(t > 0, self.schedule.exact.to(t.device)[(t - 1).clamp(min=0)], 1.0)
+        weights = torch.stack(posterior(abar, before))
+        exact = torch.promote_types(xt.dtype, torch.float32)
+        w0, wt, std = weights.to(xt.device, exact).reshape(3, -1, *[1] * (xt.ndim - 1))
+        return (w0 * x0 + wt * xt + std * noise).to(xt.dtype)
+
+    def loss_weight(self, t: Tensor, gamma: float | None) -> Tensor:
+        """Min-SNR weight of each sample's loss, (N,) float32 (Hang et al., 2023); 1 where `gamma` is None.
+
+        min(SNR, gamma) on the x0 error, expressed for the quantity that is predicted: the eps error is the x0
+        error times SNR, the v error times SNR + 1.
+        """
+        if gamma is None:
+            return torch.ones(len(t), device=t.device)
+        if not gamma > 0:
+            raise ValueError(f"min-SNR gamma is {gamma}; it must be above 0")
+        self._check(t, len(t))
+        abar = self.schedule.exact
+        snr = abar / (1 - abar)
+        if self.prediction == "x0":
+            weight = snr.clamp(max=gamma)
+        elif self.prediction == "v":
+            weight = snr.clamp(max=gamma) / (snr + 1)
+        else:
+            weight = (gamma / snr).clamp(max=1)
+        return weight.float().to(t.device)[t]
+
+    def _check(self, t: Tensor, samples: int) -> None:
+        if t.ndim != 1 or len(t) != samples:
+            raise ValueError(f"t has shape {tuple(t.shape)}; one timestep a sample is needed, ({samples},)")
+        if t.is_floating_point():
+            raise ValueError(f"t has dtype {t.dtype}; timesteps are integers")
+        # On an accelerator reading the values would stall its queue; there the indexing itself asserts.
+        if t.device.type == "cpu" and len(t) and not (int(t.min()) >= 0 and int(t.max()) < self.timesteps):
+            raise ValueError(f"t is {t.tolist()}; allowed: 0 to {self.timesteps - 1}")
+
+    def _coefficients(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """sqrt(abar_t) and sqrt(1 - abar_t), (N, 1, ...) to multiply `x` with."""
+        self._check(t, len(x))
+        key = x.device, torch.promote_types(x.dtype, torch.float32)
+        if key not in self._tables:
+            exact = self.schedule.exact
+            self._tables[key] = exact.sqrt().to(*key), (1 - exact).sqrt().to(*key)
+        shape = (-1, *[1] * (x.ndim - 1))
+        index = t.to(x.device)
+        signal, sigma = (table.index_select(0, index).reshape(shape) for table in self._tables[key])
+        return signal, sigma
+
+
+def posterior(abar_t: Tensor, abar_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """q(x_s | x_t, x0), s < t: the weights of x0 and x_t in its mean, and its standard deviation."""
+    kept = abar_t / abar_s
+    w0 = abar_s.sqrt() * (1 - kept) / (1 - abar_t)
+    wt = kept.sqrt() * (1 - abar_s) / (1 - abar_t)
+    return w0, wt, ((1 - abar_s) / (1 - abar_t) * (1 - kept)).sqrt()
+
+
+def log_snr(abar: float) -> float:
+    """Half the log signal-to-noise ratio, lambda = log(sqrt(abar) / sqrt(1 - abar)); infinite at 0 and 1."""
+    if abar in (0.0, 1.0):
+        return math.inf if abar else -math.inf
+    return 0.5 * (math.log(abar) - math.log1p(-abar))
+
+
+def _same_shape(name: str, value: Tensor, x: Tensor) -> None:
+    if value.shape != x.shape:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; the sample's {tuple(x.shape)} is needed")

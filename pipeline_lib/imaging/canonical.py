@@ -1,0 +1,161 @@
+"""Opening a scan whatever its faults: either it becomes canonical, or one line says why not."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import zlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from nibabel.spatialimages import HeaderDataError, SpatialImage
+from numpy.typing import NDArray
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.imaging.nifti import Volume
+
+log = logging.getLogger("pipeline")
+MOST_NOT_FINITE = 0.6
+"""Share of NaN or infinite voxels up to which they are taken for a masked background and set to 0."""
+LARGEST_SHEAR = 1e-2
+UNREADABLE = (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, gzip.BadGzipFile, ValueError)
+
+
+def open_scan(path: Path, where: str, *, volumes: bool = False) -> Volume:
+    """Read a scan of any orientation, data type and NIfTI flavour as RAS+ float32.
+
+    Args:
+        path: NIfTI-1, NIfTI-2 or Analyze pair; may be compressed.
+        where: how a message names it, for instance ``sub-01_T1w.nii.gz (row 3)``.
+        volumes: a 4D scan is meant; otherwise a 4D scan of one volume becomes 3D.
+
+    Raises:
+        UserError: one line that says what is wrong and what to do.
+    """
+    if not path.is_file():
+        raise UserError(f"{where}: no such file; correct the path in the sheet, or cohort.root")
+    try:
+        image = nib.load(path)
+        raw = np.asanyarray(image.dataobj) if isinstance(image, SpatialImage) else None
+    except UNREADABLE as error:
+        raise UserError(f"{where}: {_why_unreadable(path, error)}") from None
+    if raw is None or not isinstance(image, SpatialImage):
+        raise UserError(f"{where}: not a volume but {type(image).__name__}; give a NIfTI file")
+    if raw.dtype.fields is not None:
+        raise UserError(f"{where}: colour (RGB) voxels; give the scalar image")
+    affine = _affine(image, where)
+    data = _shaped(raw, where, volumes)
+    data = _finite(data.astype(np.float32), where)
+    return _canonical(data, affine)
+
+
+def open_mask(path: Path, where: str, like: Volume) -> NDArray[np.bool_]:
+    """Read a mask on the grid of ``like``.
+
+    Raises:
+        UserError: when its shape or affine differ from the scan's.
+    """
+    mask = open_scan(path, where)
+    if mask.data.shape != like.data.shape[:3]:
+        raise UserError(
+            f"{where}: mask of {_by(mask.data.shape)} voxels for a scan of {_by(like.data.shape[:3])}; "
+            "give a mask on the scan's own grid"
+        )
+    if not np.allclose(mask.affine, like.affine, atol=0.1):
+        raise UserError(f"{where}: mask and scan have different affines; give a mask on the scan's own grid")
+    return mask.data > 0.5
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    if path.stat().st_size == 0:
+        return "the file is empty; copy it again"
+    if isinstance(error, EOFError | zlib.error) or "Expected" in str(error) or "buffer" in str(error):
+        return "the file is truncated or damaged; copy it again"
+    return f"cannot be read as an image ({' '.join(str(error).split())[:120]}); convert it to NIfTI, e.g. with dcm2niix"
+
+
+def _shaped(raw: NDArray[np.generic], where: str, volumes: bool) -> NDArray[np.generic]:
+    while raw.ndim > 3 and raw.shape[-1] == 1:
+        raw = raw[..., 0]
+    if volumes and raw.ndim == 3:
+        raw = raw[..., None]
+    wanted = 4 if volumes else 3
+    if raw.ndim != wanted:
+        hint = "name one volume, or correct the modality" if raw.ndim > wanted else "give a volume, not a slice"
+        raise UserError(f"{where}: {raw.ndim}D ({_by(raw.shape)}) where {wanted}D is meant; {hint}")
+    if min(raw.shape[:3]) < 2:
+        raise UserError(f"{where}: {_by(raw.shape)} voxels, a single slice; give a volume")
+    return raw
+
+
+def _finite(data: NDArray[np.float32], where: str) -> NDArray[np.float32]:
+    """NaN and infinite voxels: few, or a background, become 0; a scan full of them is refused."""
+    bad = ~np.isfinite(data)
+    share = float(bad.mean())
+    if share > MOST_NOT_FINITE:
+        raise UserError(f"{where}: {share:.0%} of the voxels are NaN or infinite; export the scan again")
+    if share > 0:
+        inner = tuple(slice(n // 3, n - n // 3) for n in data.shape[:3])
+        if bad[inner].mean() > 0.01:
+            raise UserError(f"{where}: NaN or infinite voxels in the middle of the head; export the scan again")
+        data = np.where(bad, np.float32(0), data)
+    if float(np.ptp(data)) == 0:
+        raise UserError(f"{where}: every voxel is {data.flat[0]:g}, the image is empty; export the scan again")
+    return data
+
+
+def _affine(image: SpatialImage, where: str) -> NDArray[np.float64]:
+    """The affine to use.
+
+    | sform code | qform code | used                                                             |
+    |------------|------------|------------------------------------------------------------------|
+    | > 0        | any        | sform, unless it is singular or sheared and the qform is not     |
+    | 0          | > 0        | qform                                                            |
+    | 0          | 0          | none: the scan is refused, left and right cannot be told apart   |
+    """
+    header = image.header
+    candidates = []
+    if isinstance(header, nib.Nifti1Header):
+        if int(header["sform_code"]) > 0:
+            candidates.append(("sform", header.get_sform()))
+        if int(header["qform_code"]) > 0:
+            try:
+                candidates.append(("qform", header.get_qform()))
+            except (HeaderDataError, ValueError, np.linalg.LinAlgError):
+                log.debug("%s: its qform is not a rotation and is not used", where)
+    else:
+        candidates.append(("affine", image.affine))
+    usable = [(name, affine) for name, affine in candidates if _usable(affine)]
+    if not usable:
+        raise UserError(
+            f"{where}: no valid affine (sform and qform unset or singular), so left and right cannot be told apart; "
+            "convert the scan again from DICOM"
+        )
+    name, affine = usable[0]
+    if len(usable) > 1 and not np.allclose(usable[0][1], usable[1][1], atol=0.5):
+        log.warning("%s: sform and qform disagree; the %s is used", where, name)
+    return np.asarray(affine, dtype=np.float64)
+
+
+def _usable(affine: NDArray[np.float64] | None) -> bool:
+    if affine is None or not np.isfinite(affine).all():
+        return False
+    columns = affine[:3, :3]
+    sizes = np.linalg.norm(columns, axis=0)
+    if sizes.min() < 1e-3 or sizes.max() > 100:
+        return False
+    unit = columns / sizes
+    return bool(np.abs(np.linalg.det(unit)) > 1 - 0.2 and np.abs(unit.T @ unit - np.eye(3)).max() < 0.2 + LARGEST_SHEAR)
+
+
+def _canonical(data: NDArray[np.float32], affine: NDArray[np.float64]) -> Volume:
+    orientation = io_orientation(affine)
+    turned = apply_orientation(data, orientation)
+    return Volume(np.ascontiguousarray(turned, np.float32), affine @ inv_ornt_aff(orientation, data.shape[:3]))
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(n) for n in shape)

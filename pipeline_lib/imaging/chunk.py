@@ -1,0 +1,180 @@
+"""A chunk of scans done one by one in a pool of processes: a bad scan is a row, never a crash."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.context import BaseContext
+from pathlib import Path
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import atomic_directory, read_json, write_json
+from pipeline_lib.imaging.status import write_status
+
+log = logging.getLogger("pipeline")
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One scan: the row it starts with, the key of what it depends on, and what the work function is given."""
+
+    row: Mapping[str, str]
+    key: str
+    given: object
+
+
+@dataclass
+class Done:
+    """What a work function says of a scan.
+
+    Attributes:
+        outputs: name to path relative to the scan's folder.
+        figures: columns added to the status row.
+        fault: empty, or why the scan is excluded though its outputs exist (quality).
+    """
+
+    outputs: dict[str, str] = field(default_factory=dict)
+    figures: dict[str, str] = field(default_factory=dict)
+    fault: str = ""
+
+
+Work = Callable[[object, Path], Done]
+
+
+def run_chunk(stage: str, tasks: Sequence[Task], work: Work, out: Path, *, workers: int, cache: Path | None) -> None:
+    """Do ``work`` on every scan and write ``out``: ``status.tsv``, ``scans/``, ``logs/``.
+
+    Args:
+        stage: name for the status rows and the log.
+        work: called in another process with ``given`` and an empty folder to write to. It raises
+            UserError for a fault of the scan.
+        workers: processes; one that is killed fails only the scan it was working on.
+        cache: folder that keeps finished scans, so that a chunk that was killed, or is tried again,
+            repeats none of them.
+    """
+    with atomic_directory(out) as folder:
+        (folder / "scans").mkdir()
+        (folder / "logs").mkdir()
+        rows: dict[str, dict[str, str]] = {}
+        waiting = []
+        for task in tasks:
+            kept = _kept(cache, task)
+            if kept is None:
+                waiting.append(task)
+            else:
+                rows[task.row["scan"]] = _finish(task, stage, kept, folder)
+        for task, place in _results(stage, waiting, work, folder, workers, cache):
+            rows[task.row["scan"]] = _finish(task, stage, place, folder)
+            row = rows[task.row["scan"]]
+            verdict = f"ok ({row['seconds']} s)" if row["ok"] == "true" else f"excluded: {row['reason']}"
+            log.info("%s %d/%d %s %s", stage, len(rows), len(tasks), row["scan"], verdict)
+        shutil.rmtree(folder / ".work", ignore_errors=True)
+        write_status(folder / "status.tsv", [rows[task.row["scan"]] for task in tasks])
+
+
+def _processes() -> BaseContext:
+    """Forked on Linux, where the libraries are then imported once; elsewhere forking is not safe."""
+    return get_context("fork" if sys.platform == "linux" else "spawn")
+
+
+def _results(
+    stage: str, tasks: Sequence[Task], work: Work, folder: Path, workers: int, cache: Path | None
+) -> Iterator[tuple[Task, Path]]:
+    alone: list[Task] = []
+    with ProcessPoolExecutor(max_workers=workers, mp_context=_processes()) as pool:
+        futures = {pool.submit(_work_on, stage, work, task, _place(folder, cache, task)): task for task in tasks}
+        for future in as_completed(futures):
+            try:
+                yield futures[future], future.result()
+            except BrokenProcessPool:
+                alone.append(futures[future])
+    for task in alone:  # one of these killed its process: each now has a pool of its own
+        place = _place(folder, cache, task)
+        try:
+            with ProcessPoolExecutor(max_workers=1, mp_context=_processes()) as pool:
+                yield task, pool.submit(_work_on, stage, work, task, place).result()
+        except BrokenProcessPool:
+            _record(place, stage, "its process was killed, probably out of memory; give the job more memory", 0.0)
+            yield task, place
+
+
+def _work_on(stage: str, work: Work, task: Task, place: Path) -> Path:
+    started = time.monotonic()
+    if place.exists():
+        shutil.rmtree(place)
+    place.mkdir(parents=True)
+    try:
+        done = work(task.given, place)
+    except UserError as error:
+        _record(place, stage, str(error), time.monotonic() - started)
+    except Exception as error:  # noqa: BLE001 - whatever a scan does to a library must not stop the cohort
+        (place / "traceback.log").write_text(traceback.format_exc())
+        reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())} (the traceback is in its log)"
+        _record(place, stage, reason, time.monotonic() - started)
+    else:
+        result = {"outputs": done.outputs, "figures": done.figures, "fault": done.fault}
+        failed = {"stage": "quality", "reason": done.fault} if done.fault else {}
+        write_json(place / RESULT, result | failed | {"seconds": f"{time.monotonic() - started:.1f}"})
+    return place
+
+
+def _record(place: Path, stage: str, reason: str, seconds: float) -> None:
+    place.mkdir(parents=True, exist_ok=True)
+    write_json(
+        place / RESULT, {"outputs": {}, "figures": {}, "stage": stage, "reason": reason, "seconds": f"{seconds:.1f}"}
+    )
+
+
+def _place(folder: Path, cache: Path | None, task: Task) -> Path:
+    return (cache or folder / ".work") / task.key
+
+
+def _kept(cache: Path | None, task: Task) -> Path | None:
+    """The folder of a scan that was finished before without a fault."""
+    if cache is None or not (cache / task.key / RESULT).is_file():
+        return None
+    place = cache / task.key
+    return None if "reason" in read_json(place / RESULT) else place
+
+
+def _finish(task: Task, stage: str, place: Path, folder: Path) -> dict[str, str]:
+    """Link a scan's files into the chunk and make its status row."""
+    result = read_json(place / RESULT)
+    logged = ""
+    for path in sorted(place.rglob("*")):
+        if path.name == "traceback.log":
+            logged = f"logs/{task.row['scan']}.log"
+            shutil.copyfile(path, folder / logged)
+        elif path.is_file() and path.name != RESULT:
+            target = folder / "scans" / path.relative_to(place)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link(path, target)
+    outputs = {name: f"scans/{path}" for name, path in result["outputs"].items()}
+    return {
+        **task.row,
+        "ok": "false" if "reason" in result else "true",
+        "stage": result.get("stage", ""),
+        "reason": result.get("reason", ""),
+        "log": logged,
+        "outputs": json.dumps(outputs, sort_keys=True),
+        **result["figures"],
+        "seconds": result["seconds"],
+    }
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)

@@ -1,0 +1,130 @@
+"""Every file opened, checked and made canonical: RAS+, float32, one affine, no header text."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline_lib.cohort.sheet import Scan
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import sha256_file, sha256_text
+from pipeline_lib.imaging.canonical import open_mask, open_scan
+from pipeline_lib.imaging.chunk import Done, Task, run_chunk
+from pipeline_lib.imaging.dwi import read_gradients
+from pipeline_lib.imaging.nifti import Volume, write_volume
+from pipeline_lib.imaging.pictures import find_slices, read_slices
+
+NODDI_MAPS = ("ICVF", "ODI", "ISOVF")
+BEYOND_UNIT = 0.05
+
+
+@dataclass(frozen=True)
+class _Given:
+    scan: Scan
+    root: Path
+
+    @property
+    def where(self) -> str:
+        return f"{self.scan.path} (row {self.scan.row} of the sheet)"
+
+    def path(self, column: str) -> Path:
+        return self.root / getattr(self.scan, column)
+
+
+def ingest_chunk(scans: Sequence[Scan], root: Path, out: Path, *, workers: int, cache: Path | None = None) -> None:
+    """Check every scan of a chunk and write the good ones as canonical NIfTI (pictures as an array).
+
+    Args:
+        scans: rows of the sheet.
+        root: folder from which the sheet's paths start.
+        out: folder to write: ``status.tsv`` and ``scans/``.
+        workers: processes.
+        cache: folder that keeps finished scans between runs.
+    """
+    tasks = [_task(scan, root) for scan in scans]
+    run_chunk("ingest", tasks, _ingest, out, workers=workers, cache=cache)
+
+
+def _task(scan: Scan, root: Path) -> Task:
+    row = {name: getattr(scan, name) for name in ("participant", "session", "modality", "group", "sex", "site", "pair")}
+    row |= {"scan": scan.id, "age": "" if scan.age is None else f"{scan.age:g}", "sha256": _hash(scan, root)}
+    named = [_file_hash(root / path) for path in (scan.mask, scan.lesion, scan.bval, scan.bvec) if path]
+    key = sha256_text(json.dumps([row, named, dataclasses.asdict(scan) | {"row": 0}], default=str))[:32]
+    return Task(row, key, _Given(scan, root))
+
+
+def _hash(scan: Scan, root: Path) -> str:
+    """SHA-256 of the scan's bytes; of a set of slices, of their hashes in order; empty where it cannot be read."""
+    if scan.family != "image":
+        return _file_hash(root / scan.path)
+    try:
+        return sha256_text("".join(map(sha256_file, find_slices(root, scan.path, scan.path))))
+    except (UserError, OSError):
+        return ""
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError:
+        return ""
+
+
+def _ingest(given: object, out: Path) -> Done:
+    assert isinstance(given, _Given)
+    return {"anat": _anatomy, "dmri": _diffusion, "image": _pictures}[given.scan.family](given, out)
+
+
+def _anatomy(given: _Given, out: Path) -> Done:
+    volume = open_scan(given.path("path"), given.where)
+    outputs = {"image": f"{given.scan.id}.nii.gz"}
+    write_volume(out / outputs["image"], volume)
+    return Done(outputs | _masks(given, volume, out))
+
+
+def _masks(given: _Given, volume: Volume, out: Path) -> dict[str, str]:
+    outputs = {}
+    for name in ("mask", "lesion"):
+        if path := getattr(given.scan, name):
+            mask = open_mask(given.path(name), f"{path} ({name} of row {given.scan.row} of the sheet)", volume)
+            outputs[name] = f"{given.scan.id}_{name}.nii.gz"
+            write_volume(out / outputs[name], Volume(mask.astype(np.float32), volume.affine), np.uint8)
+    return outputs
+
+
+def _diffusion(given: _Given, out: Path) -> Done:
+    volume = open_scan(given.path("path"), given.where, volumes=True)
+    outputs = {"image": f"{given.scan.id}.nii.gz"}
+    if given.scan.modality == "dwi":
+        gradients = read_gradients(given.path("bval"), given.path("bvec"), volume.data.shape[3], given.where)
+        np.savetxt(out / f"{given.scan.id}.bval", gradients.bvals[None], fmt="%g")
+        outputs["bval"] = f"{given.scan.id}.bval"
+    else:
+        volume = _checked_maps(volume, given.where)
+    write_volume(out / outputs["image"], volume)
+    return Done(outputs | _masks(given, volume, out))
+
+
+def _checked_maps(volume: Volume, where: str) -> Volume:
+    if volume.data.shape[3] != len(NODDI_MAPS):
+        raise UserError(
+            f"{where}: {volume.data.shape[3]} volumes; NODDI maps are one 4D file of {', '.join(NODDI_MAPS)}, "
+            "e.g. with fslmerge -t"
+        )
+    low, high = float(volume.data.min()), float(volume.data.max())
+    if low < -BEYOND_UNIT or high > 1 + BEYOND_UNIT:
+        raise UserError(f"{where}: values from {low:.3g} to {high:.3g}; NODDI maps are fractions from 0 to 1")
+    return Volume(np.clip(volume.data, 0, 1), volume.affine)
+
+
+def _pictures(given: _Given, out: Path) -> Done:
+    paths = find_slices(given.root, given.scan.path, given.where)
+    slices = read_slices(paths, given.where)
+    outputs = {"image": f"{given.scan.id}_slices.npy"}
+    np.save(out / outputs["image"], slices)
+    return Done(outputs, {"slices": str(len(slices))})

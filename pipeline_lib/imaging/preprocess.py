@@ -1,0 +1,256 @@
+"""From an ingested scan to a brain in a common space with comparable intensities, and whether that went well."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline_lib.config.schema import PreprocessOptions
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import sha256_file, sha256_text, write_json
+from pipeline_lib.imaging import quality
+from pipeline_lib.imaging.brain import Brain, extract_brain, largest_component
+from pipeline_lib.imaging.chunk import Done, Task, run_chunk
+from pipeline_lib.imaging.dwi import shell_channels
+from pipeline_lib.imaging.ingest import NODDI_MAPS
+from pipeline_lib.imaging.intensity import correct_bias, normalise
+from pipeline_lib.imaging.nifti import Volume, read_volume, write_volume
+from pipeline_lib.imaging.registration import Registered, output_grid, register, resample, template
+from pipeline_lib.imaging.status import read_status, write_status
+
+MNI152 = 4
+"""NIfTI's code for the space of the MNI152 template."""
+
+
+@dataclass(frozen=True)
+class _Given:
+    row: Mapping[str, str]
+    folder: Path  # of the ingested chunk
+    options: PreprocessOptions
+
+    def path(self, name: str) -> Path | None:
+        outputs = json.loads(self.row["outputs"])
+        return self.folder / outputs[name] if name in outputs else None
+
+
+def preprocess_chunk(
+    ingested: Path, options: PreprocessOptions, out: Path, *, workers: int, cache: Path | None = None
+) -> None:
+    """Preprocess every scan of an ingested chunk; scans that failed there keep their row.
+
+    Args:
+        ingested: folder of the ingest stage.
+        out: folder to write: ``status.tsv`` with the quality figures, ``scans/``, ``logs/``.
+        workers: processes.
+        cache: folder that keeps finished scans between runs.
+    """
+    rows = read_status(ingested / "status.tsv")
+    tasks = [_task(row, ingested, options) for row in rows if row["ok"] == "true"]
+    run_chunk("preprocess", tasks, _preprocess, out, workers=workers, cache=cache)
+    done = {row["scan"]: row for row in read_status(out / "status.tsv")}
+    write_status(out / "status.tsv", [done.get(row["scan"], row) for row in rows])
+
+
+def _task(row: Mapping[str, str], ingested: Path, options: PreprocessOptions) -> Task:
+    kept = ("scan", "participant", "session", "modality", "group", "age", "sex", "site", "pair", "sha256")
+    start = {name: row[name] for name in kept}
+    written = [sha256_file(ingested / path) for path in json.loads(row["outputs"]).values()]
+    key = sha256_text(json.dumps([start, written, options.model_dump()], sort_keys=True))[:32]
+    return Task(start, key, _Given(row, ingested, options))
+
+
+def _preprocess(given: object, out: Path) -> Done:
+    assert isinstance(given, _Given)
+    torch.set_num_threads(1)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    modality = given.row["modality"]
+    work = {"dwi": _diffusion, "noddi": _noddi, "image": _pictures}.get(modality, _anatomy)
+    return work(given, out)
+
+
+def _anatomy(given: _Given, out: Path) -> Done:
+    options, scan = given.options, given.row["scan"]
+    volume = _required(given, "image")
+    mask = _mask(given, "mask")
+    lesion = _mask(given, "lesion")
+
+    brain = extract_brain(volume, options.brain_extraction, mask)
+    figures = quality.measure_native(volume, brain.mask, brain.components)
+    corrected = correct_bias(volume, brain.mask) if options.bias_field else volume
+    stripped = Volume(normalise(corrected.data, brain.mask, "percentile"), volume.affine)
+
+    registered = register(stripped) if options.space == "MNI152" else None
+    grid = output_grid(options.voxel_size) if registered else _native_grid(volume, options.voxel_size)
+    moved = _Moved(grid, registered)
+    inside = moved.mask(brain.mask, volume.affine)
+    if not inside.any():
+        raise UserError("registration moved the brain out of the template's space; look at the scan's orientation")
+    image = normalise(moved.volume(corrected).data, inside, options.intensity)
+    if registered:
+        outline = moved.template_mask()
+        figures |= {"template_overlap": quality.dice(inside, outline), "registration_cost": registered.cost}
+    else:
+        outline = inside
+
+    stem = f"{scan.rsplit('_', 1)[0]}_space-{options.space}"
+    outputs = {
+        "image": f"{stem}_desc-preproc_{given.row['modality']}.nii.gz",
+        "mask": f"{stem}_desc-brain_mask.nii.gz",
+        "figure": f"figures/{scan}.png",
+    }
+    write_volume(out / outputs["image"], Volume(image, grid.affine), space=_code(options))
+    write_volume(out / outputs["mask"], Volume(inside.astype(np.float32), grid.affine), np.uint8, space=_code(options))
+    if lesion is not None:
+        outputs["lesion"] = f"{stem}_desc-lesion_mask.nii.gz"
+        where = Volume(moved.mask(lesion, volume.affine).astype(np.float32), grid.affine)
+        write_volume(out / outputs["lesion"], where, np.uint8, space=_code(options))
+    if registered:
+        outputs["transform"] = f"{scan.rsplit('_', 1)[0]}_from-MNI152_to-native_xfm.tfm"
+        sitk.WriteTransform(registered.transform, str(out / outputs["transform"]))
+    _describe(out / outputs["image"], given, [*_steps(brain, options)])
+    shown = Volume(normalise(image, inside, "percentile"), grid.affine)
+    quality.draw_anatomy(out / outputs["figure"], volume, brain.mask, shown, outline)
+    return Done(outputs, _text(figures) | {"brain_method": brain.method}, quality.verdict(figures, options.quality))
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """Takes volumes of a scan to the output grid."""
+
+    grid: Volume
+    registered: Registered | None
+
+    def volume(self, volume: Volume) -> Volume:
+        return resample(volume, self.grid, self.registered.transform if self.registered else None)
+
+    def mask(self, mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return self.volume(Volume(mask.astype(np.float32), affine)).data >= 0.5
+
+    def template_mask(self) -> NDArray[np.bool_]:
+        reference, mask = template()
+        return resample(Volume(mask.astype(np.float32), reference.affine), self.grid, None).data >= 0.5
+
+
+def _native_grid(volume: Volume, voxel_size: float) -> Volume:
+    """The scan's own box with isotropic voxels."""
+    zooms = np.array(volume.zooms)
+    shape = np.maximum(1, np.round(np.array(volume.data.shape) * zooms / voxel_size)).astype(int)
+    scale = np.diag([*(voxel_size / zooms), 1.0])
+    scale[:3, 3] = (voxel_size / zooms - 1) / 2
+    return Volume(np.zeros(tuple(shape), np.float32), volume.affine @ scale)
+
+
+def _diffusion(given: _Given, out: Path) -> Done:
+    """Shell averages over b0, in the scan's own space."""
+    scan = given.row["scan"]
+    volume = _required(given, "image")
+    table = given.path("bval")
+    if table is None:
+        raise UserError(f"{scan}: its b-values are missing from the ingested chunk; run ingest again")
+    bvals = np.loadtxt(table, ndmin=1)
+    brain = _diffusion_mask(given, volume, bvals)
+    channels, names = shell_channels(volume.data, bvals, brain.mask, scan)
+    figures = _volume_figures(volume, brain)
+    stem = scan.rsplit("_", 1)[0]
+    outputs = _maps(Volume(channels, volume.affine), brain.mask, f"{stem}_desc-shells_dwi", scan, out, names)
+    _describe(out / outputs["image"], given, [f"channels: {', '.join(names)}", f"brain mask: {brain.method}"])
+    fault = quality.verdict(figures, given.options.quality)
+    return Done(outputs, _text(figures) | {"shells": " ".join(names)}, fault)
+
+
+def _diffusion_mask(given: _Given, volume: Volume, bvals: NDArray[np.float64]) -> Brain:
+    """The mask of the sheet, or the foreground of the mean b0 (Otsu's threshold, largest component)."""
+    mask = _mask(given, "mask")
+    if mask is not None:
+        return Brain(mask, int(ndimage.label(mask)[1]), "given")
+    b0 = volume.data[..., bvals <= max(50.0, float(bvals.min()))].mean(-1)
+    smooth = ndimage.gaussian_filter(b0, 1)
+    found, components = largest_component(smooth > quality.threshold_otsu(smooth))
+    return Brain(ndimage.binary_opening(found), components, "Otsu threshold of b0")
+
+
+def _noddi(given: _Given, out: Path) -> Done:
+    """NODDI maps as they are, within their mask, in the scan's own space."""
+    scan = given.row["scan"]
+    volume = _required(given, "image")
+    mask = _mask(given, "mask")
+    method = "given"
+    if mask is None:
+        mask, method = largest_component(volume.data.max(-1) > 0)[0], "voxels with a value"
+    brain = Brain(mask, int(ndimage.label(mask)[1]), method)
+    figures = _volume_figures(volume, brain)
+    maps = Volume(volume.data * mask[..., None], volume.affine)
+    outputs = _maps(maps, mask, f"{scan.rsplit('_', 1)[0]}_desc-preproc_noddi", scan, out, NODDI_MAPS)
+    _describe(out / outputs["image"], given, [f"channels: {', '.join(NODDI_MAPS)}", f"brain mask: {method}"])
+    return Done(outputs, _text(figures), quality.verdict(figures, given.options.quality))
+
+
+def _volume_figures(volume: Volume, brain: Brain) -> dict[str, float]:
+    if not brain.mask.any():
+        raise UserError("no brain was found; name a brain mask in the sheet")
+    return {"brain_volume_ml": float(brain.mask.sum()) * volume.voxel_ml, "mask_components": float(brain.components)}
+
+
+def _maps(
+    volume: Volume, mask: NDArray[np.bool_], stem: str, scan: str, out: Path, names: Sequence[str]
+) -> dict[str, str]:
+    outputs = {"image": f"{stem}.nii.gz", "mask": f"{stem}_mask.nii.gz", "figure": f"figures/{scan}.png"}
+    write_volume(out / outputs["image"], volume)
+    write_volume(out / outputs["mask"], Volume(mask.astype(np.float32), volume.affine), np.uint8)
+    quality.draw_maps(out / outputs["figure"], volume, mask, names)
+    return outputs
+
+
+def _pictures(given: _Given, out: Path) -> Done:
+    """Slices as they are."""
+    path = given.path("image")
+    if path is None:
+        raise UserError(f"{given.row['scan']}: its slices are missing from the ingested chunk; run ingest again")
+    slices = np.load(path)
+    outputs = {"image": path.name, "figure": f"figures/{given.row['scan']}.png"}
+    np.save(out / outputs["image"], slices)
+    quality.draw_pictures(out / outputs["figure"], slices)
+    return Done(outputs, {"slices": str(len(slices))})
+
+
+def _required(given: _Given, name: str) -> Volume:
+    path = given.path(name)
+    if path is None:
+        raise UserError(f"{given.row['scan']}: its {name} is missing from the ingested chunk; run ingest again")
+    return read_volume(path)
+
+
+def _mask(given: _Given, name: str) -> NDArray[np.bool_] | None:
+    path = given.path(name)
+    return None if path is None else read_volume(path).data > 0.5
+
+
+def _steps(brain: Brain, options: PreprocessOptions) -> list[str]:
+    steps = [f"brain mask: {brain.method}"]
+    if options.bias_field:
+        steps.append("N4 bias field correction")
+    if options.space == "MNI152":
+        steps.append("rigid + affine registration to MNI152")
+    return [*steps, f"resampled to {options.voxel_size:g} mm", f"intensity: {options.intensity}"]
+
+
+def _describe(image: Path, given: _Given, steps: list[str]) -> None:
+    """The JSON that BIDS wants beside a derivative."""
+    source = f"{given.row['scan']} (sha256 {given.row['sha256']})"
+    write_json(image.with_name(image.name.replace(".nii.gz", ".json")), {"Sources": [source], "Steps": steps})
+
+
+def _code(options: PreprocessOptions) -> int:
+    return MNI152 if options.space == "MNI152" else 1
+
+
+def _text(figures: Mapping[str, float]) -> dict[str, str]:
+    return {name: f"{value:.4g}" for name, value in figures.items()}

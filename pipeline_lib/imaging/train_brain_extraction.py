@@ -1,0 +1,295 @@
+"""Train the learned brain extraction: ``python -m pipeline_lib.imaging.train_brain_extraction --data DIR``.
+
+``DIR`` holds raw heads in ``t1/ID_T1.nii.gz`` and their masks in ``brainmask/ID_brainmask.nii.gz``.
+Twenty people, chosen by the hash of their id, are never trained on; their Dice is printed at the
+end. Every example is randomised far beyond what scanners do (after SynthStrip, Hoopes et al. 2022),
+so that the network learns the shape of a brain and not the contrast of one scanner.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import atomic_path
+from pipeline_lib.imaging.brain import (
+    GRID_MM,
+    WEIGHTS,
+    BrainNetwork,
+    brain_probability,
+    largest_component,
+    load_network,
+    normalise,
+    to_grid,
+)
+from pipeline_lib.imaging.nifti import read_volume
+
+logger = logging.getLogger("pipeline")
+HELD_OUT = 20
+BOX = (96, 112, 96)
+Example = tuple[str, Tensor, Tensor]
+
+
+def find_heads(folder: Path) -> tuple[list[str], list[str]]:
+    """Ids to train on and ids held out: those whose ids hash lowest."""
+    ids = sorted(path.name.removesuffix("_T1.nii.gz") for path in folder.glob("t1/*_T1.nii.gz"))
+    if len(ids) <= HELD_OUT:
+        raise UserError(f"{folder}: {len(ids)} heads (t1/*_T1.nii.gz) found; {HELD_OUT} are held out, more are needed")
+    by_hash = sorted(ids, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    return sorted(by_hash[HELD_OUT:]), sorted(by_hash[:HELD_OUT])
+
+
+def load_head(folder: Path, name: str) -> Example:
+    """Id, intensities in [0, 1] and mask, both ``(1, 1, X, Y, Z)`` at 2 mm."""
+    head = read_volume(folder / "t1" / f"{name}_T1.nii.gz")
+    mask = read_volume(folder / "brainmask" / f"{name}_brainmask.nii.gz")
+    image = normalise(to_grid(head.data, head.zooms))
+    return name, image, (to_grid(mask.data, mask.zooms) > 0.5).float()
+
+
+class Randomiser:
+    """Draws randomised examples of shape ``(1, 1, *BOX)`` from heads."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+        self.torch = torch.Generator().manual_seed(seed)
+
+    def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        image, mask = self._place(image, mask)
+        image = self._contrast(image, mask)
+        if self.random.random() < 0.6:
+            image = image * self._field(4, float(self.random.uniform(0.1, 0.6))).exp()
+        if self.random.random() < 0.15:
+            image = image * self._loose(mask)
+        elif self.random.random() < 0.15:
+            image = self._deface(image, mask)
+        if self.random.random() < 0.5:
+            image = self._coarsen(image)
+        if self.random.random() < 0.7:
+            image = self._noise(image, float(self.random.uniform(0.0, 0.1)))
+        if self.random.random() < 0.4:
+            image, mask = self._crop(image, mask)
+        return normalise(image), mask
+
+    def _place(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotation to 30 degrees, scale, shear, shift, left-right flip, around the brain's centre."""
+        angles = self.random.uniform(-1, 1, 3) * (30 if self.random.random() < 0.7 else 8) * np.pi / 180
+        matrix = np.eye(3)
+        for axis, angle in enumerate(angles):
+            turn = np.eye(3)
+            i, j = [n for n in range(3) if n != axis]
+            turn[i, i] = turn[j, j] = np.cos(angle)
+            turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
+            matrix = matrix @ turn
+        scale = np.exp(self.random.uniform(-0.12, 0.12) + self.random.uniform(-0.06, 0.06, 3))
+        matrix = matrix @ np.diag(scale) @ (np.eye(3) + self.random.uniform(-0.05, 0.05, (3, 3)))
+        if self.random.random() < 0.5:
+            matrix[:, 0] *= -1
+        shape = np.array(image.shape[2:])
+        where = torch.nonzero(mask[0, 0]).float().mean(0).numpy()
+        centre = where + self.random.uniform(-12, 12, 3)
+        out = np.array(BOX)
+        # output voxel o (from the box's centre) -> input voxel centre + matrix o -> grid_sample's [-1, 1],
+        # whose axes run backwards (x last); affine_grid gives o in units of half boxes
+        linear = matrix * (out / 2)[None, :] / (shape / 2)[:, None]
+        offset = (centre + 0.5) / (shape / 2) - 1
+        theta = np.concatenate([linear[::-1, ::-1], offset[::-1, None]], axis=1)
+        grid = functional.affine_grid(
+            torch.tensor(theta[None].copy(), dtype=torch.float32), [1, 1, *BOX], align_corners=False
+        )
+        both = torch.cat([image, mask], dim=1)
+        both = functional.grid_sample(both, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        return both[:, :1], (both[:, 1:] > 0.5).float()
+
+    def _curve(self, x: Tensor, knots: Sequence[float]) -> Tensor:
+        position = x.clamp(0, 1) * (len(knots) - 1)
+        low = position.floor().clamp(max=len(knots) - 2)
+        values = torch.tensor(knots, dtype=torch.float32)
+        index = low.long()
+        return torch.lerp(values[index], values[index + 1], position - low)
+
+    def _random_curve(self, x: Tensor) -> Tensor:
+        kind = self.random.random()
+        if kind < 0.35:
+            return x.clamp(min=1e-6) ** float(np.exp(self.random.normal(0, 0.4)))
+        knots = self.random.uniform(0, 1, int(self.random.integers(4, 9)))
+        if kind < 0.6:
+            knots = np.sort(knots)
+        elif kind < 0.75:
+            knots = np.sort(knots)[::-1].copy()
+        if self.random.random() < 0.8:
+            knots[0] = 0.0
+        return self._curve(x, knots.tolist())
+
+    def _contrast(self, image: Tensor, mask: Tensor) -> Tensor:
+        """One curve for the head or, as in T2 where fluid is bright and bone dark, one inside and one outside."""
+        kind = self.random.random()
+        if kind < 0.25:
+            return image
+        whole = self._random_curve(image)
+        if kind < 0.65:
+            return whole
+        soft = functional.avg_pool3d(mask, 3, stride=1, padding=1)
+        return torch.lerp(whole, self._random_curve(image) * float(self.random.uniform(0.4, 1.2)), soft)
+
+    def _field(self, knots: int, strength: float) -> Tensor:
+        coarse = torch.randn(1, 1, knots, knots, knots, generator=self.torch) * strength
+        return functional.interpolate(coarse, size=BOX, mode="trilinear", align_corners=True)
+
+    def _loose(self, mask: Tensor) -> Tensor:
+        """The mask, grown by 0 to 2 voxels: a head that is stripped already."""
+        grow = int(self.random.integers(0, 3))
+        return functional.max_pool3d(mask, 2 * grow + 1, stride=1, padding=grow)
+
+    def _deface(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Everything in front of and below an oblique plane that misses the brain becomes 0."""
+        normal = np.array([self.random.uniform(-0.3, 0.3), 1.0, -self.random.uniform(0.3, 1.5)])
+        axes = [torch.arange(n, dtype=torch.float32) for n in BOX]
+        i, j, k = torch.meshgrid(*axes, indexing="ij")
+        height = (normal[0] * i + normal[1] * j + normal[2] * k)[None, None]
+        inside = height[mask > 0.5]
+        if inside.numel() == 0:
+            return image
+        return image * (height < inside.max() + float(self.random.uniform(0, 10)))
+
+    def _coarsen(self, image: Tensor) -> Tensor:
+        size = list(BOX)
+        if self.random.random() < 0.6:
+            axis = int(self.random.integers(0, 3))
+            size[axis] = int(size[axis] / self.random.uniform(1.3, 4.0))
+        else:
+            factor = self.random.uniform(1.1, 2.2)
+            size = [int(n / factor) for n in size]
+        coarse = functional.interpolate(image, size=size, mode="area")
+        mode = "trilinear" if self.random.random() < 0.7 else "nearest"
+        align = False if mode == "trilinear" else None
+        return functional.interpolate(coarse, size=BOX, mode=mode, align_corners=align)
+
+    def _noise(self, image: Tensor, sigma: float) -> Tensor:
+        """Rician: the magnitude of a complex signal with normal noise of ``sigma`` on both parts."""
+        real = image + sigma * torch.randn(image.shape, generator=self.torch)
+        return (real**2 + (sigma * torch.randn(image.shape, generator=self.torch)) ** 2).sqrt()
+
+    def _crop(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Up to a third of the field of view is missing on one side."""
+        axis = int(self.random.integers(0, 3))
+        length = int(BOX[axis] * self.random.uniform(0, 0.33))
+        index: list[slice] = [slice(None)] * 5
+        index[axis + 2] = slice(0, length) if self.random.random() < 0.5 else slice(BOX[axis] - length, None)
+        image, mask = image.clone(), mask.clone()
+        image[tuple(index)] = 0
+        mask[tuple(index)] = 0
+        return image, mask
+
+
+def loss_function(logits: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy plus 1 - soft Dice."""
+    probability = logits.sigmoid()
+    overlap = 2 * (probability * mask).sum() / (probability.sum() + mask.sum() + 1)
+    return functional.binary_cross_entropy_with_logits(logits, mask) + 1 - overlap
+
+
+def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """2 |a and b| / (|a| + |b|)."""
+    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+def train(
+    heads: Sequence[Example], *, steps: int, batch: int, learning_rate: float, seed: int, report_every: int = 50
+) -> BrainNetwork:
+    """Train with Adam, a linear warm-up and a cosine decay of the learning rate to 0."""
+    torch.manual_seed(seed)
+    network = BrainNetwork()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4)
+    warmup = max(1, min(50, steps // 10))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser,
+        lambda step: min((step + 1) / warmup, 0.5 * (1 + np.cos(np.pi * step / steps))),
+    )
+    randomise = Randomiser(seed)
+    average, began = 0.0, time.monotonic()
+    for step in range(1, steps + 1):
+        picked = randomise.random.integers(0, len(heads), batch)
+        pairs = [randomise(heads[index][1], heads[index][2]) for index in picked]
+        loss = loss_function(network(torch.cat([p[0] for p in pairs])), torch.cat([p[1] for p in pairs]))
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        average = loss.item() if step == 1 else 0.98 * average + 0.02 * loss.item()
+        if step % report_every == 0 or step == steps:
+            left = (time.monotonic() - began) / step * (steps - step)
+            logger.info("step %d/%d loss %.4f, %.0f min left", step, steps, average, left / 60)
+    return network.eval()
+
+
+def save(network: BrainNetwork, path: Path, trained: Sequence[str], held_out: Sequence[str], steps: int) -> None:
+    """Write the weights as float16, with who was trained on in the file's metadata."""
+    metadata = {
+        "trained_on": " ".join(trained),
+        "held_out": " ".join(held_out),
+        "steps": str(steps),
+        "grid_mm": str(GRID_MM),
+    }
+    weights = {name: value.detach().half().contiguous() for name, value in network.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(weights, temporary, metadata=metadata)
+
+
+def evaluate(folder: Path, names: Sequence[str]) -> dict[str, float]:
+    """Dice on each head, at the scan's own resolution, with the weights in use."""
+    scores = {}
+    for name in names:
+        head = read_volume(folder / "t1" / f"{name}_T1.nii.gz")
+        truth = read_volume(folder / "brainmask" / f"{name}_brainmask.nii.gz").data > 0.5
+        mask, _ = largest_component(brain_probability(head.data, head.zooms) > 0.5)
+        scores[name] = dice(mask, truth)
+    return scores
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train, save, and report Dice on the held-out people."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--data", type=Path, required=True, help="folder with t1/ and brainmask/")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="weights file to write")
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    try:
+        trained, held_out = find_heads(options.data)
+        heads = [load_head(options.data, name) for name in trained]
+        logger.info("%d heads to train on, %d held out", len(trained), len(held_out))
+        network = train(
+            heads, steps=options.steps, batch=options.batch, learning_rate=options.learning_rate, seed=options.seed
+        )
+        save(network, options.out, trained, held_out, options.steps)
+        if options.out == WEIGHTS:
+            load_network.cache_clear()
+            scores = evaluate(options.data, held_out)
+            values = np.array(list(scores.values()))
+            logger.info("held-out Dice: mean %.4f, least %.4f", values.mean(), values.min())
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,148 @@
+"""A trained denoiser with its forward process and sampler, ready to be asked for images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline_lib.config.schema import DiffusionOptions, RecipeOptions, SamplingOptions
+from pipeline_lib.diffusion.guidance import guided
+from pipeline_lib.diffusion.process import DiffusionProcess
+from pipeline_lib.diffusion.samplers import Callback, ddim, ddpm, dpm_solver_pp, timestep_pairs
+from pipeline_lib.diffusion.schedule import make_schedule
+from pipeline_lib.noise.base import Noise
+from pipeline_lib.noise.make import make_noise
+from pipeline_lib.training.artifact import load_model
+
+
+def device() -> torch.device:
+    """The accelerator where there is one. Random numbers are drawn on the CPU: the same on either."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def seed_of(*parts: object) -> int:
+    """A seed from names: an image keeps its noise whatever else is in its chunk or batch."""
+    digest = hashlib.sha256(":".join(str(part) for part in parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@dataclass(frozen=True)
+class OwnStreams:
+    """Noise in which every image of a batch has its own random stream: batches may be cut anywhere."""
+
+    noise: Noise
+    generators: Sequence[torch.Generator]
+
+    @classmethod
+    def of(cls, noise: Noise, seeds: Sequence[int]) -> OwnStreams:
+        """Streams that start from one seed an image."""
+        return cls(noise, [torch.Generator().manual_seed(seed) for seed in seeds])
+
+    def __call__(
+        self,
+        shape: Sequence[int],
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """The next field of each stream, ``shape`` ``(N, C, *spatial)``; ``generator`` is not used."""
+        fields = [self.noise((1, *shape[1:]), generator=own, dtype=dtype) for own in self.generators]
+        return torch.cat(fields).to(device)
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A network with what it was trained to undo; ``clip`` limits x0 to [-1, 1], for images only."""
+
+    network: torch.nn.Module
+    info: Mapping[str, Any]
+    process: DiffusionProcess
+    noise: Noise
+    sampling: SamplingOptions
+    clip: bool
+
+    def streams(self, seeds: Sequence[int]) -> OwnStreams:
+        """Noise of the recipe's kind, one stream an image; give the same to the start and to `denoise`."""
+        return OwnStreams.of(self.noise, seeds)
+
+    @torch.inference_mode()
+    def denoise(
+        self,
+        x: Tensor,
+        *,
+        start: int | None = None,
+        condition: Tensor | None = None,
+        concat: Tensor | None = None,
+        guidance: float = 1.0,
+        streams: OwnStreams,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """Clean ``(N, C, *spatial)`` samples from noise, or from images noised by ``start`` timesteps.
+
+        Args:
+            x: the noisy samples, on any device.
+            start: how many timesteps are undone; None: all.
+            condition: ``(N,)`` classes.
+            concat: ``(N, C', *spatial)``, seen by the network beside ``x``.
+            guidance: scale of classifier-free guidance.
+            streams: of the noise that a stochastic sampler adds.
+            callback: told after each step.
+        """
+        target = next(self.network.parameters()).device
+        condition = None if condition is None else condition.to(target)
+        concat = None if concat is None else concat.to(target)
+        model = guided(self.network, condition, guidance, concat)
+        undone = self.process.timesteps if start is None else start
+        pairs = timestep_pairs(self.process.timesteps, min(self.sampling.steps, undone), undone)
+        x = x.to(target)
+        match self.sampling.sampler:
+            case "ddim":
+                clean = ddim(
+                    model,
+                    x,
+                    pairs,
+                    self.process,
+                    eta=self.sampling.eta,
+                    clip=self.clip,
+                    noise=streams,
+                    callback=callback,
+                )
+            case "ddpm":
+                clean = ddpm(
+                    model,
+                    x,
+                    pairs,
+                    self.process,
+                    clip=self.clip,
+                    noise=streams,
+                    callback=callback,
+                )
+            case "dpm_solver":
+                clean = dpm_solver_pp(model, x, pairs, self.process, clip=self.clip, callback=callback)
+        return clean.cpu()
+
+
+def load_denoiser(recipe: RecipeOptions, weights: Path) -> Denoiser:
+    """The denoiser of a recipe from a model folder or one of its checkpoint files."""
+    network, info = load_model(weights)
+    return Denoiser(
+        network=network.to(device()).eval(),
+        info=info,
+        process=make_process(recipe.diffusion),
+        noise=make_noise(**recipe.diffusion.noise.model_dump()),
+        sampling=recipe.sampling,
+        clip=recipe.autoencoder is None,
+    )
+
+
+def make_process(options: DiffusionOptions) -> DiffusionProcess:
+    """The forward process that the configuration describes."""
+    schedule = make_schedule(options.schedule, options.timesteps, zero_terminal_snr=options.zero_terminal_snr)
+    return DiffusionProcess(schedule, options.prediction)

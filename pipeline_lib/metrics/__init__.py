@@ -1,0 +1,1 @@
+"""Figures with confidence intervals: image, detection, distribution, memorisation."""

@@ -1,0 +1,80 @@
+"""KL autoencoder (Kingma and Welling, 2014; as the first stage of latent diffusion, Rombach et al., 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pipeline_lib.models.coder import Decoder, Encoder
+from pipeline_lib.models.layers import check_input, conv
+
+
+class KLAutoencoder(nn.Module):
+    """Images to a Gaussian in a smaller latent space and back, 2D or 3D.
+
+    Args:
+        dimensions: 2 or 3.
+        in_channels: of the image.
+        channels: of each level, finest first; each level halves the resolution of the one before.
+        latent_channels: of the latent.
+        blocks: residual blocks a level.
+        groups: of every normalisation; None: see `layers.group_norm`.
+
+    Attributes:
+        factor: by how much the latent is smaller along each axis, 2^(levels - 1); image lengths must be multiples.
+    """
+
+    def __init__(
+        self,
+        *,
+        dimensions: int,
+        in_channels: int,
+        channels: Sequence[int],
+        latent_channels: int,
+        blocks: int,
+        groups: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.dimensions, self.in_channels, self.latent_channels = dimensions, in_channels, latent_channels
+        self.encoder = Encoder(dimensions, in_channels, channels, latent_channels, blocks, groups)
+        self.mean = conv(dimensions, latent_channels, latent_channels, 1)
+        self.log_variance = conv(dimensions, latent_channels, latent_channels, 1)
+        self.post = conv(dimensions, latent_channels, latent_channels, 1)
+        self.decoder = Decoder(dimensions, latent_channels, channels, in_channels, blocks, groups)
+        self.factor = 2 ** (len(channels) - 1)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latent, each (N, latent_channels, *spatial / factor)."""
+        check_input("image", x, self.dimensions, self.in_channels, self.factor)
+        h = self.encoder(x)
+        return self.mean(h), torch.exp(0.5 * self.log_variance(h).clamp(-30, 20))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The image of a latent, (N, in_channels, *spatial)."""
+        check_input("latent", z, self.dimensions, self.latent_channels)
+        return self.decoder(self.post(z))
+
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Reconstruction from a latent that is drawn, and that latent's mean and standard deviation."""
+        mean, std = self.encode(x)
+        return self.decode(sample_latent(mean, std, generator)), mean, std
+
+    @property
+    def last_layer(self) -> Tensor:
+        """Weight of the layer that makes the image, where the adversarial weight is measured."""
+        return self.decoder.last.weight  # type: ignore[return-value]
+
+
+def sample_latent(mean: Tensor, std: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """mean + std * standard normal, the noise drawn where the generator lives."""
+    source = mean.device if generator is None else generator.device
+    noise = torch.randn(mean.shape, generator=generator, device=source, dtype=mean.dtype)
+    return mean + std * noise.to(mean.device)
+
+
+def kl_divergence(mean: Tensor, std: Tensor) -> Tensor:
+    """KL from N(mean, std^2) to the standard normal, nats per latent dimension (mean over all), float32 scalar."""
+    mean, std = mean.float(), std.float()
+    return (0.5 * (mean.square() + std.square() - 1) - std.log()).mean()

@@ -1,0 +1,1 @@
+"""Corruptions of the forward process: Gaussian and simplex, one protocol."""

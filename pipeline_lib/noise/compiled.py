@@ -1,0 +1,134 @@
+"""The lattice evaluation compiled for CPUs: one point after the other, all cores, in float64.
+
+What is summed is described in `opensimplex`, whose tables are used here.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from pipeline_lib.noise.tables import GRADIENTS, NORM, SQUISH, STRETCH, VERTICES
+
+_VERTICES2, _VERTICES3 = VERTICES[2][0], VERTICES[3]
+# the gradient over the norm, by hash
+_GRADIENTS2 = GRADIENTS[2][(np.arange(256) & 14) >> 1] / NORM[2]
+_GRADIENTS3 = GRADIENTS[3][np.arange(256) % 24] / NORM[3]
+_REACH2 = _VERTICES2 + SQUISH[2] * _VERTICES2.sum(-1, keepdims=True)
+_REACH3 = _VERTICES3 + SQUISH[3] * _VERTICES3.sum(-1, keepdims=True)
+_STRETCH2, _STRETCH3, _SQUISH2, _SQUISH3 = STRETCH[2], STRETCH[3], SQUISH[2], SQUISH[3]
+_BLOCK = 1024  # points that one thread takes at a time
+
+
+@numba.njit(cache=True)
+def permutations(seeds: np.ndarray) -> np.ndarray:
+    """The shuffled 0..255 of each seed, (B,) int64 -> (B, 256) int64, by Knuth's 64-bit generator.
+
+    Signed 64-bit arithmetic that wraps around is part of the definition.
+    """
+    shuffled = np.empty((len(seeds), 256), dtype=np.int64)
+    for b in range(len(seeds)):
+        source = np.arange(256)
+        state = seeds[b]
+        for _ in range(3):
+            state = state * 6364136223846793005 + 1442695040888963407
+        for i in range(255, -1, -1):
+            state = state * 6364136223846793005 + 1442695040888963407
+            chosen = (state % (i + 1) + 31) % (i + 1)
+            shuffled[b, i] = source[chosen]
+            source[chosen] = source[i]
+    return shuffled
+
+
+@numba.njit(cache=True)
+def _region(x: float, y: float, z: float) -> int:
+    """Which list of vertices serves a point of the skewed cell; see `tables.space_vertices`."""
+    total = x + y + z
+    if 1 < total < 2:
+        px, py, pz = total - 1 - x, total - 1 - y, total - 1 - z
+        ax, ay, az = abs(px), abs(py), abs(pz)
+        if ax <= ay and ax <= az:
+            return 12 + 2 * (py > 0) + (pz > 0)
+        if ay <= az:
+            return 16 + 2 * (pz > 0) + (px > 0)
+        return 20 + 2 * (px > 0) + (py > 0)
+    mirrored = 0
+    if total >= 2:
+        x, y, z, total, mirrored = 1 - x, 1 - y, 1 - z, 3 - total, 6
+    largest = 0 if x >= y and x >= z else (1 if y >= z else 2)
+    smallest = 0 if x <= y and x <= z else (1 if y <= z else 2)
+    second = total - max(x, y, z) - min(x, y, z)
+    return mirrored + (largest if 1 - total > second else 3 + smallest)
+
+
+@numba.njit(cache=True, parallel=True, fastmath=True)
+def evaluate(points: np.ndarray, shuffled: np.ndarray) -> np.ndarray:
+    """(B, M, D) points, (B, 256) permutations -> (B, M).
+
+    Neighbouring points mostly lie in the same region of the same cell, so a region's vertices and their gradients
+    are looked up once and kept until a point lies in another.
+    """
+    b, m, dimensions = points.shape
+    out = np.empty((b, m), dtype=points.dtype)
+    blocks = (m + _BLOCK - 1) // _BLOCK
+    for task in numba.prange(b * blocks):
+        row, first = task // blocks, task % blocks * _BLOCK
+        perm = shuffled[row]
+        vertex, gradient = np.zeros((3, 8)), np.zeros((3, 8))
+        x, y, z, cz = 0.0, 0.0, 0.0, 0
+        last_x, last_y, last_z, last_region = 0, 0, 0, -1
+        for point in range(first, min(first + _BLOCK, m)):
+            x, y = np.float64(points[row, point, 0]), np.float64(points[row, point, 1])
+            if dimensions == 2:
+                shift = _STRETCH2 * (x + y)
+                cx, cy, region = math.floor(x + shift), math.floor(y + shift), 0
+            else:
+                z = np.float64(points[row, point, 2])
+                shift = _STRETCH3 * (x + y + z)
+                cx, cy, cz = math.floor(x + shift), math.floor(y + shift), math.floor(z + shift)
+                region = _region(x + shift - cx, y + shift - cy, z + shift - cz)
+            if region != last_region or cx != last_x or cy != last_y or cz != last_z:
+                last_x, last_y, last_z, last_region = cx, cy, cz, region
+                if dimensions == 2:
+                    _look_up2(cx, cy, perm, vertex, gradient)
+                else:
+                    _look_up3(cx, cy, cz, region, perm, vertex, gradient)
+            value = 0.0
+            for slot in range(8):
+                dx, dy, dz = x - vertex[0, slot], y - vertex[1, slot], z - vertex[2, slot]
+                kernel = max(0.0, 2 - dx * dx - dy * dy - dz * dz)
+                kernel *= kernel
+                value += kernel * kernel * (gradient[0, slot] * dx + gradient[1, slot] * dy + gradient[2, slot] * dz)
+            out[row, point] = value
+    return out
+
+
+@numba.njit(cache=True)
+def _look_up2(cx: int, cy: int, perm: np.ndarray, vertex: np.ndarray, gradient: np.ndarray) -> None:
+    """Fill in where the cell's vertices are, and their gradients divided by the norm; (3, 8) each."""
+    unskewed = _SQUISH2 * (cx + cy)
+    for slot in range(8):
+        vertex[0, slot] = cx + unskewed + _REACH2[slot, 0]
+        vertex[1, slot] = cy + unskewed + _REACH2[slot, 1]
+        hashed = perm[(perm[(cx + _VERTICES2[slot, 0]) & 255] + cy + _VERTICES2[slot, 1]) & 255]
+        for axis in range(2):
+            gradient[axis, slot] = _GRADIENTS2[hashed, axis]
+
+
+@numba.njit(cache=True)
+def _look_up3(
+    cx: int, cy: int, cz: int, region: int, perm: np.ndarray, vertex: np.ndarray, gradient: np.ndarray
+) -> None:
+    """As `_look_up2`, for a region of the cell."""
+    unskewed = _SQUISH3 * (cx + cy + cz)
+    for slot in range(8):
+        vertex[0, slot] = cx + unskewed + _REACH3[region, slot, 0]
+        vertex[1, slot] = cy + unskewed + _REACH3[region, slot, 1]
+        vertex[2, slot] = cz + unskewed + _REACH3[region, slot, 2]
+        hashed = perm[(cx + _VERTICES3[region, slot, 0]) & 255]
+        hashed = perm[(hashed + cy + _VERTICES3[region, slot, 1]) & 255]
+        hashed = perm[(hashed + cz + _VERTICES3[region, slot, 2]) & 255]
+        for axis in range(3):
+            gradient[axis, slot] = _GRADIENTS3[hashed, axis]

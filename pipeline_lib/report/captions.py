@@ -1,0 +1,103 @@
+"""What the tasks ask, what their pictures show, and what they cannot tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task in words; ``headline`` names metrics by preference."""
+
+    question: str
+    reading: str
+    headline: tuple[str, ...]
+    limits: tuple[str, ...]
+
+
+STAGES = {
+    "evaluation": "Evaluation",
+    "samples": "Samples",
+    "inference": "Inference",
+    "embedding": "Embedding",
+    "diffusion": "Denoiser",
+    "autoencoder": "Autoencoder",
+    "latents": "Latents",
+    "dataset": "Dataset",
+}
+
+TASKS = {
+    "anomaly": Task(
+        "Where does this brain differ from healthy ones?",
+        "Compare the model with the untrained baselines under the same smoothing. The model has to beat them to be of "
+        "use. The Dice at the threshold chosen on validation people is the one to expect in practice. The best "
+        "achievable Dice uses the answer and is an upper bound.",
+        ("auprc", "average_precision", "ap", "dice"),
+        (
+            "An anomaly map marks what the model cannot reproduce. Rare but healthy anatomy, registration errors and "
+            "imaging artefacts are marked too.",
+            "A lesion as dark or bright as healthy tissue nearby leaves little trace in the map.",
+            "Not for diagnosis.",
+        ),
+    ),
+    "synthesis": Task(
+        "What do brains of each group look like?",
+        "Compare the distance between synthetic and real scans with the distance between two halves of the real scans: "
+        "the second is the floor. The memorisation test asks whether synthetic scans lie closer to training scans than "
+        "new real scans do.",
+        ("fid", "kid", "distance"),
+        (
+            "A synthetic scan belongs to nobody. It shows what the model learned of a group and proves nothing about a "
+            "person.",
+            "Distances between sets of images depend on the feature network and on the number of images. Compare only "
+            "numbers with the same two.",
+            "Differences between groups in synthetic scans carry every confound of the training cohort, such as age and site.",
+        ),
+    ),
+    "generation": Task(
+        "How well does plain DDPM learn these images?",
+        "Follow the samples over the checkpoints: all start from the same noise. The distance to real images should "
+        "fall towards the floor, which is the distance between two halves of the real images.",
+        ("fid", "kid", "distance"),
+        (
+            "Distances between sets of images depend on the feature network and on the number of images. Compare only "
+            "numbers with the same two.",
+            "Samples that look right may be copies of training images. Read the memorisation test where there is one.",
+        ),
+    ),
+    "translation": Task(
+        "What would the target modality look like, given the source?",
+        "Read the model between two bounds. The floor is the interpolated source fitted linearly to the target. The "
+        "ceiling is the autoencoder's own reconstruction of the target, which no prediction in its latent space exceeds.",
+        ("psnr", "ssim", "mae"),
+        (
+            "The prediction is a plausible target, not a measurement. Detail that the source does not hold is invented.",
+            "Image similarity rewards smooth predictions. Look at the pictures as well.",
+            "Not for diagnosis.",
+        ),
+    ),
+}
+
+CAPTIONS = {
+    "strip": (
+        "Samples over the course of training, from the same noise.",
+        "Row of sample images taken at increasing numbers of training steps.",
+    ),
+    "grid": ("Samples of the trained model.", "Grid of images sampled from the trained model."),
+    "reverse": (
+        "The reverse process, from pure noise to an image.",
+        "Animation of noise turning step by step into sampled images.",
+    ),
+    "umap": (
+        "Real and synthetic scans embedded by UMAP. Mixing is wanted, separate islands are not.",
+        "Scatter plot of a two-dimensional embedding of real and synthetic scans.",
+    ),
+    "loss": (
+        "Training and validation loss over steps.",
+        "Line plot of training and validation loss against training steps.",
+    ),
+    "codebook": (
+        "How often each code of the codebook is used over the validation set.",
+        "Bar plot of the usage of codebook entries.",
+    ),
+}

@@ -1,0 +1,249 @@
+"""Methods text in sentences that can go into a paper, written from the options that were really used."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pipeline_lib.config.schema import AutoencoderOptions, PreprocessOptions, RecipeOptions, SplitOptions
+
+REFERENCES = {
+    "esser": ("Esser et al., 2021", "Esser P, Rombach R, Ommer B. Taming transformers for high-resolution image synthesis. CVPR 2021. arXiv:2012.09841"),
+    "fonov": ("Fonov et al., 2011", "Fonov V, Evans AC, Botteron K, Almli CR, McKinstry RC, Collins DL. Unbiased average age-appropriate atlases for pediatric studies. NeuroImage 2011; 54(1):313-327"),
+    "hang": ("Hang et al., 2023", "Hang T, Gu S, Li C, et al. Efficient diffusion training via min-SNR weighting strategy. ICCV 2023. arXiv:2303.09556"),
+    "ho": ("Ho et al., 2020", "Ho J, Jain A, Abbeel P. Denoising diffusion probabilistic models. NeurIPS 2020. arXiv:2006.11239"),
+    "guidance": ("Ho and Salimans, 2022", "Ho J, Salimans T. Classifier-free diffusion guidance. 2022. arXiv:2207.12598"),
+    "hoopes": ("Hoopes et al., 2022", "Hoopes A, Mora JS, Dalca AV, Fischl B, Hoffmann M. SynthStrip: skull-stripping for any brain image. NeuroImage 2022; 260:119474"),
+    "isensee": ("Isensee et al., 2019", "Isensee F, Schell M, Pflueger I, et al. Automated brain extraction of multisequence MRI using artificial neural networks. Human Brain Mapping 2019; 40(17):4952-4964"),
+    "jabri": ("Jabri et al., 2022", "Jabri A, Fleet D, Chen T. Scalable adaptive computation for iterative generation. 2022. arXiv:2212.11972"),
+    "kingma": ("Kingma and Welling, 2014", "Kingma DP, Welling M. Auto-encoding variational Bayes. ICLR 2014. arXiv:1312.6114"),
+    "lin": ("Lin et al., 2024", "Lin S, Liu B, Li J, Yang X. Common diffusion noise schedules and sample steps are flawed. WACV 2024. arXiv:2305.08891"),
+    "loshchilov": ("Loshchilov and Hutter, 2019", "Loshchilov I, Hutter F. Decoupled weight decay regularization. ICLR 2019. arXiv:1711.05101"),
+    "lowekamp": ("Lowekamp et al., 2013", "Lowekamp BC, Chen DT, Ibanez L, Blezek D. The design of SimpleITK. Frontiers in Neuroinformatics 2013; 7:45"),
+    "lu": ("Lu et al., 2022", "Lu C, Zhou Y, Bao F, Chen J, Li C, Zhu J. DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models. 2022. arXiv:2211.01095"),
+    "nichol": ("Nichol and Dhariwal, 2021", "Nichol A, Dhariwal P. Improved denoising diffusion probabilistic models. ICML 2021. arXiv:2102.09672"),
+    "oord": ("van den Oord et al., 2017", "van den Oord A, Vinyals O, Kavukcuoglu K. Neural discrete representation learning. NeurIPS 2017. arXiv:1711.00937"),
+    "rombach": ("Rombach et al., 2022", "Rombach R, Blattmann A, Lorenz D, Esser P, Ommer B. High-resolution image synthesis with latent diffusion models. CVPR 2022. arXiv:2112.10752"),
+    "ronneberger": ("Ronneberger et al., 2015", "Ronneberger O, Fischer P, Brox T. U-Net: convolutional networks for biomedical image segmentation. MICCAI 2015. arXiv:1505.04597"),
+    "salimans": ("Salimans and Ho, 2022", "Salimans T, Ho J. Progressive distillation for fast sampling of diffusion models. ICLR 2022. arXiv:2202.00512"),
+    "song": ("Song et al., 2021", "Song J, Meng C, Ermon S. Denoising diffusion implicit models. ICLR 2021. arXiv:2010.02502"),
+    "tustison": ("Tustison et al., 2010", "Tustison NJ, Avants BB, Cook PA, et al. N4ITK: improved N3 bias correction. IEEE Transactions on Medical Imaging 2010; 29(6):1310-1320"),
+    "wyatt": ("Wyatt et al., 2022", "Wyatt J, Leach A, Schmon SM, Willcocks CG. AnoDDPM: anomaly detection with denoising diffusion probabilistic models using simplex noise. CVPR Workshops 2022"),
+}  # fmt: skip
+
+EXTRACTION = {
+    "learned": "The brain was extracted with the small 3D U-Net that comes with this pipeline.",
+    "given": "The brain masks given in the sheet were used.",
+    "synthstrip": "The brain was extracted with SynthStrip [hoopes].",
+    "hd-bet": "The brain was extracted with HD-BET [isensee].",
+    "none": "Scans were taken as already stripped of the skull.",
+}
+INTENSITY = {
+    "percentile": "Intensities were scaled linearly between robust percentiles within the brain and clipped.",
+    "zscore": "Intensities were standardised to zero mean and unit variance within the brain.",
+    "none": "Intensities were left as they are.",
+}
+SCHEDULE = {
+    "linear": "a linear variance schedule [ho]",
+    "scaled_linear": "a variance schedule linear in its square root [rombach]",
+    "cosine": "a cosine schedule [nichol]",
+    "sigmoid": "a sigmoid schedule [jabri]",
+}
+PREDICTION = {"eps": "the noise [ho]", "v": "the velocity v [salimans]", "x0": "the clean image"}
+LOSS = {"l2": "mean squared error", "l1": "mean absolute error", "huber": "the Huber loss"}
+SAMPLER = {
+    "ddim": "DDIM [song]",
+    "ddpm": "ancestral DDPM sampling [ho]",
+    "dpm_solver": "the second-order multistep DPM-Solver++ [lu]",
+}
+
+
+@dataclass(frozen=True)
+class Methods:
+    """Paragraphs of plain text and the references they cite, in order of appearance."""
+
+    paragraphs: tuple[str, ...]
+    references: tuple[str, ...]
+
+
+def methods_text(*paragraphs: str) -> Methods:
+    """Replace markers such as ``[ho]`` by author and year and collect the references cited."""
+    cited: dict[str, None] = {}
+
+    def name(match: re.Match[str]) -> str:
+        keys = match[1].split()
+        cited.update(dict.fromkeys(keys))
+        return f"({'; '.join(REFERENCES[key][0] for key in keys)})"
+
+    written = tuple(re.sub(r"\[([a-z ]+)\]", name, paragraph) for paragraph in paragraphs if paragraph)
+    return Methods(written, tuple(REFERENCES[key][1] for key in cited))
+
+
+def preprocess_paragraph(options: PreprocessOptions) -> str:
+    """How a scan came to a common space."""
+    steps = [
+        "Every scan was opened, checked and brought to canonical orientation.",
+        EXTRACTION[options.brain_extraction],
+    ]
+    if options.bias_field:
+        steps.append("The bias field was corrected with N4 [tustison].")
+    if options.space == "MNI152":
+        steps.append(
+            "The brain was registered to the MNI152 template [fonov] with an affine transform in SimpleITK [lowekamp] "
+            f"and resampled to {options.voxel_size:g} mm isotropic voxels."
+        )
+    else:
+        steps.append(f"The scan stayed in its own space, resampled to {options.voxel_size:g} mm isotropic voxels.")
+    steps.append(INTENSITY[options.intensity])
+    low, high = options.quality.brain_volume_ml
+    limits = f"Scans with a brain volume outside {low:g} to {high:g} mL"
+    if options.space == "MNI152":
+        limits += f" or a Dice overlap with the template's brain under {options.quality.min_template_overlap:g}"
+    steps.append(f"{limits} were kept out of training and evaluation.")
+    return " ".join(steps)
+
+
+def split_paragraph(options: SplitOptions) -> str:
+    """How people came into train, validation and test."""
+    if options.method == "from_test":
+        return (
+            "The data came with training and test folders. Whole patients were moved from test to validation, as many "
+            "as a hundredth of the number of training images."
+        )
+    strata = [name.replace("_", " ") for name in options.stratify]
+    by = f", stratified by {_and(strata)}" if strata else ""
+    return (
+        "People, never single scans or slices, were placed in training, validation and test "
+        f"({options.train:.0%}, {options.validation:.0%}, {options.test:.0%}){by}. Placements are kept in a ledger that "
+        "only grows. A model's checkpoint carries hashed identifiers of the people it was trained on, and inference "
+        "refuses them."
+    )
+
+
+def recipe_methods(recipe: RecipeOptions) -> Methods:
+    """Data, networks, diffusion, sampling and evaluation of one recipe."""
+    return methods_text(
+        _data(recipe), _autoencoder(recipe), _denoiser(recipe), _sampling(recipe), _evaluation(recipe)
+    )
+
+
+def _data(recipe: RecipeOptions) -> str:
+    data = recipe.data
+    size = " x ".join(str(n) for n in data.size)
+    what = "images" if data.modality == "image" else f"{data.modality} scans"
+    if data.dimensions == 2 and data.modality != "image":
+        cut = data.slices
+        text = (
+            f"The model saw {cut.plane} slices of {what}, one every {cut.every_mm:g} mm from {cut.from_mm:g} to "
+            f"{cut.to_mm:g} mm, as images of {size} pixels"
+        )
+    else:
+        text = f"The model saw {what} of {size} {'pixels' if data.dimensions == 2 else 'voxels'}"
+    if data.voxel_size is not None:
+        text += f", resampled to {data.voxel_size:g} mm"
+    text += f", with {data.channels} channel{'s' if data.channels > 1 else ''} scaled to [-1, 1]."
+    if data.target is not None:
+        text += (
+            f" The target was {data.target} of the same person and session, with {data.target_channels} "
+            f"channel{'s' if data.target_channels > 1 else ''}."
+        )
+    if data.train_groups:
+        text += f" Only people of {_and(data.train_groups)} were used for training."
+    return text
+
+
+def _autoencoder(recipe: RecipeOptions) -> str:
+    if recipe.autoencoder is None:
+        return ""
+    options: AutoencoderOptions = recipe.autoencoder
+    factor = 2 ** (len(options.channels) - 1)
+    widths = ", ".join(str(n) for n in options.channels)
+    if options.kind == "vae":
+        text = (
+            f"Images were compressed by a KL-regularised autoencoder [kingma rombach] with {widths} channels, "
+            f"a spatial factor of {factor} and {options.latent_channels} latent channels (KL weight {options.kl_weight:g})."
+        )
+    else:
+        text = (
+            f"Images were compressed by a VQGAN [oord esser] with {widths} channels, a spatial factor of {factor}, "
+            f"{options.latent_channels} latent channels and a codebook of {options.codes:,} entries updated by "
+            f"exponential moving averages (commitment {options.commitment:g}). A patch discriminator with weight "
+            f"{options.adversarial_weight:g} joined after step {options.adversarial_start:,}."
+        )
+    if recipe.task == "translation":
+        text += " Source and target each had their own."
+    train = options.training
+    return (
+        f"{text} It was trained for {train.steps:,} steps of {train.batch_size * train.accumulate} images with AdamW "
+        f"[loshchilov] at a learning rate of {train.learning_rate:g}. Latents were scaled per channel to unit variance "
+        "over the training set."
+    )
+
+
+def _denoiser(recipe: RecipeOptions) -> str:
+    diffusion, denoiser, train = recipe.diffusion, recipe.denoiser, recipe.denoiser.training
+    noise = "Gaussian noise"
+    if diffusion.noise.kind == "simplex":
+        noise = (
+            f"simplex noise [wyatt] of {diffusion.noise.octaves} octaves, decay {diffusion.noise.decay:g}, lowest "
+            f"frequency {diffusion.noise.frequency:.4g} cycles per voxel"
+        )
+    text = f"A denoising diffusion model [ho] used {noise}, {diffusion.timesteps:,} timesteps and {SCHEDULE[diffusion.schedule]}"
+    if diffusion.zero_terminal_snr:
+        text += ", rescaled to zero terminal signal-to-noise ratio [lin]"
+    text += f". A {recipe.data.dimensions}D U-Net [ronneberger] with {', '.join(str(n) for n in denoiser.channels)} channels, "
+    text += f"{denoiser.blocks} residual block{'s' if denoiser.blocks > 1 else ''} a level"
+    text += " and self-attention on the marked levels" if any(denoiser.attention) else ""
+    text += f" predicted {PREDICTION[diffusion.prediction]} and was trained on {LOSS[diffusion.loss]}"
+    if diffusion.min_snr_gamma is not None:
+        text += f" with min-SNR weighting, gamma {diffusion.min_snr_gamma:g} [hang]"
+    text += "."
+    if denoiser.condition == "group":
+        text += (
+            " The group of a person entered by cross-attention and was hidden in "
+            f"{denoiser.drop_condition:.0%} of the training images [guidance]."
+        )
+    if recipe.task == "translation":
+        text += " The source's latent was concatenated to the input."
+    return (
+        f"{text} Training took {train.steps:,} steps of {train.batch_size * train.accumulate} images with AdamW "
+        f"[loshchilov], learning rate {train.learning_rate:g}, {train.warmup:,} steps of warm-up, gradients clipped to "
+        f"norm {train.clip:g}, {train.precision} precision and seed {train.seed}. The weights used are an exponential "
+        f"moving average with decay {train.ema:g}."
+    )
+
+
+def _sampling(recipe: RecipeOptions) -> str:
+    sampling = recipe.sampling
+    how = f"{SAMPLER[sampling.sampler]} over {sampling.steps} steps"
+    if sampling.sampler == "ddim":
+        how += f" with eta {sampling.eta:g}"
+    if recipe.denoiser.condition == "group" and sampling.guidance != 1:
+        how += f" and guidance scale {sampling.guidance:g} [guidance]"
+    match recipe.task:
+        case "anomaly":
+            return (
+                f"For each scan, noise was added up to {sampling.start:.0%} of the timesteps and removed again by {how} "
+                f"[wyatt]. The anomaly map is the difference between scan and reconstruction within the brain, smoothed "
+                f"by a Gaussian of {recipe.evaluation.smoothing_mm:g} mm."
+            )
+        case "synthesis":
+            return f"New scans, {sampling.count} per group, were sampled by {how} in the latent space [rombach] and decoded."
+        case "generation":
+            return (
+                f"{sampling.count} images were sampled by {how} at each of {sampling.checkpoints} checkpoints, always from "
+                "the same noise."
+            )
+        case "translation":
+            return f"For each person the target's latent was sampled by {how}, given the source, and decoded."
+
+
+def _evaluation(recipe: RecipeOptions) -> str:
+    return (
+        f"Confidence intervals are 95% percentile intervals over {recipe.evaluation.bootstrap:,} bootstrap resamples of "
+        "people, not of slices. Thresholds were chosen on validation people, never on test people."
+    )
+
+
+def _and(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,111 @@
+"""One quality-control page per scan, failed scans too."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline_lib.config.schema import CohortOptions, PreprocessOptions
+from pipeline_lib.report.measures import MEASURES, Measure
+from pipeline_lib.report.methods import methods_text, preprocess_paragraph
+from pipeline_lib.report.page import Picture, load_picture, number, read_provenance, read_table, write_page, write_table
+
+PERSON = ("scan", "participant", "session", "modality", "group", "age", "sex", "site")
+VERDICT = ("ok", "stage", "reason")
+BOOKKEEPING = ("log", "sha256", "outputs")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the numbers table."""
+
+    measure: Measure
+    value: str
+    limits: str
+
+
+def write_scan_pages(
+    ingest: Path, preprocess: Path, options: PreprocessOptions, cohort: CohortOptions, out: Path
+) -> None:
+    """Write ``out/{scan}.html`` for every scan of a chunk, and ``out/scans.tsv``.
+
+    The pages link to the index two folders up, as in ``results/report/scans/{chunk}/``.
+
+    Args:
+        ingest: the chunk's folder of the ingest stage, with ``status.tsv``.
+        preprocess: the chunk's folder of the preprocess stage, with ``status.tsv`` and ``figures/``.
+        options: how the scans were preprocessed, for the methods text and the limits.
+        cohort: name and note shown on every page.
+        out: the folder to write, ``results/report/scans/{chunk}``.
+    """
+    opened = {row["scan"]: row for row in read_table(ingest / "status.tsv")}
+    rows = {row["scan"]: row for row in read_table(preprocess / "status.tsv")}
+    rows = {scan: rows.get(scan, row) for scan, row in {**opened, **rows}.items()}
+    made = [read_provenance("Ingest", ingest), read_provenance("Preprocess", preprocess)]
+    methods = methods_text(preprocess_paragraph(options))
+    names = list(rows)
+    for position, (scan, row) in enumerate(rows.items()):
+        logs = [("Ingest", opened.get(scan, {}).get("log", "")), ("Preprocess", row["log"])]
+        if logs[0][1] == logs[1][1]:
+            del logs[1]
+        write_page(
+            out / f"{scan}.html",
+            "scan.html",
+            title=scan,
+            home="../../index.html",
+            cohort=cohort,
+            chunk=preprocess.name,
+            row=row,
+            ok=row["ok"] == "true",
+            picture=_figure(preprocess, row),
+            numbers=_numbers(row, options),
+            logs=[(stage, text) for stage, text in logs if text.strip()],
+            outputs=sorted(_outputs(row).items()),
+            methods=methods,
+            provenance=[item for item in made if item],
+            previous=names[position - 1] if position else "",
+            following=names[position + 1] if position + 1 < len(names) else "",
+        )
+    known = {*PERSON, *VERDICT, *BOOKKEEPING}
+    measured = dict.fromkeys(name for row in rows.values() for name in row if name not in known)
+    table = [{**row, "page": f"{scan}.html"} for scan, row in rows.items()]
+    write_table(out / "scans.tsv", table, [*PERSON, "page", *VERDICT, *measured])
+
+
+def _outputs(row: dict[str, str]) -> dict[str, str]:
+    return dict(json.loads(row["outputs"] or "{}"))
+
+
+def _figure(preprocess: Path, row: dict[str, str]) -> Picture | None:
+    figure = _outputs(row).get("figure")
+    if figure is None:
+        return None
+    return load_picture(
+        preprocess / figure,
+        alt=f"Quality mosaic of {row['scan']}: slices of the preprocessed scan with the outline of the brain mask.",
+        caption="Slices of the scan after preprocessing. The outline is the brain mask. It should follow the brain's "
+        "edge, and the brain should sit in the template's space.",
+    )
+
+
+def _numbers(row: dict[str, str], options: PreprocessOptions) -> list[Row]:
+    low, high = options.quality.brain_volume_ml
+    limits = {
+        "brain_volume_ml": f"{low:g} to {high:g}",
+        "template_overlap": f"at least {options.quality.min_template_overlap:g}",
+    }
+    known = {*PERSON, *VERDICT, *BOOKKEEPING}
+    return [
+        Row(MEASURES.get(name, Measure(name)), number(value), limits.get(name, ""))
+        for name, value in row.items()
+        if name not in known and value != "" and not _is_nan(value)
+    ]
+
+
+def _is_nan(value: str) -> bool:
+    try:
+        return math.isnan(float(value))
+    except ValueError:
+        return False

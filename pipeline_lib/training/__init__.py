@@ -1,0 +1,1 @@
+"""One loop, one checkpoint; a model contributes its step."""

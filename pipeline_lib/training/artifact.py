@@ -1,0 +1,84 @@
+"""A finished model on disk: weights in safetensors, everything else one may want to know in JSON.
+
+    model.safetensors    the averaged weights
+    model.json           kind, architecture, and what it was trained on and with
+
+Nothing is unpickled, and the JSON alone is enough to build the network the weights belong to.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pandas import DataFrame
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from pipeline_lib.dataset.people import trained_people
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import read_json, write_json
+from pipeline_lib.training.trainer import Trained, save_average
+
+CLASSES = {"unet": "UNet", "autoencoder": "KLAutoencoder", "vqgan": "VQGAN"}
+"""Kind of model, which is its module in pipeline_lib.models -> its class."""
+
+
+def make_module(kind: str, architecture: Mapping[str, Any]) -> nn.Module:
+    """A network with fresh weights; only the module of its kind is imported."""
+    if kind not in CLASSES:
+        raise UserError(f"a model of kind {kind!r} is unknown; kinds are {', '.join(CLASSES)}")
+    network: nn.Module = getattr(importlib.import_module(f"pipeline_lib.models.{kind}"), CLASSES[kind])(**architecture)
+    return network
+
+
+def save_model(
+    folder: Path, module: nn.Module, *, kind: str, architecture: Mapping[str, Any], info: Mapping[str, Any]
+) -> None:
+    """Write a model into ``folder``; model.json comes last."""
+    save_average(module, folder / "model.safetensors")
+    write_json(folder / "model.json", {**info, "kind": kind, "architecture": dict(architecture)})
+
+
+def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """A model in evaluation mode, on the CPU, and its ``model.json``.
+
+    Args:
+        path: the model's folder, or one of its ``checkpoints/step-….safetensors``.
+
+    Raises:
+        UserError: a file is missing, damaged, or not of this architecture.
+    """
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent.parent
+    weights = path / "model.safetensors" if path.is_dir() else path
+    for file in (folder / "model.json", weights):
+        if not file.is_file():
+            raise UserError(f"{file} is missing: the model was not trained to its end; run its training again")
+    info: dict[str, Any] = read_json(folder / "model.json")
+    module = make_module(info["kind"], info["architecture"])
+    try:
+        module.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{weights} does not fit {folder / 'model.json'} ({reason}); train it again") from error
+    return module.eval().requires_grad_(False), info
+
+
+def describe(index: DataFrame, trained: Trained, steps: int, note: str, **more: Any) -> dict[str, Any]:
+    """The part of model.json that every model has: people, scans, size of the training set, steps, versions."""
+    return {
+        **trained_people(index),
+        "train_images": len(index),
+        "train_scans": int(index["scan"].nunique()),
+        "train_people": int(index["participant"].nunique()),
+        "steps": steps,
+        "best_step": trained.best_step,
+        "cohort_note": note,
+        "versions": {name: importlib.metadata.version(name) for name in ("torch", "lightning-fabric")},
+        **more,
+    }

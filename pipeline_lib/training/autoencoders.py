@@ -1,0 +1,95 @@
+"""What the training of a KL autoencoder and that of a VQGAN have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline_lib.config.schema import AutoencoderOptions, DataOptions
+from pipeline_lib.dataset.augment import Augmentation
+from pipeline_lib.dataset.packed import PackedDataset
+from pipeline_lib.files import atomic_directory, write_json
+from pipeline_lib.training.artifact import describe, save_model
+from pipeline_lib.training.data import refuse_empty, shown_images
+from pipeline_lib.training.steps import Step
+from pipeline_lib.training.trainer import launch, train, write_progress
+
+ARRAYS = {"image": "image", "source": "image", "target": "target"}
+"""Role of an autoencoder -> the array of a sample that it encodes."""
+
+
+def channels_of(role: str, data: DataOptions) -> int:
+    """Channels of the images an autoencoder of this role sees."""
+    return data.target_channels if role == "target" else data.channels
+
+
+def train_autoencoder(
+    make: Callable[[Tensor], tuple[Step, dict[str, Any]]],
+    kind: str,
+    options: AutoencoderOptions,
+    data: DataOptions,
+    train_folders: Sequence[Path],
+    validation_folders: Sequence[Path],
+    out: Path,
+    state: Path,
+    role: str,
+    *,
+    note: str,
+    provenance: Mapping[str, Any] | None,
+    extra: Callable[[nn.Module, PackedDataset, Path, torch.device], None] | None = None,
+) -> None:
+    """Train an autoencoder, measure the scale of its latents, and write all of it.
+
+    Args:
+        make: gives, for the images of the strip, the step and the network's architecture.
+        kind: of the model, as in `artifact.CLASSES`.
+        extra: writes more into the output folder, from the averaged network and the validation images.
+    """
+    fabric = launch(options.training)
+    what = f"train_{options.kind} {role}"
+    augment = Augmentation(options.training.seed) if options.training.augment else None
+    images = PackedDataset(train_folders, only_groups=data.train_groups, augment=augment)
+    refuse_empty(images, what, train_folders, data)
+    validation = PackedDataset(validation_folders, only_groups=data.train_groups)
+    step, architecture = make(shown_images(validation if len(validation) else images, ARRAYS[role]))
+    scans = images.index["scan"].tolist()
+    trained = train(fabric, what, step, images, scans, validation, options.training, state)
+    if not fabric.is_global_zero:
+        return
+    plain = PackedDataset(train_folders, only_groups=data.train_groups)
+    scale = latent_scale(trained.module, plain, ARRAYS[role], fabric.device)
+    info = describe(
+        images.index, trained, options.training.steps, note,
+        role=role, scale=scale, data=data.model_dump(), options=options.model_dump(),
+    )  # fmt: skip
+    with atomic_directory(out) as folder:
+        save_model(folder, trained.module, kind=kind, architecture=architecture, info=info)
+        write_progress(folder, trained, f"{options.kind}, {role}: {options.training.steps} steps")
+        if extra is not None and len(validation):
+            extra(trained.module, validation, folder, fabric.device)
+        if provenance is not None:
+            write_json(folder / "provenance.json", provenance)
+
+
+@torch.no_grad()
+def latent_scale(module: nn.Module, images: PackedDataset, name: str, device: torch.device) -> list[float]:
+    """1 / standard deviation of each latent channel over the training set, spread of the posterior included."""
+    total: Tensor | None = None
+    squares: Tensor | None = None
+    count = 0
+    for row in range(len(images)):
+        mean, std = module.encode(images[row][name][None].to(device))  # type: ignore[operator]
+        mean, std = mean[0].double().flatten(1), std[0].double().flatten(1)
+        total = mean.sum(1) if total is None else total + mean.sum(1)
+        spread = (mean.square() + std.square()).sum(1)
+        squares = spread if squares is None else squares + spread
+        count += mean.shape[1]
+    if total is None or squares is None:
+        raise ValueError("the scale of latents needs at least one image")
+    variance = squares / count - (total / count).square()
+    scale: list[float] = variance.clamp(min=1e-12).rsqrt().tolist()
+    return scale

@@ -1,0 +1,218 @@
+"""Training of the denoiser (Ho et al., 2020, alg. 1), on images or on latents (Rombach et al., 2022)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.dataset.augment import Augmentation
+from pipeline_lib.dataset.packed import LatentDataset, PackedArrays, PackedDataset
+from pipeline_lib.diffusion.guidance import guided
+from pipeline_lib.diffusion.losses import diffusion_loss
+from pipeline_lib.diffusion.process import DiffusionProcess
+from pipeline_lib.diffusion.samplers import ddim, timestep_pairs
+from pipeline_lib.diffusion.schedule import make_schedule
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import atomic_directory, write_json
+from pipeline_lib.models.unet import UNet
+from pipeline_lib.noise.make import make_noise
+from pipeline_lib.training.artifact import describe, load_model, save_model
+from pipeline_lib.training.data import SHOWN, refuse_empty, shown_rows
+from pipeline_lib.training.steps import Batch, Draw, Step
+from pipeline_lib.training.trainer import launch, train, write_progress
+
+STRIP_STEPS = 20
+"""Most sampling steps for the pictures taken during training."""
+
+
+def train_denoiser(
+    recipe: RecipeOptions,
+    train_chunks: Sequence[Path],
+    validation_chunks: Sequence[Path],
+    out: Path,
+    state: Path,
+    autoencoders: Mapping[str, Path],
+    *,
+    name: str = "",
+    note: str = "",
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Train a recipe's denoiser and write the model, its curves, its samples over time and its checkpoints.
+
+    Args:
+        train_chunks, validation_chunks: dataset chunks, or latent chunks where there are autoencoders.
+        out: folder to write, complete or not at all.
+        state: folder of training progress; training resumes from it.
+        autoencoders: folder of the trained model by role (``image``, or ``source`` and ``target``).
+        name: of the recipe, in progress lines.
+        note: said of the cohort wherever the model is shown.
+
+    Raises:
+        UserError: no training images, no groups to condition on, or a training that cannot go on.
+    """
+    options, training = recipe.denoiser, recipe.denoiser.training
+    fabric = launch(training)
+    what = f"train_denoiser {name or recipe.task}"
+
+    # Images.
+    only = recipe.data.train_groups
+    groups = _groups(what, recipe, train_chunks) if options.condition == "group" else []
+    images: PackedArrays
+    validation: PackedArrays
+    if autoencoders:
+        images = LatentDataset(train_chunks, groups=groups, only_groups=only)
+        validation = LatentDataset(validation_chunks, groups=groups, only_groups=only)
+    else:
+        augment = Augmentation(training.seed) if training.augment else None
+        images = PackedDataset(train_chunks, groups=groups, only_groups=only, augment=augment)
+        validation = PackedDataset(validation_chunks, groups=groups, only_groups=only)
+    refuse_empty(images, what, train_chunks, recipe.data)
+
+    # Network and process.
+    latents = {role: Latents(path, fabric.device) for role, path in autoencoders.items()}
+    source = latents.get("source")
+    goal = latents.get("target") or latents.get("image")
+    channels = goal.channels if goal else recipe.data.channels
+    architecture: dict[str, Any] = {
+        "dimensions": recipe.data.dimensions,
+        "in_channels": channels + (source.channels if source else 0),
+        "out_channels": channels,
+        "channels": list(options.channels),
+        "blocks": options.blocks,
+        "attention": list(options.attention),
+        "head_channels": options.head_channels,
+        "classes": len(groups),
+        "dropout": options.dropout,
+        "checkpointing": options.checkpointing,
+    }
+    known = validation if len(validation) else images
+    step = DenoiserStep(UNet(**architecture), recipe, goal, source, known.batch(shown_rows(known)))
+
+    kept = recipe.sampling.checkpoints if recipe.task == "generation" else 0
+    averages = sorted({round(training.steps * (n + 1) / kept) for n in range(kept)} - {0})
+    scans = images.index["scan"].tolist()
+    trained = train(fabric, what, step, images, scans, validation, training, state, keep_averages_at=averages)
+    if not fabric.is_global_zero:
+        return
+    info = describe(
+        images.index, trained, training.steps, note,
+        groups=groups, task=recipe.task,
+        scale=goal.scale.flatten().tolist() if goal else None,
+        source_scale=source.scale.flatten().tolist() if source else None,
+        data=recipe.data.model_dump(), options=options.model_dump(), diffusion=recipe.diffusion.model_dump(),
+    )  # fmt: skip
+    with atomic_directory(out) as folder:
+        save_model(folder, trained.module, kind="unet", architecture=architecture, info=info)
+        write_progress(folder, trained, f"{what}: {training.steps} steps")
+        for at in averages:
+            (folder / "checkpoints").mkdir(exist_ok=True)
+            file = f"step-{at:08d}.safetensors"
+            shutil.copyfile(state / "averages" / file, folder / "checkpoints" / file)
+        if provenance is not None:
+            write_json(folder / "provenance.json", provenance)
+
+
+class Latents:
+    """The latent space of a trained autoencoder; ``scale`` (1, C, 1, ...) brings it to unit variance."""
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        module, info = load_model(folder)
+        self.module = module.to(device)
+        self.channels: int = info["architecture"]["latent_channels"]
+        spatial = [1] * info["architecture"]["dimensions"]
+        self.scale = torch.tensor(info["scale"], device=device).reshape(1, -1, *spatial)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Images of scaled latents, one at a time."""
+        return torch.cat([self.module.decode(z[None]) for z in latent / self.scale])  # type: ignore[operator]
+
+
+class DenoiserStep(Step):
+    """The regression of eps, v or x0 at a random timestep, with what the network is told besides."""
+
+    averaged = "denoiser"
+
+    def __init__(
+        self, module: UNet, recipe: RecipeOptions, goal: Latents | None, source: Latents | None, shown: Batch
+    ) -> None:
+        """``goal``: latent space of what is generated; ``source``: of what it is translated from."""
+        diffusion = recipe.diffusion
+        self.modules = {self.averaged: module}
+        self.recipe, self.goal, self.source, self.shown = recipe, goal, source, shown
+        schedule = make_schedule(diffusion.schedule, diffusion.timesteps, zero_terminal_snr=diffusion.zero_terminal_snr)
+        self.process = DiffusionProcess(schedule, diffusion.prediction)
+        self.noise = make_noise(**diffusion.noise.model_dump())
+
+    def order(self, step: int) -> Sequence[str]:
+        return [self.averaged]
+
+    def losses(self, name: str, batch: Batch, draw: Draw, step: int) -> dict[str, Tensor]:
+        condition = self._condition(batch)
+        if condition is not None:
+            hidden = draw.uniform("hidden") < self.recipe.denoiser.drop_condition
+            condition = condition.masked_fill(hidden, -1)
+        return self._loss(self.modules[name], batch, condition, draw)
+
+    def validate(self, module: nn.Module, batch: Batch, draw: Draw) -> dict[str, Tensor]:
+        return self._loss(module, batch, self._condition(batch), draw)
+
+    def _loss(self, module: nn.Module, batch: Batch, condition: Tensor | None, draw: Draw) -> dict[str, Tensor]:
+        x0 = self._clean(batch, draw)
+        t = draw.timesteps("timesteps", self.process.timesteps)
+        noise = draw.noise("noise", self.noise, x0.shape)
+        output = module(self.process.forward_diffusion(x0, noise, t), t, condition, self._concat(batch))
+        weight = self.process.loss_weight(t, self.recipe.diffusion.min_snr_gamma)
+        target = self.process.target(x0, noise, t)
+        return {"loss": diffusion_loss(output, target, self.recipe.diffusion.loss, weight)}
+
+    def _clean(self, batch: Batch, draw: Draw) -> Tensor:
+        """Images, or latents drawn from their posterior and scaled."""
+        if self.goal is None:
+            return batch["image"]
+        prefix = "target_" if self.source is not None else ""
+        mean, std = batch[f"{prefix}mean"], batch[f"{prefix}std"]
+        return (mean + std * draw.normal("latent", mean.shape)) * self.goal.scale
+
+    def _concat(self, batch: Batch) -> Tensor | None:
+        """The mean of the source's latent, scaled."""
+        return None if self.source is None else batch["mean"] * self.source.scale
+
+    def _condition(self, batch: Batch) -> Tensor | None:
+        return batch["group"] if self.recipe.denoiser.condition == "group" else None
+
+    @torch.no_grad()
+    def strip(self, module: nn.Module) -> Tensor:
+        """Samples from the same noise each time: of each group in turn, or of the shown sources."""
+        device = next(module.parameters()).device
+        shown = {key: value.to(device) for key, value in self.shown.items()}
+        known = shown["image"] if self.goal is None else shown["mean" if self.source is None else "target_mean"]
+        count = SHOWN if self.source is None else len(known)
+        generator = torch.Generator(device).manual_seed(self.recipe.sampling.seed)
+        start = self.noise((count, *known.shape[1:]), generator=generator, device=device)
+        condition = None
+        if self.recipe.denoiser.condition == "group":
+            condition = torch.arange(count, device=device) % int(module.classes)  # type: ignore[arg-type]
+        scale = self.recipe.sampling.guidance if condition is not None else 1.0
+        model = guided(module, condition, scale, self._concat(shown))
+        steps = min(STRIP_STEPS, self.recipe.sampling.steps, self.process.timesteps)
+        pairs = timestep_pairs(self.process.timesteps, steps)
+        samples = ddim(model, start, pairs, self.process, clip=self.goal is None)
+        return samples if self.goal is None else self.goal.decode(samples)
+
+
+def _groups(what: str, recipe: RecipeOptions, chunks: Sequence[Path]) -> list[str]:
+    """The groups to condition on, in the order of their class numbers."""
+    index = PackedArrays(chunks, only_groups=recipe.data.train_groups).index
+    groups = sorted({str(group) for group in index["group"] if group})
+    if len(index) and not groups:
+        raise UserError(
+            f"{what}: denoiser.condition is group, but no training scan has one: "
+            "fill the group column of the sheet, or set denoiser.condition to none"
+        )
+    return groups

@@ -1,0 +1,57 @@
+"""Images of a chunk encoded once; the posterior's mean and spread are kept, to be sampled at each use."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline_lib.dataset.packed import PackedDataset
+from pipeline_lib.files import atomic_directory, write_json
+from pipeline_lib.training.artifact import load_model
+from pipeline_lib.training.autoencoders import ARRAYS
+
+PREFIX = {"image": "", "source": "", "target": "target_"}
+"""Role of an autoencoder -> what its latents' file names start with."""
+VOXELS_AT_ONCE = 2**20
+"""Images are encoded in batches of about so many voxels."""
+
+
+@torch.no_grad()
+def encode_chunk(
+    autoencoders: Mapping[str, Path], dataset: Path, out: Path, *, provenance: Mapping[str, Any] | None = None
+) -> None:
+    """Write ``[target_]mean.npy`` and ``[target_]std.npy`` float32 (N, C, *latent) and ``index.tsv``.
+
+    Latents are as the network gives them, not yet multiplied by its ``scale``.
+
+    Args:
+        autoencoders: folder of the trained model by role.
+        dataset: a packed chunk; it may hold no image.
+        out: folder to write, complete or not at all.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    images = PackedDataset([dataset])
+    with atomic_directory(out) as folder:
+        for role, model in autoencoders.items():
+            module, info = load_model(model)
+            module.to(device)
+            size = [length // int(module.factor) for length in info["data"]["size"]]  # type: ignore[arg-type]
+            shape = (len(images), info["architecture"]["latent_channels"], *size)
+            files = [folder / f"{PREFIX[role]}{name}.npy" for name in ("mean", "std")]
+            arrays = [np.lib.format.open_memmap(file, "w+", np.float32, shape) for file in files]
+            batch = max(1, VOXELS_AT_ONCE // int(np.prod(info["data"]["size"])))
+            for start in range(0, len(images), batch):
+                rows = range(start, min(start + batch, len(images)))
+                encoded = module.encode(images.batch(rows)[ARRAYS[role]].to(device))  # type: ignore[operator]
+                for array, values in zip(arrays, encoded, strict=True):
+                    array[start : rows.stop] = values.float().cpu().numpy()
+            for array in arrays:
+                array.flush()
+        shutil.copyfile(dataset / "index.tsv", folder / "index.tsv")
+        if provenance is not None:
+            write_json(folder / "provenance.json", provenance)

@@ -1,0 +1,105 @@
+"""What a person watching sees: a line every few seconds, then curves and pictures."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import Tensor
+
+log = logging.getLogger("pipeline")
+
+SECONDS_BETWEEN_LINES = 2.0
+
+
+class Progress:
+    """Lines such as ``train_denoiser anomaly: step 40/200, loss 0.1234, 0.17 s/step, 27 s left``."""
+
+    def __init__(self, name: str, start: int, steps: int) -> None:
+        self.name, self.start, self.steps = name, start, steps
+        self.began = self.last = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Time since training started or was resumed."""
+        return time.monotonic() - self.began
+
+    def line(self, step: int, loss: float) -> None:
+        """Say where training is after ``step`` steps, unless it was said a moment ago."""
+        now = time.monotonic()
+        if now - self.last < SECONDS_BETWEEN_LINES and step < self.steps:
+            return
+        self.last = now
+        each = (now - self.began) / max(1, step - self.start)
+        left = each * (self.steps - step)
+        when = f"{_duration(left)} left" if step < self.steps else f"{_duration(now - self.began)} in all"
+        log.info("%s: step %d/%d, loss %.4f, %.2g s/step, %s", self.name, step, self.steps, loss, each, when)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def pictures(images: Tensor) -> NDArray[np.uint8]:
+    """Images (N, C, *spatial) in [-1, 1] as something to look at, (N, rows, columns, 3).
+
+    A volume shows its middle axial slice, anterior up; other than three channels, the first one.
+    """
+    values = images.detach().float().cpu().clamp(-1, 1)
+    if values.ndim == 5:
+        values = values[..., values.shape[-1] // 2].transpose(2, 3).flip(2)
+    if values.shape[1] != 3:
+        values = values[:, :1].expand(-1, 3, -1, -1)
+    grey: NDArray[np.uint8] = ((values + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    return grey
+
+
+def draw_loss(history: pd.DataFrame, title: str, path: Path) -> None:
+    """Training and validation loss over the optimiser steps, and every part of it."""
+    parts = [str(column).partition("_") for column in history]
+    names = list(dict.fromkeys(name for split, _, name in parts if split in ("train", "validation")))
+    figure, axes = plt.subplots(1, len(names), figsize=(4 * len(names), 3), squeeze=False, layout="constrained")
+    for name, axis in zip(names, axes[0], strict=True):
+        positive = True
+        for split, colour, marker in (("train", "tab:blue", ""), ("validation", "tab:orange", "o")):
+            if f"{split}_{name}" in history:
+                rows = history[["step", f"{split}_{name}"]].dropna()
+                axis.plot(rows["step"], rows[f"{split}_{name}"], color=colour, marker=marker, ms=3, label=split)
+                positive = positive and bool((rows[f"{split}_{name}"] > 0).all())
+        axis.set(title=name.replace("_", " "), xlabel="optimiser step", yscale="log" if positive else "linear")
+        axis.legend(frameon=False, fontsize="small")
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, fontsize="medium")
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def draw_strip(rows: Mapping[str, NDArray[np.uint8]], title: str, path: Path) -> None:
+    """One labelled row of pictures after the other, each (N, rows, columns, 3)."""
+    count = max(len(row) for row in rows.values())
+    figure, axes = plt.subplots(
+        len(rows), count, figsize=(1.4 * count + 0.6, 1.4 * len(rows) + 0.5), squeeze=False, layout="constrained"
+    )
+    for (label, row), line in zip(rows.items(), axes, strict=True):
+        for axis in line:
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        for axis, picture in zip(line, row, strict=False):
+            axis.imshow(picture, interpolation="nearest")
+        line[0].set_ylabel(label, fontsize="small")
+    figure.suptitle(title, fontsize="medium")
+    figure.savefig(path, dpi=100)
+    plt.close(figure)

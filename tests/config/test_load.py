@@ -1,0 +1,103 @@
+"""A configuration is either valid, or every fault is named with its key, value and what is allowed."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline_lib.config.load import config_schema, load_config, read_config
+from pipeline_lib.config.schema import Config, Options, RecipeOptions
+from pipeline_lib.errors import UserError
+
+
+@pytest.fixture
+def demo(repository: Path) -> dict:
+    return yaml.safe_load((repository / "config" / "config.yaml").read_text())
+
+
+def test_demo_configuration_is_valid(demo: dict) -> None:
+    assert set(load_config(demo).recipes) == {"anomaly", "synthesis", "generation", "translation"}
+
+
+@pytest.mark.parametrize("task", ["anomaly", "synthesis", "generation", "translation"])
+def test_full_scale_recipe_may_be_named_by_its_file(repository: Path, task: str) -> None:
+    config = load_config({"recipes": {task: f"config/recipes/{task}.yaml"}}, repository)
+    assert config.recipes[task].task == task
+
+
+def test_every_configuration_file_is_valid(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository)
+    for path in (repository / "config").glob("*.yaml"):
+        read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "expected"),
+    [
+        (("cohort", "chunksize"), 5, "cohort.chunksize: unknown key; did you mean chunk_size?"),
+        (("recipes", "anomaly", "diffusion", "schedule"), "cosin", "'cosin' is not one of"),
+        (("recipes", "anomaly", "diffusion", "schedule"), "cosin", "did you mean cosine?"),
+        (("recipes", "anomaly", "denoiser", "training", "steps"), 0, "training.steps: 0 is not allowed"),
+        (("split", "train"), 0.9, "split: train + validation + test is 1.3"),
+        (("recipes", "anomaly", "data", "size"), [64, 66], "66 is not a multiple of 4"),
+        (("recipes", "translation", "data", "target"), None, "translation needs data.target"),
+        (("recipes", "anomaly", "task"), "anomly", "did you mean anomaly?"),
+        (("recipes", "anomaly", "denoiser", "training", "stepss"), 1, "did you mean steps?"),
+    ],
+)
+def test_fault_is_named_with_key_value_and_nearest_name(demo: dict, where: tuple, value: object, expected: str) -> None:
+    values = copy.deepcopy(demo)
+    place = values
+    for key in where[:-1]:
+        place = place[key]
+    place[where[-1]] = value
+    with pytest.raises(UserError) as caught:
+        load_config(values)
+    assert expected in str(caught.value)
+    assert ".".join(where[:2]) in str(caught.value) or where[0] in str(caught.value)
+
+
+def test_all_faults_are_reported_at_once(demo: dict) -> None:
+    demo["cohort"]["nme"] = "x"
+    demo["split"]["method"] = "random"
+    with pytest.raises(UserError) as caught:
+        load_config(demo)
+    assert "cohort.nme" in str(caught.value)
+    assert "split.method" in str(caught.value)
+
+
+def test_zero_snr_with_eps_is_refused(demo: dict) -> None:
+    demo["recipes"]["anomaly"]["diffusion"]["zero_terminal_snr"] = True
+    with pytest.raises(UserError, match="needs prediction v or x0"):
+        load_config(demo)
+
+
+def test_missing_recipe_file_is_named() -> None:
+    with pytest.raises(UserError, match=r"recipes\.anomaly: cannot read nowhere\.yaml"):
+        load_config({"recipes": {"anomaly": "nowhere.yaml"}})
+
+
+def test_committed_schema_is_the_schema_of_the_types(repository: Path) -> None:
+    config = repository / "config"
+    assert (config / "schema.json").read_text() == config_schema(), "run make schema"
+    assert (config / "recipe.schema.json").read_text() == config_schema(RecipeOptions), "run make schema"
+
+
+def test_every_option_is_documented(repository: Path) -> None:
+    text = (repository / "docs" / "configuration.md").read_text()
+    missing = [name for name in _options(Config) | _options(RecipeOptions) if f"`{name}`" not in text]
+    assert not missing
+
+
+def _options(model: type[Options]) -> set[str]:
+    names = set()
+    for name, field in model.model_fields.items():
+        names.add(name)
+        inner = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        for annotation in inner:
+            if isinstance(annotation, type) and issubclass(annotation, Options):
+                names |= _options(annotation)
+    return names

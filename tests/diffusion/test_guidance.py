@@ -1,0 +1,50 @@
+"""Classifier-free guidance."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline_lib.diffusion.guidance import guided
+
+
+class Recorder:
+    """A model whose output tells its condition: the class + 10, or -1 -> 0; calls are counted."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, x: Tensor, t: Tensor, condition: Tensor | None, concat: Tensor | None) -> Tensor:
+        self.calls += 1
+        if condition is None:
+            return x
+        if condition.is_floating_point():
+            value = torch.where(condition.isnan().any(1), 0, condition.nan_to_num().sum(1))
+        else:
+            value = torch.where(condition < 0, 0, condition + 10).float()
+        out = torch.zeros_like(x) + value.reshape(-1, 1, 1, 1) + t.reshape(-1, 1, 1, 1)
+        return out if concat is None else out + concat
+
+
+X, T = torch.zeros(2, 1, 3, 3), torch.tensor([100, 200])
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("condition", [torch.tensor([0, 1]), torch.tensor([[4.0, 6.0], [5.0, 6.0]])])
+def test_output_lies_on_the_line_from_unconditional_to_conditional(scale: float, condition: Tensor) -> None:
+    model, concat = Recorder(), torch.tensor([0.25, 0.5]).reshape(2, 1, 1, 1).expand(2, 1, 3, 3)
+    output = guided(model, condition, scale, concat)(X, T)
+    assert output[:, 0, 0, 0].tolist() == [100.25 + 10 * scale, 200.5 + 11 * scale]
+    assert model.calls == 1
+
+
+def test_without_a_condition_the_model_is_called_as_it_is() -> None:
+    assert torch.equal(guided(Recorder(), None)(X, T), X)
+    with pytest.raises(ValueError, match=r"2\.0 without a condition; allowed: 1"):
+        guided(Recorder(), None, 2.0)
+
+
+def test_negative_scale_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"-1\.0; at least 0"):
+        guided(Recorder(), torch.tensor([0, 1]), -1.0)

@@ -1,0 +1,174 @@
+"""The forward process and its conversions against algebra, autograd, diffusers and simulation."""
+
+from __future__ import annotations
+
+import diffusers
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline_lib.diffusion.process import DiffusionProcess
+from pipeline_lib.diffusion.schedule import make_schedule
+
+PREDICTIONS = ["eps", "v", "x0"]
+SHAPES = [(4, 2, 5, 7), (4, 1, 3, 5, 4), (1, 1, 4, 4)]
+
+
+def process(
+    prediction: str = "eps", name: str = "cosine", timesteps: int = 100, zero: bool = False
+) -> DiffusionProcess:
+    return DiffusionProcess(make_schedule(name, timesteps, zero_terminal_snr=zero), prediction)
+
+
+def batch(shape: tuple[int, ...], timesteps: int = 100, dtype: torch.dtype = torch.float64, seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    x0, noise = (torch.randn(shape, generator=generator, dtype=dtype) for _ in range(2))
+    return x0, noise, torch.randint(timesteps, shape[:1], generator=generator)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_the_true_target_gives_back_sample_and_noise(shape: tuple[int, ...], prediction: str) -> None:
+    x0, noise, t = batch(shape, 99)
+    diffusion = process(prediction)
+    xt = diffusion.forward_diffusion(x0, noise, t)
+    target = diffusion.target(x0, noise, t)
+    assert torch.allclose(diffusion.to_x0(xt, target, t), x0, atol=1e-9)
+    assert torch.allclose(diffusion.reconstruct(xt, target, t), x0, atol=1e-9)
+    assert torch.allclose(diffusion.to_eps(xt, target, t), noise, atol=1e-9)
+
+
+@given(t=st.integers(0, 99), name=st.sampled_from(["linear", "cosine", "sigmoid"]), zero=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_v_loses_nothing_at_any_timestep(t: int, name: str, zero: bool) -> None:
+    x0, noise, _ = batch((2, 1, 3, 3))
+    diffusion, time = process("v", name, zero=zero), torch.tensor([t, 99 - t])
+    xt = diffusion.forward_diffusion(x0, noise, time)
+    v = diffusion.target(x0, noise, time)
+    assert torch.allclose(diffusion.to_x0(xt, v, time), x0, atol=1e-12)
+    assert torch.allclose(diffusion.to_eps(xt, v, time), noise, atol=1e-12)
+
+
+def test_v_is_the_derivative_along_the_angle() -> None:
+    """With x(phi) = cos(phi) x0 + sin(phi) eps, v is dx / dphi (Salimans and Ho, app. D): checked by autograd."""
+    x0, noise, _ = batch((1, 1, 4, 4))
+    diffusion = process("v")
+    phi = torch.acos(diffusion.schedule.exact[30].sqrt())
+    _, v = torch.func.jvp(lambda p: p.cos() * x0 + p.sin() * noise, (phi,), (torch.ones_like(phi),))
+    assert torch.allclose(diffusion.target(x0, noise, torch.tensor([30])), v, atol=1e-12)
+
+
+def test_each_sample_has_its_own_timestep() -> None:
+    x0, noise, t = batch((4, 2, 5, 7))
+    diffusion = process("v")
+    together = diffusion.forward_diffusion(x0, noise, t)
+    alone = [diffusion.forward_diffusion(x0[i : i + 1], noise[i : i + 1], t[i : i + 1]) for i in range(4)]
+    assert torch.equal(together, torch.cat(alone))
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_equal_to_diffusers(prediction: str) -> None:
+    reference = diffusers.DDPMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="linear",
+        prediction_type={"eps": "epsilon", "v": "v_prediction", "x0": "sample"}[prediction],
+        clip_sample=False,
+    )
+    diffusion = process(prediction, "linear", 1000)
+    x0, noise, _ = batch((3, 1, 6, 6), dtype=torch.float32)
+    t = torch.tensor([5, 400, 950])
+    xt = diffusion.forward_diffusion(x0, noise, t)
+    assert torch.allclose(xt, reference.add_noise(x0, noise, t), atol=2e-5)
+    process_v = process("v", "linear", 1000)
+    assert torch.allclose(process_v.target(x0, noise, t), reference.get_velocity(x0, noise, t), atol=2e-5)
+    for i, step in enumerate(t.tolist()):
+        generator = torch.Generator().manual_seed(1)
+        theirs = reference.step(noise[i : i + 1], step, xt[i : i + 1], generator=generator)
+        z = torch.randn(xt[:1].shape, generator=torch.Generator().manual_seed(1))
+        ours = diffusion.reverse_timestep(xt[i : i + 1], noise[i : i + 1], t[i : i + 1], z)
+        assert torch.allclose(ours, theirs.prev_sample, atol=2e-4)
+        predicted = diffusion.reconstruct(xt[i : i + 1], noise[i : i + 1], t[i : i + 1])
+        assert torch.allclose(predicted, theirs.pred_original_sample, rtol=1e-3, atol=2e-4)
+
+
+def test_a_step_back_from_the_truth_has_the_forward_distribution() -> None:
+    """x_{t-1} drawn from the posterior at the true x0 is distributed as the forward process at t - 1."""
+    diffusion = process("x0", "linear", 50)
+    x0 = torch.full((40_000, 1, 1, 1), 0.7, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(3)
+    for step in (1, 25, 49):
+        t = torch.full((len(x0),), step)
+        noise = torch.randn(x0.shape, generator=generator, dtype=torch.float64)
+        xt = diffusion.forward_diffusion(x0, noise, t)
+        before = diffusion.reverse_timestep(xt, x0, t, generator=generator)
+        abar = diffusion.abar(step - 1)
+        assert float(before.mean()) == pytest.approx(0.7 * abar**0.5, abs=0.02)
+        assert float(before.var()) == pytest.approx(1 - abar, rel=0.03)
+
+
+def test_no_noise_is_added_at_the_first_timestep() -> None:
+    diffusion = process("x0")
+    x0, noise, _ = batch((2, 1, 3, 3))
+    t = torch.tensor([0, 1])
+    xt = diffusion.forward_diffusion(x0, noise, t)
+    one, other = (diffusion.reverse_timestep(xt, x0, t, z) for z in (noise, noise + 1))
+    assert torch.equal(one[0], other[0])
+    assert torch.allclose(one[0], x0[0])
+    assert not torch.equal(one[1], other[1])
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_min_snr_weights_the_x0_error(prediction: str) -> None:
+    """weight * loss on the prediction equals min(SNR, gamma) * loss on x0, at the same x_t."""
+    diffusion = process(prediction, "linear")
+    t = torch.tensor([0, 20, 60, 99])
+    x0, noise, _ = batch((4, 1, 3, 3))
+    xt = diffusion.forward_diffusion(x0, noise, t)
+    output = diffusion.target(x0, noise, t) + 0.1
+    own = (output - diffusion.target(x0, noise, t)).square().flatten(1).mean(1)
+    on_x0 = (diffusion.to_x0(xt, output, t) - x0).square().flatten(1).mean(1)
+    abar = diffusion.schedule.exact[t]
+    expected = (abar / (1 - abar)).clamp(max=5.0) * on_x0
+    assert torch.allclose(diffusion.loss_weight(t, 5.0) * own, expected, rtol=1e-5)
+    assert torch.equal(diffusion.loss_weight(t, None), torch.ones(4))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_the_sample_keeps_its_dtype_and_coefficients_are_not_rounded_to_it(dtype: torch.dtype) -> None:
+    diffusion = process("v", "linear", 1000)
+    t = torch.tensor([0])
+    x0, noise = torch.zeros((1, 1, 2, 2), dtype=dtype), torch.ones((1, 1, 2, 2), dtype=dtype)
+    xt = diffusion.forward_diffusion(x0, noise, t)
+    assert xt.dtype == diffusion.to_x0(xt, noise, t).dtype == diffusion.reverse_timestep(xt, noise, t).dtype == dtype
+    expected = torch.full((1, 1, 2, 2), 0.01, dtype=dtype)  # sqrt(1 - abar_0), beta_0 = 1e-4; 0 if abar were rounded
+    assert torch.allclose(xt, expected, rtol=1e-2 if dtype == torch.bfloat16 else 1e-6)
+
+
+def test_zero_terminal_snr_ends_in_pure_noise() -> None:
+    diffusion = process("v", zero=True)
+    x0, noise, _ = batch((1, 1, 3, 3))
+    assert torch.equal(diffusion.forward_diffusion(x0, noise, torch.tensor([99])), noise)
+
+
+def test_bad_arguments_say_what_is_allowed() -> None:
+    x0, noise, t = batch((2, 1, 3, 3))
+    diffusion = process()
+    with pytest.raises(ValueError, match=r"\[0, 100\]; allowed: 0 to 99"):
+        diffusion.forward_diffusion(x0, noise, torch.tensor([0, 100]))
+    with pytest.raises(ValueError, match=r"\[-1, 5\]; allowed: 0 to 99"):
+        diffusion.loss_weight(torch.tensor([-1, 5]), 5.0)
+    with pytest.raises(ValueError, match=r"shape \(3,\); one timestep a sample"):
+        diffusion.to_x0(x0, noise, torch.zeros(3, dtype=torch.long))
+    with pytest.raises(ValueError, match="timesteps are integers"):
+        diffusion.to_x0(x0, noise, torch.zeros(2))
+    with pytest.raises(ValueError, match=r"noise has shape \(1, 1, 3, 3\)"):
+        diffusion.forward_diffusion(x0, noise[:1], t)
+    with pytest.raises(ValueError, match="'score'; allowed: eps, v, x0"):
+        process("score")
+    with pytest.raises(ValueError, match="zero terminal SNR"):
+        process("eps", zero=True)
+    with pytest.raises(ValueError, match="gamma is 0"):
+        diffusion.loss_weight(t, 0)
+    with pytest.raises(ValueError, match="t is 100"):
+        diffusion.abar(100)

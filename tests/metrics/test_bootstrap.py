@@ -1,0 +1,62 @@
+"""Intervals cover the truth at their nominal rate, and people, not slices, are the unit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline_lib.metrics.bootstrap import bootstrap, bootstrap_mean, half_sampling, resample_counts
+
+
+def test_resamples_keep_the_number_of_people() -> None:
+    counts = resample_counts(7, 100, seed=3)
+    assert counts.shape == (100, 7)
+    assert (counts.sum(axis=1) == 7).all()
+    assert (counts.std(axis=1) > 0).any()
+
+
+def test_interval_of_a_mean_covers_it_at_the_nominal_rate() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for trial in range(300):
+        interval = bootstrap_mean(rng.normal(5, 2, size=40), resamples=400, seed=trial)
+        assert interval.low is not None
+        assert interval.high is not None
+        covered += interval.low <= 5 <= interval.high
+    assert 0.90 <= covered / 300 <= 0.98
+
+
+def test_interval_of_a_mean_matches_its_standard_error() -> None:
+    values = np.random.default_rng(1).normal(size=400)
+    interval = bootstrap_mean(values, resamples=2000, seed=0)
+    width = float(interval.high or 0) - float(interval.low or 0)
+    assert width == pytest.approx(2 * 1.96 * values.std() / np.sqrt(400), rel=0.06)
+    assert interval.value == pytest.approx(values.mean())
+
+
+def test_copies_of_a_person_do_not_narrow_the_interval_of_people() -> None:
+    people = np.random.default_rng(2).normal(size=20)
+    whole = bootstrap_mean(people, resamples=500, seed=0)
+    slices = bootstrap_mean(np.repeat(people, 25), resamples=500, seed=0)
+    width = float(whole.high or 0) - float(whole.low or 0)
+    assert width > 4 * (float(slices.high or 0) - float(slices.low or 0))
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_one_person_or_none_gives_no_interval(number: int) -> None:
+    with np.errstate(invalid="ignore"):
+        interval = bootstrap_mean(np.ones(number), resamples=10, seed=0)
+    assert (interval.low, interval.high) == (None, None)
+
+
+def test_resamples_without_a_value_are_left_out() -> None:
+    interval = bootstrap(lambda w: np.where(w[:, 0] > 0, w[:, 0] * 1.0, np.nan), 3, resamples=200, seed=0)
+    assert interval.low is not None
+    assert interval.low >= 1
+
+
+def test_half_sampling_of_a_mean_matches_its_standard_error() -> None:
+    values = np.random.default_rng(3).normal(size=200)
+    interval = half_sampling(lambda rows: float(values[rows].mean()), 200, resamples=800, seed=0)
+    width = float(interval.high or 0) - float(interval.low or 0)
+    assert width == pytest.approx(2 * 1.96 * values.std() / np.sqrt(200), rel=0.1)

@@ -1,0 +1,52 @@
+"""Image measures equal scikit-image's and torchmetrics'."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from pipeline_lib.metrics.image import mae, psnr, ssim
+
+
+def pair(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    target = rng.uniform(-1, 1, shape)
+    return (target + rng.normal(0, 0.2, shape)).clip(-1, 1), target
+
+
+def test_psnr_equals_scikit_image() -> None:
+    prediction, target = pair((20, 30))
+    expected = peak_signal_noise_ratio(target, prediction, data_range=2)
+    assert psnr(prediction, target, data_range=2) == pytest.approx(expected)
+
+
+def test_psnr_of_a_known_error() -> None:
+    assert psnr(np.zeros((4, 4)), np.full((4, 4), 0.2), data_range=2) == pytest.approx(20)
+    assert psnr(np.ones((4, 4)), np.ones((4, 4)), data_range=2) == float("inf")
+
+
+@pytest.mark.parametrize("shape", [(32, 40), (16, 18, 20)])
+def test_ssim_equals_torchmetrics_away_from_the_border(shape: tuple[int, ...]) -> None:
+    prediction, target = pair(shape)
+    tensors = [torch.from_numpy(array)[None, None] for array in (prediction, target)]
+    _, full = structural_similarity_index_measure(*tensors, data_range=2.0, return_full_image=True)
+    inner = (slice(5, -5),) * len(shape)
+    mask = np.zeros(shape, dtype=bool)
+    mask[inner] = True
+    assert ssim(prediction, target, data_range=2, mask=mask) == pytest.approx(float(full[0, 0][inner].mean()), abs=1e-5)
+    assert ssim(prediction, target, data_range=2) == pytest.approx(float(full[0, 0][inner].mean()), abs=1e-5)
+
+
+def test_masked_measures_see_only_the_mask() -> None:
+    prediction, target = pair((24, 24))
+    mask = np.zeros((24, 24), dtype=bool)
+    mask[:, :12] = True
+    outside = prediction.copy()
+    outside[:, 18:] = 1
+    assert mae(outside, target, mask) == mae(prediction, target, mask)
+    assert psnr(outside, target, data_range=2, mask=mask) == psnr(prediction, target, data_range=2, mask=mask)
+    assert mae(prediction, target, mask) == pytest.approx(np.abs(prediction - target)[:, :12].mean())
+    assert mae(outside, target) != mae(prediction, target)

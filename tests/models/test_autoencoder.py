@@ -1,0 +1,85 @@
+"""KL autoencoder."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline_lib.models.autoencoder import KLAutoencoder, kl_divergence, sample_latent
+
+
+def autoencoder(dimensions: int, **options: object) -> KLAutoencoder:
+    torch.manual_seed(0)
+    sizes = {"in_channels": 2, "channels": (8, 8, 16), "latent_channels": 3, "blocks": 1, **options}
+    return KLAutoencoder(dimensions=dimensions, **sizes)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("n", [1, 2])
+def test_shapes_and_factor(dimensions: int, n: int) -> None:
+    model = autoencoder(dimensions)
+    x = torch.randn(n, 2, *[12, 8, 4][:dimensions])
+    mean, std = model.encode(x)
+    assert model.factor == 4
+    assert mean.shape == std.shape == (n, 3, *[3, 2, 1][:dimensions])
+    assert (std > 0).all()
+    assert model.decode(mean).shape == x.shape
+    assert model.last_layer.shape[:2] == (2, 8)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_forward_decodes_a_draw_from_the_latent(dimensions: int) -> None:
+    model = autoencoder(dimensions)
+    x = torch.randn(2, 2, *[8] * dimensions)
+    reconstruction, mean, std = model(x, torch.Generator().manual_seed(1))
+    again = model.decode(sample_latent(mean, std, torch.Generator().manual_seed(1)))
+    assert torch.equal(reconstruction, again)
+
+
+def test_drawn_latents_have_the_given_mean_and_spread() -> None:
+    mean, std = torch.full((20_000, 1), 2.0), torch.full((20_000, 1), 0.5)
+    z = sample_latent(mean, std, torch.Generator().manual_seed(0))
+    assert float(z.mean()) == pytest.approx(2, abs=0.02)
+    assert float(z.std()) == pytest.approx(0.5, abs=0.01)
+
+
+def test_divergence_is_that_of_torch_distributions() -> None:
+    mean, std = torch.randn(2, 3, 4, 4), torch.rand(2, 3, 4, 4) + 0.1
+    expected = torch.distributions.kl_divergence(
+        torch.distributions.Normal(mean, std), torch.distributions.Normal(0.0, 1.0)
+    ).mean()
+    assert torch.allclose(kl_divergence(mean, std), expected)
+    assert kl_divergence(mean.bfloat16(), std.bfloat16()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_it_learns_to_reconstruct(dimensions: int) -> None:
+    model = autoencoder(dimensions, in_channels=1, channels=(8, 16))
+    optimiser = torch.optim.AdamW(model.parameters(), 5e-3)
+    x = torch.rand(4, 1, *[2] * dimensions).repeat_interleave(4, -1).repeat_interleave(4, -2)
+    if dimensions == 3:
+        x = x.repeat_interleave(4, -3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(60):
+        reconstruction, mean, std = model(x, generator)
+        loss = (reconstruction - x).square().mean() + 1e-6 * kl_divergence(mean, std)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss < 0.5 * x.var()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_precisions(dtype: torch.dtype) -> None:
+    x = torch.randn(1, 2, 8, 8)
+    expected = autoencoder(2).encode(x)[0]
+    mean = autoencoder(2).to(dtype).encode(x.to(dtype))[0]
+    assert mean.dtype == dtype
+    assert torch.allclose(mean.float(), expected, atol=0.05 if dtype == torch.bfloat16 else 1e-5)
+
+
+def test_odd_sizes_are_refused_with_the_multiple_that_is_needed() -> None:
+    with pytest.raises(ValueError, match="multiples of 4"):
+        autoencoder(2).encode(torch.zeros(1, 2, 10, 8))
+    with pytest.raises(ValueError, match=r"latent has shape \(1, 2, 4, 4\); \(N, 3, H, W\)"):
+        autoencoder(2).decode(torch.zeros(1, 2, 4, 4))

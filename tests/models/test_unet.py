@@ -1,0 +1,167 @@
+"""The U-Net: conditions, sizes, precision, checkpointing, and that it learns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline_lib.models.unet import UNet
+
+SMALL: dict[str, Any] = {
+    "in_channels": 1,
+    "out_channels": 1,
+    "channels": (8, 16),
+    "blocks": 1,
+    "attention": (False, True),
+}
+
+
+def unet(dimensions: int = 2, seed: int = 0, **options: Any) -> UNet:
+    """A small network with random parameters, those included that start at 0."""
+    torch.manual_seed(seed)
+    network = UNet(**{"dimensions": dimensions, **SMALL, **options})
+    for parameter in network.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
+    return network.eval()
+
+
+def image(dimensions: int, *, n: int = 2, channels: int = 1, size: int = 8) -> torch.Tensor:
+    return torch.randn(n, channels, *[size] * dimensions, generator=torch.Generator().manual_seed(n))
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("channels", [(16, 32, 32), (16, 32, 64)])
+def test_a_new_network_predicts_zero_in_the_shape_of_its_input(dimensions: int, channels: tuple[int, ...]) -> None:
+    network = UNet(
+        dimensions=dimensions, in_channels=2, out_channels=3, channels=channels, blocks=1, attention=(0, 0, 1)
+    )
+    output = network(image(dimensions, channels=2), torch.tensor([0, 9]))
+    assert torch.equal(output, torch.zeros(2, 3, *[8] * dimensions))
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("size", [4, 5, 7, 9])
+def test_any_size_including_odd_ones(dimensions: int, size: int) -> None:
+    network = unet(dimensions, channels=(8, 8, 16), attention=(False, False, True))
+    x = image(dimensions, size=size)
+    assert network(x, torch.tensor([1, 2])).shape == x.shape
+    assert network.bottleneck(x, torch.tensor([1, 2])).shape == (2, 16, *[-(-size // 4)] * dimensions)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_samples_do_not_see_each_other(dimensions: int) -> None:
+    network = unet(dimensions, classes=2).double()
+    x, t, c = image(dimensions, n=3).double(), torch.tensor([1, 50, 9]), torch.tensor([0, 1, -1])
+    together = network(x, t, c)
+    alone = [network(x[i : i + 1], t[i : i + 1], c[i : i + 1]) for i in range(3)]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-12)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_input_time_class_and_concat_all_matter(dimensions: int) -> None:
+    network = unet(dimensions, classes=2, in_channels=3)
+    x, extra = image(dimensions), image(dimensions, channels=2)
+    t, c = torch.tensor([3, 3]), torch.tensor([0, 0])
+    base = network(x, t, c, extra)
+    assert not torch.allclose(base, network(x + 1, t, c, extra))
+    assert not torch.allclose(base, network(x, t + 40, c, extra))
+    assert not torch.allclose(base, network(x, t, c + 1, extra))
+    assert not torch.allclose(base, network(x, t, c, extra + 1))
+    assert torch.equal(base, unet(dimensions, classes=2, in_channels=3)(x, t, c, extra))
+
+
+def test_the_condition_acts_through_cross_attention_on_each_voxel() -> None:
+    """With the way through the time embedding shut, classes still differ, and not by a constant."""
+    network = unet(classes=2)
+    nn.init.zeros_(network.pool.weight)
+    x, t = image(2), torch.tensor([3, 3])
+    difference = network(x, t, torch.tensor([0, 0])) - network(x, t, torch.tensor([1, 1]))
+    assert difference.std() > 1e-4
+
+
+def test_null_is_the_same_however_it_is_given_and_is_learned() -> None:
+    x, t = image(2), torch.tensor([3, 7])
+    by_class, by_vector = unet(classes=2), unet(vector_size=3)
+    assert torch.equal(by_class(x, t), by_class(x, t, torch.tensor([-1, -1])))
+    mixed = by_class(x, t, torch.tensor([-1, 1]))
+    assert torch.allclose(mixed[0], by_class(x, t)[0], atol=1e-6)
+    assert not torch.allclose(mixed[1], by_class(x, t)[1], atol=1e-4)
+    assert torch.equal(by_vector(x, t), by_vector(x, t, torch.full((2, 3), float("nan"))))
+    vectors = torch.tensor([[1.0, 2.0, 3.0], [float("nan")] * 3])
+    mixed = by_vector(x, t, vectors)
+    assert torch.allclose(mixed[1], by_vector(x, t)[1], atol=1e-6)
+    mixed.square().sum().backward()
+    for parameter in (by_vector.null, *by_vector.parameters()):
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
+    assert by_vector.null.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_every_parameter_has_a_gradient_and_checkpointing_changes_none(dimensions: int) -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        network = unet(dimensions, classes=2, checkpointing=checkpointing).double().train()
+        x = image(dimensions).double()
+        network(x, torch.tensor([3, 30]), torch.tensor([0, -1])).square().sum().backward()
+        gradients.append({name: p.grad for name, p in network.named_parameters()})
+    for name, gradient in gradients[0].items():
+        assert gradient is not None, name
+        assert gradient.abs().sum() > 0 or name.endswith("key_value.bias"), name
+        assert torch.allclose(gradient, gradients[1][name], rtol=1e-9, atol=1e-12), name
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-5), (torch.bfloat16, 0.05)])
+def test_other_precisions_agree_with_float32(dtype: torch.dtype, tolerance: float) -> None:
+    network, x, t, c = unet(classes=2), image(2), torch.tensor([3, 90]), torch.tensor([0, 1])
+    expected = network(x, t, c)
+    output = unet(classes=2).to(dtype)(x.to(dtype), t, c)
+    assert output.dtype == dtype
+    assert (output - expected).abs().max() < tolerance * expected.abs().max()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = network(x, t, c)
+    assert (mixed - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+def test_it_learns_a_denoiser() -> None:
+    """A constant image of 0.5 in noise of known size: the loss falls far below that of predicting nothing."""
+    torch.manual_seed(0)
+    network = UNet(dimensions=2, **SMALL)
+    optimiser = torch.optim.AdamW(network.parameters(), 3e-3)
+    for _ in range(60):
+        noise = torch.randn(8, 1, 8, 8)
+        loss = (network(0.5 + noise, torch.zeros(8, dtype=torch.long)) - noise).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss < 0.1
+
+
+def test_bad_arguments_say_what_is_allowed() -> None:
+    x, t = image(2), torch.tensor([1, 2])
+    with pytest.raises(ValueError, match="attention has 3 entries for 2 levels"):
+        unet(attention=(False, False, True))
+    with pytest.raises(ValueError, match="8 channels are not divisible by 3 groups"):
+        unet(groups=3)
+    with pytest.raises(ValueError, match="one of them must be 0"):
+        unet(classes=2, vector_size=2)
+    with pytest.raises(ValueError, match="dropout is 1"):
+        unet(dropout=1.0)
+    with pytest.raises(ValueError, match="blocks is 0"):
+        unet(blocks=0)
+    with pytest.raises(ValueError, match=r"\(2, 1, 8, 8, 8\); \(N, 1, H, W\)"):
+        unet()(image(3), t)
+    with pytest.raises(ValueError, match=r"t has shape \(3,\)"):
+        unet()(x, torch.zeros(3))
+    with pytest.raises(ValueError, match="without conditions"):
+        unet()(x, t, torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match=r"\[0, 2\]; allowed: -1 \(none\) to 1"):
+        unet(classes=2)(x, t, torch.tensor([0, 2]))
+    with pytest.raises(ValueError, match=r"floating-point vectors \(2, 3\)"):
+        unet(vector_size=3)(x, t, torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="concat has shape"):
+        unet(in_channels=2)(x, t, None, x[:, :, 1:])

@@ -1,0 +1,62 @@
+"""VQGAN: shapes, the quantised way through, and that it learns."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline_lib.models.vqgan import VQGAN
+
+
+def vqgan(dimensions: int, **options: object) -> VQGAN:
+    torch.manual_seed(0)
+    sizes = {"in_channels": 1, "channels": (8, 16), "blocks": 1, "codes": 16, "latent_channels": 3, **options}
+    return VQGAN(dimensions=dimensions, **sizes)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("n", [1, 2])
+def test_shapes_and_factor(dimensions: int, n: int) -> None:
+    model = vqgan(dimensions, channels=(16, 32, 32)).eval()
+    x = torch.randn(n, 1, *[12, 8, 4][:dimensions])
+    z, spread = model.encode(x)
+    assert model.factor == 4
+    assert z.shape == spread.shape == (n, 3, *[3, 2, 1][:dimensions])
+    assert not spread.any()
+    reconstruction, quantised = model(x)
+    assert reconstruction.shape == x.shape
+    assert quantised.indices.shape == (n, *[3, 2, 1][:dimensions])
+    assert torch.equal(model.decode(z), reconstruction)
+    assert torch.allclose(model.decode(quantised.z), reconstruction, atol=1e-5)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_it_learns_to_reconstruct_with_gradients_through_the_codes(dimensions: int) -> None:
+    model = vqgan(dimensions)
+    optimiser = torch.optim.AdamW(model.parameters(), 5e-3)
+    x = torch.rand(4, 1, *[2] * dimensions, generator=torch.Generator().manual_seed(1))
+    for axis in range(2, dimensions + 2):
+        x = x.repeat_interleave(4, axis)
+    for _ in range(80):
+        reconstruction, quantised = model(x)
+        loss = (reconstruction - x).square().mean() + quantised.loss
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.encoder.parameters())
+    assert (reconstruction - x).square().mean() < 0.5 * x.var()
+
+
+def test_the_codebook_is_part_of_the_state() -> None:
+    model, x = vqgan(2), torch.randn(2, 1, 8, 8)
+    model(x)
+    other = vqgan(2)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(model.eval()(x)[0], other.eval()(x)[0])
+
+
+def test_odd_sizes_are_refused_with_the_multiple_that_is_needed() -> None:
+    with pytest.raises(ValueError, match="multiples of 2"):
+        vqgan(3).encode(torch.zeros(1, 1, 8, 7, 8))
+    with pytest.raises(ValueError, match="latent has shape"):
+        vqgan(2).decode(torch.zeros(1, 1, 4, 4))

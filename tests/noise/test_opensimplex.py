@@ -1,0 +1,68 @@
+"""The lattice noise against the opensimplex package and against its own statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import opensimplex
+import pytest
+import torch
+
+from pipeline_lib.noise.compiled import permutations
+from pipeline_lib.noise.opensimplex import evaluate_tensors, expected_std
+from pipeline_lib.noise.opensimplex import opensimplex as noise
+
+SEEDS = np.array([3, 0, -5, 2**63 - 1, -(2**63), 1234567890123], dtype=np.int64)
+
+
+def test_permutations_are_those_of_the_package() -> None:
+    expected = [opensimplex.OpenSimplex(int(seed))._perm for seed in SEEDS]
+    assert np.array_equal(permutations(SEEDS), np.array(expected))
+
+
+@pytest.mark.parametrize("evaluate", [noise, evaluate_tensors], ids=["compiled", "tensors"])
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-4)])
+def test_values_are_those_of_the_package(
+    evaluate: Callable[..., torch.Tensor], dimensions: int, dtype: torch.dtype, tolerance: float
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = (torch.rand((len(SEEDS), 3000, dimensions), generator=generator, dtype=torch.float64) - 0.5) * 80
+    values = evaluate(points.to(dtype), torch.from_numpy(permutations(SEEDS)))
+    assert values.dtype == dtype
+    for seed, rows, ours in zip(SEEDS, points.tolist(), values, strict=True):
+        reference = opensimplex.OpenSimplex(int(seed))
+        single = reference.noise2 if dimensions == 2 else reference.noise3
+        expected = torch.tensor([single(*row) for row in rows], dtype=torch.float64)
+        assert (ours.double() - expected).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_expected_std_is_that_of_many_values(dimensions: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    points = torch.rand((200, 2000, dimensions), generator=generator, dtype=torch.float64) * 300
+    values = noise(points, torch.from_numpy(permutations(np.arange(200))))
+    assert values.std() == pytest.approx(expected_std(dimensions), rel=0.01)
+    assert abs(values.mean()) < 0.005
+
+
+def test_compiled_and_tensor_evaluation_agree_on_ties() -> None:
+    """Points on a regular grid lie on the borders between regions; both forms must decide alike or not matter."""
+    axis = torch.arange(-6, 6, 0.25, dtype=torch.float64)
+    points = torch.cartesian_prod(axis, axis, axis)[None]
+    shuffled = torch.from_numpy(permutations(SEEDS[:1]))
+    assert (noise(points, shuffled) - evaluate_tensors(points, shuffled)).abs().max() < 1e-3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_the_same_on_a_gpu(dimensions: int) -> None:
+    points = 50 * torch.rand((4, 1000, dimensions), dtype=torch.float64)
+    shuffled = torch.from_numpy(permutations(SEEDS[:4]))
+    assert torch.allclose(noise(points.cuda(), shuffled.cuda()).cpu(), noise(points, shuffled), atol=1e-12)
+
+
+def test_four_coordinates_are_refused() -> None:
+    with pytest.raises(ValueError, match="4 coordinates"):
+        noise(torch.zeros(1, 5, 4), torch.zeros(1, 256, dtype=torch.long))

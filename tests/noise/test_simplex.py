@@ -1,0 +1,94 @@
+"""Multi-octave simplex fields: the published sum, unit variance, independence, reproducibility."""
+
+from __future__ import annotations
+
+import opensimplex
+import pytest
+import torch
+
+from pipeline_lib.noise.simplex import SimplexNoise
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("spatial", [(5, 7), (3, 4, 6)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_field_is_the_sum_of_octaves_of_opensimplex(spatial: tuple[int, ...], dtype: torch.dtype) -> None:
+    seeds, origins = torch.tensor([17, 4]), torch.tensor([[6.3, 8.1, 11.9], [7.0, 9.5, 6.2]], dtype=torch.float64)
+    noise = SimplexNoise(octaves=3, decay=0.7, frequency=1 / 8, raw=True)
+    fields = noise.fields(spatial, seeds, origins, dtype=dtype)
+    tolerance = 1e-6 if dtype == torch.float64 else 1e-4
+    for field, seed, (x0, y0, z0) in zip(fields, seeds.tolist(), origins.tolist(), strict=True):
+        reference = opensimplex.OpenSimplex(seed)
+        for index in torch.cartesian_prod(*map(torch.arange, spatial)).tolist():
+            z, y, x = [0, *index][-3:]
+            expected = sum(
+                0.7**k * reference.noise3(*(2**k * (o + v / 8) for o, v in zip((x0, y0, z0), (x, y, z), strict=True)))
+                for k in range(3)
+            )
+            assert float(field[tuple(index)]) == pytest.approx(expected, abs=tolerance)
+
+
+@pytest.mark.parametrize("spatial", [(24, 24), (8, 8, 8)])
+def test_unit_variance_and_zero_mean_at_every_voxel(spatial: tuple[int, ...]) -> None:
+    fields = SimplexNoise(octaves=2)((1500, 1, *spatial), generator=seeded(2))
+    assert fields.std() == pytest.approx(1, rel=0.02)
+    per_voxel = fields.var(dim=0)
+    assert per_voxel.min() > 0.75
+    assert per_voxel.max() < 1.25
+    assert fields.mean(dim=0).abs().max() < 0.15
+
+
+def test_default_octaves_have_unit_variance_and_raw_keeps_the_published_amplitude() -> None:
+    unit = SimplexNoise()((100, 1, 48, 48), generator=seeded(3))
+    raw = SimplexNoise(raw=True)((100, 1, 48, 48), generator=seeded(3))
+    assert unit.std() == pytest.approx(1, rel=0.03)
+    assert raw.std() == pytest.approx(0.5, rel=0.04)
+    assert torch.allclose(raw / SimplexNoise().raw_std, unit, atol=1e-6)
+
+
+def test_samples_and_channels_are_uncorrelated() -> None:
+    fields = SimplexNoise(frequency=0.5)((6, 3, 48, 48), generator=seeded(4)).reshape(18, -1)
+    correlation = torch.corrcoef(fields) - torch.eye(18)
+    assert correlation.abs().max() < 0.15
+
+
+def test_neighbouring_voxels_are_alike() -> None:
+    field = SimplexNoise(octaves=1)((20, 1, 32, 32), generator=seeded(5))
+    assert (field[..., 1:] - field[..., :-1]).std() < 0.2 * field.std()
+
+
+def test_the_generator_decides_everything() -> None:
+    noise = SimplexNoise()
+    first = noise((2, 1, 8, 8), generator=seeded(6))
+    assert torch.equal(first, noise((2, 1, 8, 8), generator=seeded(6)))
+    assert not torch.equal(first, noise((2, 1, 8, 8), generator=seeded(7)))
+    torch.manual_seed(8)
+    without = noise((1, 1, 8, 8))
+    torch.manual_seed(8)
+    assert torch.equal(without, noise((1, 1, 8, 8)))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_dtype_is_as_asked_for(dtype: torch.dtype) -> None:
+    field = SimplexNoise()((1, 2, 5, 3, 7), generator=seeded(9), dtype=dtype)
+    assert field.dtype == dtype
+    assert field.shape == (1, 2, 5, 3, 7)
+    exact = SimplexNoise()((1, 2, 5, 3, 7), generator=seeded(9), dtype=torch.float64)
+    assert torch.allclose(field.double(), exact, atol=0.02 if dtype == torch.bfloat16 else 2e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"octaves": 0}, "octaves is 0"), ({"decay": 1.5}, "decay is 1.5"), ({"frequency": 0}, "frequency is 0")],
+)
+def test_bad_options_say_what_is_allowed(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SimplexNoise(**options)
+
+
+def test_one_spatial_dimension_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 or 3 dimensions"):
+        SimplexNoise()((1, 1, 8))

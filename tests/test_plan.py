@@ -1,0 +1,144 @@
+"""The plan: who is where, what each stage is given, what would be trained again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import write_json
+from pipeline_lib.plan import Plan
+
+GENERATION = {"task": "generation", "data": {"size": [64, 64]}}
+
+
+def sheet_of(count: int, modality: str = "T1w") -> list[str]:
+    return [f"p{i:03d}\t{modality}\tp{i:03d}.nii.gz\t{'AB'[i % 2]}\t{20 + i % 60}\tF" for i in range(count)]
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> dict:
+    write_sheet(tmp_path, sheet_of(12))
+    return {
+        "cohort": {
+            "subjects": str(tmp_path / "subjects.tsv"),
+            "splits": str(tmp_path / "splits.tsv"),
+            "root": str(tmp_path),
+            "chunk_size": 4,
+        },
+        "recipes": {"generation": GENERATION},
+    }
+
+
+def write_sheet(folder: Path, rows: list[str]) -> None:
+    header = "participant\tmodality\tpath\tgroup\tage\tsex"
+    (folder / "subjects.tsv").write_text("\n".join([header, *rows]) + "\n")
+
+
+def test_chunks_hold_every_scan_once(cohort: dict) -> None:
+    plan = Plan(cohort)
+    scans = [scan.id for chunk in plan.chunks() for scan in plan.scans(chunk)]
+    assert sorted(scans) == [f"sub-p{i:03d}_T1w" for i in range(12)]
+
+
+def test_a_recipe_uses_only_chunks_with_its_modality(cohort: dict, tmp_path: Path) -> None:
+    write_sheet(tmp_path, sheet_of(12) + [row.replace("T1w", "noddi") for row in sheet_of(6)])
+    plan = Plan(cohort)
+    assert {chunk.split("-")[1] for chunk in plan.chunks(recipe="generation")} == {"anat"}
+    assert {chunk.split("-")[1] for chunk in plan.chunks()} == {"anat", "dmri"}
+
+
+def test_new_people_leave_the_chunks_of_others_as_they_were(cohort: dict, tmp_path: Path) -> None:
+    before = Plan(cohort)
+    before.save_ledger()
+    write_sheet(tmp_path, sheet_of(20))
+    after = Plan(cohort)
+    for chunk in before.chunks():
+        assert after.rows_key(chunk) == before.rows_key(chunk)
+    assert set(after.chunks()) > set(before.chunks())
+
+
+def test_replaced_scan_reruns_its_chunk_and_no_other(cohort: dict, tmp_path: Path) -> None:
+    plan = Plan(cohort)
+    before = {chunk: plan.rows_key(chunk) for chunk in plan.chunks()}
+    (tmp_path / "p003.nii.gz").write_bytes(b"now it exists")
+    changed = [chunk for chunk in plan.chunks() if plan.rows_key(chunk) != before[chunk]]
+    assert [any(scan.participant == "p003" for scan in plan.scans(chunk)) for chunk in changed] == [True]
+
+
+def test_moving_the_cohort_to_another_folder_reruns_nothing(cohort: dict, tmp_path: Path) -> None:
+    before = Plan(cohort)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    after = Plan({**cohort, "cohort": {**cohort["cohort"], "root": str(elsewhere)}})
+    assert [after.rows_key(chunk) for chunk in after.chunks()] == [before.rows_key(chunk) for chunk in before.chunks()]
+
+
+def test_a_stage_is_given_its_own_part_of_the_configuration(cohort: dict) -> None:
+    before = Plan(cohort)
+    changed = {**GENERATION, "sampling": {"steps": 7}, "evaluation": {"bootstrap": 9}}
+    after = Plan({**cohort, "recipes": {"generation": changed}})
+    same = [
+        part
+        for part in ("dataset", "denoiser")
+        if before.options(part, "generation") == after.options(part, "generation")
+    ]
+    assert same == ["dataset", "denoiser"]
+    assert before.options("inference", "generation") != after.options("inference", "generation")
+    assert json.loads(after.options("inference", "generation"))["sampling"]["steps"] == 7
+    assert "evaluation" not in json.loads(after.options("inference", "generation"))
+
+
+def test_recipe_without_scans_says_what_is_missing(cohort: dict) -> None:
+    cohort["recipes"] = {"generation": {**GENERATION, "data": {"modality": "FLAIR", "size": [64, 64]}}}
+    with pytest.raises(UserError, match="recipe generation: no FLAIR scan in the train split"):
+        Plan(cohort)
+
+
+def test_unknown_training_group_names_the_nearest(cohort: dict, tmp_path: Path) -> None:
+    write_sheet(tmp_path, [row.replace("\tA\t", "\tcontrol\t") for row in sheet_of(12)])
+    cohort["recipes"] = {"generation": {**GENERATION, "data": {"size": [64, 64], "train_groups": ["controls"]}}}
+    with pytest.raises(UserError, match=r"no scan of group 'controls'; did you mean control\?"):
+        Plan(cohort)
+
+
+def test_strict_makes_an_excluded_row_an_error(cohort: dict, tmp_path: Path) -> None:
+    write_sheet(tmp_path, [*sheet_of(12), "../p\tT1w\tx.nii.gz\tA\t30\tF"])
+    assert len(Plan(cohort).notices()) == 1
+    with pytest.raises(UserError, match="row 14"):
+        Plan({**cohort, "cohort": {**cohort["cohort"], "strict": True}})
+
+
+def test_models_to_be_trained_again_are_named_with_the_reason(cohort: dict, tmp_path: Path) -> None:
+    plan = Plan(cohort)
+    plan.save_ledger()
+    inputs = [f"{tmp_path}/generation/dataset/{chunk}" for chunk in plan.chunks("train")]
+    made = {
+        "inputs": inputs,
+        "options": json.loads(plan.options("denoiser", "generation")),
+        "code": plan.code("train_denoiser", "generation"),
+    }
+    write_json(tmp_path / "generation" / "diffusion" / "provenance.json", made)
+    assert plan.retraining(tmp_path) == []
+
+    write_sheet(tmp_path, sheet_of(30))
+    lines = Plan(cohort).retraining(tmp_path)
+    assert len(lines) == 1
+    assert lines[0].startswith("generation: diffusion will be trained again: ")
+    assert "new training people: p0" in lines[0]
+
+    changed = {**GENERATION, "diffusion": {"loss": "l1"}}
+    lines = Plan({**cohort, "recipes": {"generation": changed}}).retraining(tmp_path)
+    assert "its configuration changed" in lines[0]
+
+
+def test_planning_imports_nothing_heavy(repository: Path) -> None:
+    program = (
+        "import sys, pipeline_lib.plan; print([m for m in ('torch', 'numpy', 'pandas', 'nibabel') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=repository, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,15 @@
+"""Check the whole cohort for duplicates, leakage and balance."""
+
+from pathlib import Path
+
+from pipeline_lib.cohort.sheet import read_sheet
+from pipeline_lib.cohort.summary import check_cohort
+from pipeline_lib.stage import stage, stage_parser
+
+parser = stage_parser(__doc__)
+parser.add_argument("tables", nargs="+", type=Path, help="one table for each split and kind of scan")
+parser.add_argument("--subjects", required=True, help="the sheet")
+parser.add_argument("--root", required=True, help="folder from which the sheet's paths start")
+
+with stage(parser) as arguments:
+    check_cohort(arguments.tables, read_sheet(arguments.subjects, arguments.root), arguments.out)

@@ -1,0 +1,13 @@
+"""Write a page for each scan of a chunk."""
+
+from pipeline_lib.config.schema import Config
+from pipeline_lib.report.scans import write_scan_pages
+from pipeline_lib.stage import folder, stage, stage_parser
+
+parser = stage_parser(__doc__)
+parser.add_argument("--ingest", type=folder, required=True, help="the ingested chunk")
+parser.add_argument("--preprocess", type=folder, required=True, help="the preprocessed chunk")
+
+with stage(parser) as arguments:
+    config = Config.model_validate_json(arguments.options)
+    write_scan_pages(arguments.ingest, arguments.preprocess, config.preprocess, config.cohort, arguments.out)
