@@ -19,8 +19,10 @@ TISSUES = ("grey", "white", "fluid", "skull", "scalp", "lesion")
 TEMPLATE_MM = 2
 VELOCITY_MM = 6.0
 SQUARINGS = 5
-FLUID_MM, SKULL_MM, SCALP_MM = 3.0, 6.0, 7.0
+FLUID_MM, SKULL_MM, SCALP_MM = 2.0, 6.0, 7.0
 """Thickness of the shells around the brain."""
+TEMPLATE_SCALE = 1.09
+"""The MNI152 brain is about so much longer along each axis than people's are."""
 NECK = 0.6
 """Brightness of the neck's muscle beside the scalp's fat."""
 
@@ -125,7 +127,7 @@ def make_anatomy(
     smooth = [ndimage.gaussian_filter(random.standard_normal(shape), 4) for _ in range(3)]
     velocity = np.stack([variation_mm * each / each.std() for each in smooth])
     points = _mm(affine, shape)
-    scale = 1 + random.normal(0, 0.04, 3)
+    scale = TEMPLATE_SCALE * (1 + random.normal(0, 0.03, 3))
     velocity = velocity * 0.6 + (points - points.mean((1, 2, 3), keepdims=True)) * np.log(scale).reshape(3, 1, 1, 1)
     inwards = np.stack(np.gradient(ndimage.gaussian_filter(head.ventricles, 2.5)))
     inwards /= np.abs(inwards).max() + 1e-6

@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline_lib.cohort.sheet import write_sheet
+from pipeline_lib.cohort.synthetic import make_cohort
+
 CHECKOUT = ("Snakefile", "workflow", "pipeline_lib", "profiles", "config", "envs", "slurm")
 TINY = Path(__file__).with_name("tiny.yaml")
 
@@ -103,3 +106,17 @@ def fresh_workspace(repository: Path, tmp_path_factory: pytest.TempPathFactory) 
     (folder / "config" / "splits.tsv").unlink(missing_ok=True)
     shutil.copy2(TINY, folder / "config" / "tiny.yaml")
     return Workspace(folder)
+
+
+@pytest.fixture(scope="session")
+def finished_workspace(fresh_workspace: Workspace) -> Workspace:
+    """A checkout in which everything has run: 14 synthetic people, one broken scan, one faulty row."""
+    folder = fresh_workspace.folder
+    scans = make_cohort(folder / "data", range(1, 15), root=folder, voxel_mm=6.0, workers=2)
+    write_sheet(folder / "config" / "subjects.tsv", scans)
+    with open(folder / "config" / "subjects.tsv", "a") as sheet:
+        sheet.write("bad/id\t1\tT1w\tdata/nowhere.nii.gz\tCN\n")
+    broken = folder / next(scan.path for scan in scans if scan.participant == "syn002" and scan.modality == "T1w")
+    broken.write_bytes(broken.read_bytes()[:5000])
+    fresh_workspace.run()
+    return fresh_workspace

@@ -1,0 +1,74 @@
+"""A chunk of scans: nothing lost, nothing repeated, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.imaging.chunk import Done, Task, run_chunk
+from pipeline_lib.imaging.status import read_status
+
+
+def work(given: object, out: Path) -> Done:
+    kind, counter = given  # type: ignore[misc]
+    with open(counter, "a") as file:
+        file.write(f"{kind}\n")
+    if kind == "user":
+        raise UserError("scan.nii.gz (row 2): is empty; remove it")
+    if kind == "bug":
+        raise ZeroDivisionError("oh")
+    if kind == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    (out / "image.txt").write_text(kind)
+    return Done({"image": "image.txt"}, {"snr": "3"}, "brain volume 3 mL" if kind == "poor" else "")
+
+
+def run(folder: Path, *kinds: str, cache: Path | None = None) -> tuple[dict[str, dict[str, str]], list[str]]:
+    counter = folder / "counter"
+    counter.write_text("")
+    tasks = [Task({"scan": kind, "participant": kind}, f"key-{kind}", (kind, counter)) for kind in kinds]
+    run_chunk("stage", tasks, work, folder / "out", workers=2, cache=cache)
+    rows = {row["scan"]: row for row in read_status(folder / "out" / "status.tsv")}
+    return rows, counter.read_text().split()
+
+
+def test_rows_keep_the_order_and_say_what_happened(tmp_path: Path) -> None:
+    rows, _ = run(tmp_path, "good", "user", "bug", "poor")
+    assert list(rows) == ["good", "user", "bug", "poor"]
+    assert [row["ok"] for row in rows.values()] == ["true", "false", "false", "false"]
+    assert rows["user"]["reason"] == "scan.nii.gz (row 2): is empty; remove it"
+    assert rows["bug"]["reason"].startswith("unexpected ZeroDivisionError: oh")
+    assert "Traceback" in (tmp_path / "out" / rows["bug"]["log"]).read_text()
+    assert (rows["poor"]["stage"], rows["poor"]["reason"]) == ("quality", "brain volume 3 mL")
+    assert (tmp_path / "out" / "scans" / "image.txt").is_file()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_killed_process_fails_only_its_own_scan(tmp_path: Path) -> None:
+    rows, _ = run(tmp_path, "good", "killed", "other")
+    assert {scan: row["ok"] for scan, row in rows.items()} == {"good": "true", "killed": "false", "other": "true"}
+    assert "killed, probably out of memory" in rows["killed"]["reason"]
+
+
+def test_finished_scans_are_not_repeated_and_failed_ones_are(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    run(tmp_path, "good", "user", cache=cache)
+    rows, done = run(tmp_path, "good", "user", "new", cache=cache)
+    assert sorted(done) == ["new", "user"]
+    assert rows["good"]["ok"] == "true"
+    assert (tmp_path / "out" / "scans" / "image.txt").is_file()
+
+
+def test_a_chunk_that_is_stopped_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline_lib.imaging.chunk.write_status", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, "good")
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".partial*"))

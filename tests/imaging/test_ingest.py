@@ -1,0 +1,202 @@
+"""Every fault of a scan is one line that names row and file; the rest of the chunk goes on."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline_lib.cohort.sheet import Scan
+from pipeline_lib.imaging.canonical import open_scan
+from pipeline_lib.imaging.ingest import ingest_chunk
+from pipeline_lib.imaging.status import read_status
+
+AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
+
+
+def head(shape: tuple[int, ...] = (12, 14, 10)) -> np.ndarray:
+    return np.random.default_rng(0).uniform(10, 100, shape).astype(np.float32)
+
+
+def save(path: Path, data: np.ndarray, affine: np.ndarray | None = AFFINE, **codes: int) -> str:
+    image = nib.Nifti1Image(data, affine)
+    if affine is not None:
+        image.set_sform(affine, code=codes.get("sform", 1))
+        image.set_qform(affine, code=codes.get("qform", 1))
+    nib.save(image, path)
+    return path.name
+
+
+def ingest(folder: Path, *scans: Scan) -> list[dict[str, str]]:
+    ingest_chunk(list(scans), folder, folder / "out", workers=2)
+    return read_status(folder / "out" / "status.tsv")
+
+
+def with_nan(share: float) -> np.ndarray:
+    data = head()
+    data.ravel()[: int(share * data.size)] = np.nan
+    return data
+
+
+def truncated(path: Path) -> str:
+    save(path, head((30, 30, 30)))
+    path.write_bytes(path.read_bytes()[:2000])
+    return path.name
+
+
+def empty(path: Path) -> str:
+    path.write_bytes(b"")
+    return path.name
+
+
+def not_an_image(path: Path) -> str:
+    with gzip.open(path, "wb") as file:
+        file.write(b"this is a letter, not a scan" * 50)
+    return path.name
+
+
+def colour(path: Path) -> str:
+    data = np.zeros((4, 4, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nib.save(nib.Nifti1Image(data, AFFINE), path)
+    return path.name
+
+
+def singular(path: Path) -> str:
+    image = nib.Nifti1Image(head(), None)
+    image.header["sform_code"] = 1
+    image.header["srow_x"] = [2, 0, 0, 0]
+    nib.save(image, path)
+    return path.name
+
+
+BROKEN = {
+    "missing": (lambda path: path.name, "no such file"),
+    "truncated": (truncated, "truncated"),
+    "empty file": (empty, "the file is empty"),
+    "not an image": (not_an_image, "cannot be read as an image|truncated"),
+    "4D": (lambda path: save(path, head((8, 8, 8, 5))), r"4D \(8 x 8 x 8 x 5\) where 3D is meant"),
+    "2D": (lambda path: save(path, head((8, 8, 1))), "a single slice|2D"),
+    "all NaN": (lambda path: save(path, with_nan(0.95)), "NaN or infinite"),
+    "constant": (lambda path: save(path, np.full((8, 8, 8), 7, np.float32)), "every voxel is 7"),
+    "no affine": (lambda path: save(path, head(), sform=0, qform=0), "no valid affine"),
+    "singular affine": (singular, "no valid affine"),
+    "colour": (colour, "RGB"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.filterwarnings("ignore")
+def test_broken_scan_is_excluded_in_one_line_and_the_others_go_on(tmp_path: Path, name: str) -> None:
+    make, reason = BROKEN[name]
+    path = make(tmp_path / "broken.nii.gz")
+    good = save(tmp_path / "good.nii.gz", head())
+    rows = ingest(tmp_path, Scan("01", "", "T1w", path, row=2), Scan("02", "", "T1w", good, row=3))
+    assert [row["ok"] for row in rows] == ["false", "true"]
+    assert re.search(reason, rows[0]["reason"]), rows[0]["reason"]
+    assert "broken.nii.gz (row 2 of the sheet)" in rows[0]["reason"]
+    assert "\n" not in rows[0]["reason"]
+    assert rows[0]["stage"] == "ingest"
+
+
+def test_mask_of_another_shape_names_both_shapes(tmp_path: Path) -> None:
+    scan = save(tmp_path / "scan.nii.gz", head())
+    mask = save(tmp_path / "mask.nii.gz", np.ones((5, 5, 5), np.uint8) * (np.arange(5) > 1))
+    row = ingest(tmp_path, Scan("01", "", "T1w", scan, mask=mask, row=2))[0]
+    assert "mask of 5 x 5 x 5 voxels for a scan of 12 x 14 x 10" in row["reason"]
+
+
+def test_gradients_of_another_number_are_refused(tmp_path: Path) -> None:
+    scan = save(tmp_path / "dwi.nii.gz", head((6, 6, 6, 4)))
+    (tmp_path / "b.bval").write_text("0 1000 1000\n")
+    (tmp_path / "b.bvec").write_text("0 1 0\n0 0 1\n0 0 0\n")
+    row = ingest(tmp_path, Scan("01", "", "dwi", scan, bval="b.bval", bvec="b.bvec", row=2))[0]
+    assert "4 volumes, but 3 b-values in b.bval and 3 directions" in row["reason"]
+
+
+def test_noddi_maps_out_of_range_are_refused(tmp_path: Path) -> None:
+    scan = save(tmp_path / "noddi.nii.gz", head((6, 6, 6, 3)))
+    assert "NODDI maps are fractions" in ingest(tmp_path, Scan("01", "", "noddi", scan, row=2))[0]["reason"]
+
+
+def test_nan_background_becomes_zero(tmp_path: Path) -> None:
+    save(tmp_path / "scan.nii.gz", with_nan(0.1))
+    volume = open_scan(tmp_path / "scan.nii.gz", "scan")
+    assert np.isfinite(volume.data).all()
+
+
+def test_4d_with_one_volume_is_3d(tmp_path: Path) -> None:
+    save(tmp_path / "scan.nii.gz", head((8, 9, 10, 1)))
+    assert open_scan(tmp_path / "scan.nii.gz", "scan").data.shape == (8, 9, 10)
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR", "SAL", "ILP", "RSA"])
+def test_every_orientation_becomes_the_same_volume(tmp_path: Path, axes: str) -> None:
+    image = nib.Nifti1Image(head(), AFFINE)
+    ornt = nib.orientations.ornt_transform(nib.io_orientation(AFFINE), nib.orientations.axcodes2ornt(axes))
+    nib.save(image.as_reoriented(ornt), tmp_path / "turned.nii.gz")
+    volume = open_scan(tmp_path / "turned.nii.gz", "turned")
+    np.testing.assert_array_equal(volume.data, head())
+    np.testing.assert_allclose(volume.affine, AFFINE)
+
+
+def test_real_files_of_any_orientation_are_one_volume(shared_data: Path) -> None:
+    paths = sorted((shared_data / "orientation48").glob("*.nii.gz"))
+    first = open_scan(paths[0], "first")
+    for path in paths[1:]:
+        volume = open_scan(path, path.name)
+        assert volume.data.shape == first.data.shape
+        np.testing.assert_allclose(volume.affine, first.affine, atol=1e-3)
+        np.testing.assert_array_equal(volume.data, first.data)
+
+
+@pytest.mark.parametrize("kind", ["scaled int16", "big-endian", "nifti2", "pair", "negative"])
+def test_unusual_files_are_read_right(tmp_path: Path, kind: str) -> None:
+    data = np.round(head()) - (200 if kind == "negative" else 0)
+    path = tmp_path / ("scan.img" if kind == "pair" else "scan.nii.gz")
+    if kind == "nifti2":
+        image: nib.Nifti1Image = nib.Nifti2Image(data, AFFINE)
+    elif kind == "big-endian":
+        image = nib.Nifti1Image(data, AFFINE, nib.Nifti1Header(endianness=">"))
+    elif kind == "pair":
+        image = nib.Nifti1Pair(data, AFFINE)
+    else:
+        image = nib.Nifti1Image(data, AFFINE)
+    image.set_data_dtype(np.int16)
+    if kind == "scaled int16":
+        image.header.set_slope_inter(0.5, 3)
+    nib.save(image, path)
+    wanted = data * 0.5 + 3 if kind == "scaled int16" else data
+    np.testing.assert_allclose(open_scan(path, "scan").data, wanted, atol=0.01)
+
+
+def test_no_header_text_leaves_the_library(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(head(), AFFINE)
+    image.header["descrip"] = b"JANE DOE 1970"
+    image.header["aux_file"] = b"jane"
+    image.header["intent_name"] = b"jane"
+    image.header["db_name"] = b"jane"
+    nib.save(image, tmp_path / "scan.nii.gz")
+    row = ingest(tmp_path, Scan("01", "", "T1w", "scan.nii.gz", row=2))[0]
+    written = tmp_path / "out" / json.loads(row["outputs"])["image"]
+    assert b"jane" not in gzip.decompress(written.read_bytes()).lower()
+
+
+def test_pictures_of_a_person_become_one_stack_in_natural_order(tmp_path: Path) -> None:
+    for number in (10, 2, 1):
+        Image.fromarray(np.full((6, 5), number, np.uint8)).save(tmp_path / f"p1_{number}.png")
+    row = ingest(tmp_path, Scan("p1", "", "image", "p1_*.png", row=2))[0]
+    stack = np.load(tmp_path / "out" / json.loads(row["outputs"])["image"])
+    assert stack.shape == (3, 6, 5, 1)
+    assert stack[:, 0, 0, 0].tolist() == [1, 2, 10]
+
+
+def test_pictures_of_two_sizes_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.arange(30, dtype=np.uint8).reshape(6, 5)).save(tmp_path / "p1_1.png")
+    Image.fromarray(np.arange(42, dtype=np.uint8).reshape(6, 7)).save(tmp_path / "p1_2.png")
+    assert "must have one size" in ingest(tmp_path, Scan("p1", "", "image", "p1_*.png", row=2))[0]["reason"]
