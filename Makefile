@@ -53,7 +53,7 @@ doctor: $(READY)
 	$(BIN)/python -m pipeline_lib.doctor
 
 schema: $(READY)
-	$(BIN)/python -m pipeline_lib.config schema config
+	$(BIN)/python -m pipeline_lib.config schema config docs/configuration.md
 
 clean:
 	rm -rf results state logs .snakemake

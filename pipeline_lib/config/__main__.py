@@ -1,4 +1,4 @@
-"""``python -m pipeline_lib.config schema FOLDER`` writes the JSON schemas; ``check FILE`` checks a configuration."""
+"""``python -m pipeline_lib.config check FILE`` checks a configuration; ``schema`` writes its reference."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from pipeline_lib.config.describe import describe_options
 from pipeline_lib.config.load import config_schema, read_config
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
@@ -15,12 +16,15 @@ from pipeline_lib.files import write_text
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline_lib.config", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("schema", help="write the schemas of configuration and recipe").add_argument("folder", type=Path)
+    schema = commands.add_parser("schema", help="write the schemas of configuration and recipe, and the reference page")
+    schema.add_argument("folder", type=Path, help="folder of the schemas")
+    schema.add_argument("page", type=Path, help="Markdown page")
     commands.add_parser("check", help="check a configuration file").add_argument("file")
     arguments = parser.parse_args()
     if arguments.command == "schema":
         write_text(arguments.folder / "schema.json", config_schema())
         write_text(arguments.folder / "recipe.schema.json", config_schema(RecipeOptions))
+        write_text(arguments.page, describe_options())
         return 0
     try:
         config = read_config(arguments.file)

@@ -38,12 +38,16 @@ class CohortOptions(Options):
 class SplitOptions(Options):
     """How people, never scans, are placed in train, validation and test."""
 
-    method: Literal["hash", "from_test"] = "hash"
-    train: Fraction = 0.7
-    validation: Fraction = 0.15
-    test: Fraction = 0.15
-    stratify: list[Literal["group", "sex", "age_band", "site"]] = ["group", "sex", "age_band"]
-    age_band_years: Positive = 20
+    method: Literal["hash", "from_test"] = Field(
+        "hash", description="By the hash of the person, or whole people moved from the sheet's test into validation."
+    )
+    train: Fraction = Field(0.7, description="Fraction of people trained on.")
+    validation: Fraction = Field(0.15, description="Fraction on which thresholds are chosen.")
+    test: Fraction = Field(0.15, description="Fraction on which results are reported.")
+    stratify: list[Literal["group", "sex", "age_band", "site"]] = Field(
+        ["group", "sex", "age_band"], description="What the splits are balanced by."
+    )
+    age_band_years: Positive = Field(20, description="Width of an age band, years.")
     salt: str = Field("1", description="Changes where new people are placed; people in the ledger stay.")
 
     @model_validator(mode="after")
@@ -64,21 +68,26 @@ class QualityOptions(Options):
 class PreprocessOptions(Options):
     """From an ingested scan to a brain in a common space with comparable intensities."""
 
-    brain_extraction: Literal["learned", "given", "synthstrip", "hd-bet", "none"] = "learned"
+    brain_extraction: Literal["learned", "given", "synthstrip", "hd-bet", "none"] = Field(
+        "learned",
+        description="The embedded network, the sheet's mask, an installed program, or none (already stripped).",
+    )
     bias_field: bool = Field(True, description="N4 bias field correction.")
-    space: Literal["MNI152", "native"] = "MNI152"
+    space: Literal["MNI152", "native"] = Field("MNI152", description="Space of the output.")
     voxel_size: float = Field(1.0, gt=0, description="Isotropic voxel size of the output, mm.")
-    intensity: Literal["percentile", "zscore", "none"] = "percentile"
-    quality: QualityOptions = QualityOptions()
+    intensity: Literal["percentile", "zscore", "none"] = Field(
+        "percentile", description="0.5 and 99.5 percent of the brain to 0 and 1, mean 0 and deviation 1, or as scanned."
+    )
+    quality: QualityOptions = Field(QualityOptions(), description="Limits of quality.")
 
 
 class SliceOptions(Options):
     """Which slices of a volume a 2D recipe sees, in mm of the output space along the plane's axis."""
 
-    plane: Literal["axial", "coronal", "sagittal"] = "axial"
-    from_mm: float = -20.0
-    to_mm: float = 40.0
-    every_mm: float = Field(4.0, gt=0)
+    plane: Literal["axial", "coronal", "sagittal"] = Field("axial", description="Plane of the slices.")
+    from_mm: float = Field(-20.0, description="First slice, mm.")
+    to_mm: float = Field(40.0, description="Last slice, mm.")
+    every_mm: float = Field(4.0, gt=0, description="Distance between slices, mm.")
 
 
 class DataOptions(Options):
@@ -86,58 +95,58 @@ class DataOptions(Options):
 
     modality: str = Field("T1w", description="Modality column of the sheet; for translation, the source.")
     target: str | None = Field(None, description="Modality to be predicted (translation only).")
-    dimensions: Literal[2, 3] = 2
+    dimensions: Literal[2, 3] = Field(2, description="Slices or volumes.")
     size: list[Positive] = Field([128, 128], description="Voxels of a training image along each dimension.")
     voxel_size: float | None = Field(None, gt=0, description="Resample to this voxel size, mm; null keeps it.")
     channels: Positive = Field(1, description="1 for scans and grey images, 3 for RGB, more for diffusion MRI.")
     target_channels: Positive = Field(3, description="Channels of the target (translation only).")
-    slices: SliceOptions = SliceOptions()
+    slices: SliceOptions = Field(SliceOptions(), description="Which slices.")
     train_groups: list[str] = Field([], description="Groups used for training; empty means every group.")
 
 
 class TrainingOptions(Options):
     """How long and on what a model is trained. Images are counted per optimiser step."""
 
-    steps: Positive = 10_000
-    batch_size: Positive = 16
-    accumulate: Positive = 1
-    learning_rate: float = Field(1e-4, gt=0)
-    warmup: int = Field(500, ge=0)
+    steps: Positive = Field(10_000, description="Optimiser steps.")
+    batch_size: Positive = Field(16, description="Images a batch, over all devices.")
+    accumulate: Positive = Field(1, description="Batches an optimiser step.")
+    learning_rate: float = Field(1e-4, gt=0, description="Highest learning rate of AdamW.")
+    warmup: int = Field(500, ge=0, description="Steps until it is reached; a cosine takes it to 0.")
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
-    ema: float = Field(0.9999, ge=0, lt=1)
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    devices: Positive = 1
-    nodes: Positive = 1
+    ema: float = Field(0.9999, ge=0, lt=1, description="Decay of the averaged weights, which are the result.")
+    precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Of the forward pass.")
+    devices: Positive = Field(1, description="GPUs (or CPU processes) a node.")
+    nodes: Positive = Field(1, description="Nodes.")
     workers: int = Field(0, ge=0, description="Processes that load data.")
-    validate_every: Positive = 500
-    checkpoint_every: Positive = 500
-    keep: Positive = 2
+    validate_every: Positive = Field(500, description="Steps between points of the validation curve.")
+    checkpoint_every: Positive = Field(500, description="Steps between checkpoints.")
+    keep: Positive = Field(2, description="Checkpoints kept besides the best.")
     samples_every: int = Field(0, ge=0, description="Steps between sample strips; 0: only at the end.")
     augment: bool = Field(True, description="Left-right flips, small shifts and intensity changes.")
-    seed: int = 0
+    seed: int = Field(0, description="Of weights, order of the data and noise.")
 
 
 class AutoencoderOptions(Options):
     """A KL autoencoder (`vae`) or a vector-quantised one with a discriminator (`vqgan`)."""
 
-    kind: Literal["vae", "vqgan"] = "vae"
+    kind: Literal["vae", "vqgan"] = Field("vae", description="KL autoencoder, or vector-quantised.")
     channels: list[Positive] = Field([64, 128, 256], description="One entry a resolution; each next one halves it.")
-    blocks: Positive = 2
-    latent_channels: Positive = 4
-    kl_weight: float = Field(1e-6, ge=0)
+    blocks: Positive = Field(2, description="Residual blocks a resolution.")
+    latent_channels: Positive = Field(4, description="Channels of the latent.")
+    kl_weight: float = Field(1e-6, ge=0, description="Weight of the KL term (vae).")
     codes: Positive = Field(2048, description="Codebook entries (vqgan).")
-    commitment: float = Field(0.25, ge=0)
+    commitment: float = Field(0.25, ge=0, description="Weight of the commitment term (vqgan).")
     adversarial_weight: float = Field(0.1, ge=0, description="Weight of the discriminator (vqgan).")
     adversarial_start: int = Field(1000, ge=0, description="Step at which the generator first sees it.")
-    training: TrainingOptions = TrainingOptions()
+    training: TrainingOptions = Field(TrainingOptions(), description="Its training.")
 
 
 class NoiseOptions(Options):
     """The corruption of the forward process."""
 
-    kind: Literal["gaussian", "simplex"] = "gaussian"
-    octaves: Positive = 6
-    decay: float = Field(0.8, gt=0, le=1)
+    kind: Literal["gaussian", "simplex"] = Field("gaussian", description="White, or smooth at several scales.")
+    octaves: Positive = Field(6, description="Octaves (simplex).")
+    decay: float = Field(0.8, gt=0, le=1, description="Amplitude of an octave over that of the one before (simplex).")
     frequency: float = Field(1 / 64, gt=0, description="Cycles per voxel of the lowest octave.")
     raw: bool = Field(False, description="Keep the published amplitude instead of unit variance.")
 
@@ -145,13 +154,13 @@ class NoiseOptions(Options):
 class DiffusionOptions(Options):
     """The forward process and what the network predicts."""
 
-    noise: NoiseOptions = NoiseOptions()
-    schedule: Literal["linear", "scaled_linear", "cosine", "sigmoid"] = "cosine"
-    timesteps: Positive = 1000
-    zero_terminal_snr: bool = False
-    prediction: Literal["eps", "v", "x0"] = "eps"
-    loss: Literal["l2", "l1", "huber"] = "l2"
-    min_snr_gamma: float | None = Field(None, gt=0)
+    noise: NoiseOptions = Field(NoiseOptions(), description="The noise.")
+    schedule: Literal["linear", "scaled_linear", "cosine", "sigmoid"] = Field("cosine", description="Noise schedule.")
+    timesteps: Positive = Field(1000, description="Steps of the forward process.")
+    zero_terminal_snr: bool = Field(False, description="Rescale so that the last step is pure noise; not with eps.")
+    prediction: Literal["eps", "v", "x0"] = Field("eps", description="What the network predicts.")
+    loss: Literal["l2", "l1", "huber"] = Field("l2", description="Distance to it.")
+    min_snr_gamma: float | None = Field(None, gt=0, description="Min-SNR weighting; 5 is usual, null is none.")
 
     @model_validator(mode="after")
     def _no_eps_without_signal(self) -> DiffusionOptions:
@@ -163,15 +172,15 @@ class DiffusionOptions(Options):
 class DenoiserOptions(Options):
     """The U-Net."""
 
-    channels: list[Positive] = [64, 128, 192, 256]
-    blocks: Positive = 2
+    channels: list[Positive] = Field([64, 128, 192, 256], description="One entry a resolution.")
+    blocks: Positive = Field(2, description="Residual blocks a resolution.")
     attention: list[bool] = Field([False, False, True, True], description="Self-attention at each resolution.")
-    head_channels: Positive = 32
-    dropout: Fraction = 0.0
-    condition: Literal["none", "group"] = "none"
+    head_channels: Positive = Field(32, description="Channels of an attention head.")
+    dropout: Fraction = Field(0.0, description="Dropout in the residual blocks.")
+    condition: Literal["none", "group"] = Field("none", description="Cross-attention to the group.")
     drop_condition: Fraction = Field(0.1, description="Share of training images whose condition is hidden.")
     checkpointing: bool = Field(False, description="Trade time for memory.")
-    training: TrainingOptions = TrainingOptions()
+    training: TrainingOptions = Field(TrainingOptions(), description="Its training.")
 
     @model_validator(mode="after")
     def _one_attention_flag_a_level(self) -> DenoiserOptions:
@@ -185,15 +194,15 @@ class DenoiserOptions(Options):
 class SamplingOptions(Options):
     """How images come out of the trained denoiser."""
 
-    sampler: Literal["ddim", "ddpm", "dpm_solver"] = "ddim"
-    steps: Positive = 50
-    eta: Fraction = 0.0
+    sampler: Literal["ddim", "ddpm", "dpm_solver"] = Field("ddim", description="Sampler.")
+    steps: Positive = Field(50, description="Steps over the whole schedule.")
+    eta: Fraction = Field(0.0, description="Noise added back by DDIM.")
     guidance: float = Field(1.0, ge=0, description="Classifier-free guidance scale; 1 is none.")
     start: float = Field(0.25, gt=0, le=1, description="Anomaly: noise a scan to this fraction of the timesteps.")
     count: Positive = Field(64, description="Images to sample (per group where conditioned).")
-    batch_size: Positive = 16
+    batch_size: Positive = Field(16, description="Images sampled together.")
     checkpoints: Positive = Field(4, description="Generation: checkpoints at which samples and FID are taken.")
-    seed: int = 0
+    seed: int = Field(0, description="Of the noise.")
     allow_trained_people: bool = Field(
         False,
         description="Infer and evaluate people the model was trained on too; every metric then says so.",
@@ -205,19 +214,19 @@ class EvaluationOptions(Options):
 
     bootstrap: Positive = Field(1000, description="Resamples of subjects for confidence intervals.")
     smoothing_mm: float = Field(3.0, ge=0, description="Gaussian sigma on anomaly maps and their baselines.")
-    seed: int = 0
+    seed: int = Field(0, description="Of the resampling.")
 
 
 class RecipeOptions(Options):
     """One model: its data, its networks, its sampling and its judgement."""
 
-    task: Task
-    data: DataOptions = DataOptions()
-    autoencoder: AutoencoderOptions | None = None
-    diffusion: DiffusionOptions = DiffusionOptions()
-    denoiser: DenoiserOptions = DenoiserOptions()
-    sampling: SamplingOptions = SamplingOptions()
-    evaluation: EvaluationOptions = EvaluationOptions()
+    task: Task = Field(description="What the model is for.")
+    data: DataOptions = Field(DataOptions(), description="Its images.")
+    autoencoder: AutoencoderOptions | None = Field(None, description="For synthesis and translation.")
+    diffusion: DiffusionOptions = Field(DiffusionOptions(), description="Its forward process.")
+    denoiser: DenoiserOptions = Field(DenoiserOptions(), description="Its network.")
+    sampling: SamplingOptions = Field(SamplingOptions(), description="Its sampling.")
+    evaluation: EvaluationOptions = Field(EvaluationOptions(), description="Its judgement.")
 
     @model_validator(mode="after")
     def _choices_fit_together(self) -> RecipeOptions:
@@ -241,9 +250,9 @@ class RecipeOptions(Options):
 class Config(Options):
     """The whole configuration file."""
 
-    cohort: CohortOptions = CohortOptions()
-    split: SplitOptions = SplitOptions()
-    preprocess: PreprocessOptions = PreprocessOptions()
+    cohort: CohortOptions = Field(CohortOptions(), description="Who takes part.")
+    split: SplitOptions = Field(SplitOptions(), description="Train, validation, test.")
+    preprocess: PreprocessOptions = Field(PreprocessOptions(), description="Preprocessing.")
     recipes: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], RecipeOptions] = Field(
         {}, description="The models to make, by name: options, or the path of a YAML file with them."
     )

@@ -82,9 +82,7 @@ class Packed:
     affine: NDArray[np.float64] | None
 
 
-def pack_chunk(
-    preprocessed: Path, data: DataOptions, out: Path, *, provenance: Mapping[str, Any] | None = None
-) -> None:
+def pack_chunk(preprocessed: Path, data: DataOptions, out: Path) -> None:
     """Pack the scans of one preprocessed chunk that a recipe sees.
 
     Writes ``data.npy`` float32 (N, C, *size) in [-1, 1], ``mask.npy`` uint8 (N, 1, *size), ``index.tsv``,
@@ -95,7 +93,6 @@ def pack_chunk(
         preprocessed: chunk folder with ``status.tsv``.
         data: what the recipe sees of each scan.
         out: folder to write, complete or not at all.
-        provenance: written beside the arrays as ``provenance.json``.
     """
     status = [row for row in read_status(Path(preprocessed) / "status.tsv") if row["ok"] == "true"]
     pairs, left_out = _pairs(status, data)
@@ -130,8 +127,6 @@ def pack_chunk(
         reasons = pd.DataFrame(left_out, columns=["scan", "reason"])
         reasons.to_csv(folder / "left_out.tsv", sep="\t", index=False)
         write_json(folder / "layout.json", _layout(data))
-        if provenance is not None:
-            write_json(folder / "provenance.json", provenance)
     for row in left_out:
         log.warning("%s left out of the dataset: %s", row["scan"], row["reason"])
     log.info("%s: %d images of %d scans", Path(out).name, len(rows), len({row["scan"] for row in rows}))

@@ -6,9 +6,7 @@ scan and reconstruction is the map (AnoDDPM, Wyatt 2022).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,16 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline_lib.config.schema import RecipeOptions
-from pipeline_lib.files import atomic_directory, read_json, write_json
+from pipeline_lib.files import atomic_directory, read_json
 from pipeline_lib.inference.baselines import asymmetry_map, intensity_map
 from pipeline_lib.inference.chunks import open_array, read_index
 from pipeline_lib.inference.denoise import Denoiser, load_denoiser, seed_of
 from pipeline_lib.inference.refusal import keep_unseen
 
 
-def infer_anomaly(
-    recipe: RecipeOptions, diffusion: Path, dataset: Path, out: Path, *, provenance: Mapping[str, Any] | None = None
-) -> None:
+def infer_anomaly(recipe: RecipeOptions, diffusion: Path, dataset: Path, out: Path) -> None:
     """Reconstruct every image of a chunk that the model was not trained on, and map the differences.
 
     Args:
@@ -55,8 +51,6 @@ def infer_anomaly(
             np.save(folder / f"{name}.npy", array.astype(np.float32))
         kept.to_csv(folder / "index.tsv", sep="\t", index=False)
         refused.to_csv(folder / "refused.tsv", sep="\t", index=False)
-        if provenance is not None:
-            write_json(folder / "provenance.json", provenance)
 
 
 def reconstruct(denoiser: Denoiser, images: NDArray[np.float32], index: pd.DataFrame) -> NDArray[np.float32]:

@@ -43,8 +43,6 @@ def embed(
     latents: list[Path],
     samples: Path | None,
     out: Path,
-    *,
-    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Embed real images, and samples where given, by their latent means.
 
@@ -83,8 +81,6 @@ def embed(
         placed.to_csv(folder / "embedding.tsv", sep="\t", index=False)
         write_json(folder / "embedding.json", {**result, "method": method, "n_points": len(placed)})
         save(_picture(placed, result, method), folder / "embedding.png")
-        if provenance is not None:
-            write_json(folder / "provenance.json", provenance)
 
 
 def pooled(latents: torch.Tensor) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_directory, write_json
+from pipeline_lib.files import atomic_directory
 from pipeline_lib.inference.animation import Recorder, strip, write_gif
 from pipeline_lib.inference.denoise import Denoiser, load_denoiser, seed_of
 from pipeline_lib.inference.pictures import Row, Tile, mosaic, plane, save
@@ -37,9 +37,7 @@ class Wanted:
         return seeds, None if self.classes is None else self.classes[list(rows)]
 
 
-def sample_generation(
-    recipe: RecipeOptions, diffusion: Path, out: Path, *, provenance: Mapping[str, Any] | None = None
-) -> None:
+def sample_generation(recipe: RecipeOptions, diffusion: Path, out: Path) -> None:
     """Sample the finished model and some of its checkpoints from the same noise.
 
     Args:
@@ -68,8 +66,6 @@ def sample_generation(
         frames = recorder.pictures(lambda x: x)
         write_gif(frames, folder / "reverse.gif")
         save(strip(frames, "The reverse process"), folder / "reverse.png")
-        if provenance is not None:
-            write_json(folder / "provenance.json", provenance)
 
 
 def wanted_samples(recipe: RecipeOptions, info: Mapping[str, Any], *, per_group: bool) -> Wanted:

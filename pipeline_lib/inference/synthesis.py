@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline_lib.config.schema import RecipeOptions
-from pipeline_lib.files import atomic_directory, write_json
+from pipeline_lib.files import atomic_directory
 from pipeline_lib.inference.animation import Recorder, strip, write_gif
 from pipeline_lib.inference.denoise import load_denoiser
 from pipeline_lib.inference.generation import Wanted, draw_samples, wanted_samples
@@ -32,7 +32,6 @@ def sample_synthesis(
     out: Path,
     *,
     voxel_size: float = 1.0,
-    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Sample ``sampling.count`` new images of each group, every group from the same noise.
 
@@ -71,8 +70,6 @@ def sample_synthesis(
         save(strip(frames, "The reverse process, decoded"), folder / "reverse.png")
         if recipe.data.dimensions == 3:
             _write_volumes(images, wanted, recipe, recipe.data.voxel_size or voxel_size, folder / "nifti")
-        if provenance is not None:
-            write_json(folder / "provenance.json", provenance)
 
 
 def _grid(by_group: Mapping[str, NDArray[np.float32]]) -> Figure:

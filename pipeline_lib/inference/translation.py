@@ -28,9 +28,7 @@ from pipeline_lib.inference.refusal import keep_unseen
 BACKGROUND = -1.0
 
 
-def fit_baseline(
-    recipe: RecipeOptions, train: list[Path], out: Path, *, provenance: Mapping[str, Any] | None = None
-) -> None:
+def fit_baseline(recipe: RecipeOptions, train: list[Path], out: Path) -> None:
     """Least-squares fit of each target channel to all source channels, inside the brain of training people.
 
     Args:
@@ -73,8 +71,6 @@ def fit_baseline(
                 "target": recipe.data.target,
             },
         )
-        if provenance is not None:
-            write_json(folder / "provenance.json", provenance)
 
 
 def apply_baseline(
@@ -95,8 +91,6 @@ def infer_translation(
     dataset: Path,
     latents: Path,
     out: Path,
-    *,
-    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Predict the target of every image of a chunk that the model was not trained on.
 
@@ -141,8 +135,6 @@ def infer_translation(
         refused.to_csv(folder / "refused.tsv", sep="\t", index=False)
         if recipe.data.dimensions == 3:
             _write_volumes(prediction, kept, recipe, folder / "nifti")
-        if provenance is not None:
-            write_json(folder / "provenance.json", provenance)
 
 
 def _latent(latents: Path, name: str, rows: NDArray[np.int_]) -> torch.Tensor:

@@ -7,10 +7,9 @@ people is reported apart and named so. Images without a lesion mask count as hea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_directory, read_json, write_json
+from pipeline_lib.files import atomic_directory, read_json
 from pipeline_lib.inference.chunks import matching, open_array, read_index
 from pipeline_lib.inference.geometry import voxel_size
 from pipeline_lib.inference.pictures import Row, Tile, mosaic, plane, save
@@ -59,8 +58,6 @@ def evaluate_anomaly(
     inference: list[Path],
     datasets: list[Path],
     out: Path,
-    *,
-    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Score the anomaly maps of validation and test chunks.
 
@@ -101,8 +98,6 @@ def evaluate_anomaly(
         save(_examples(pairs, recipe), folder / "examples.png")
         if counted:
             save(_curves(counted), folder / "precision_recall.png")
-        if provenance is not None:
-            write_json(folder / "provenance.json", provenance)
 
 
 def _people(pairs: Sequence[tuple[Path, Path]], name: str, recipe: RecipeOptions) -> list[Person]:

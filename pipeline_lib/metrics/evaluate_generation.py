@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from pipeline_lib.config.schema import RecipeOptions
-from pipeline_lib.files import atomic_directory, read_json, write_json
+from pipeline_lib.files import atomic_directory, read_json
 from pipeline_lib.inference.pictures import save
 from pipeline_lib.inference.refusal import caution
 from pipeline_lib.metrics.compare_sets import (
@@ -35,8 +34,6 @@ def evaluate_generation(
     train: list[Path],
     held_out: list[Path],
     out: Path,
-    *,
-    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """FID and KID at every checkpoint with the real-against-real floor, and the memorisation test.
 
@@ -76,8 +73,6 @@ def evaluate_generation(
         save(closest_pairs(final, known, memory), folder / "nearest.png")
         if steps:
             save(_over_steps(metrics), folder / "checkpoints.png")
-        if provenance is not None:
-            write_json(folder / "provenance.json", provenance)
 
 
 def _over_steps(metrics: Sequence[Metric]) -> Figure:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +10,7 @@ from matplotlib.figure import Figure
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_directory, read_json, write_json
+from pipeline_lib.files import atomic_directory, read_json
 from pipeline_lib.inference.pictures import save
 from pipeline_lib.inference.refusal import caution
 from pipeline_lib.metrics.compare_sets import (
@@ -37,8 +35,6 @@ def evaluate_synthesis(
     train: list[Path],
     held_out: list[Path],
     out: Path,
-    *,
-    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """FID and KID of each group's samples to that group's training images, and the memorisation test.
 
@@ -82,8 +78,6 @@ def evaluate_synthesis(
         pairs_table(list(table["id"]), known, memory).to_csv(folder / "nearest.tsv", sep="\t", index=False)
         save(closest_pairs(images, known, memory), folder / "nearest.png")
         save(_by_group(metrics), folder / "groups.png")
-        if provenance is not None:
-            write_json(folder / "provenance.json", provenance)
 
 
 def _by_group(metrics: list[Metric]) -> Figure:

@@ -6,9 +6,8 @@ passes; the floor is the interpolated source fitted linearly to each map on trai
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_directory, read_json, write_json
+from pipeline_lib.files import atomic_directory, read_json
 from pipeline_lib.inference.chunks import matching, open_array, read_index
 from pipeline_lib.inference.pictures import Row, Tile, mosaic, plane, save
 from pipeline_lib.inference.refusal import caution
@@ -46,8 +45,6 @@ def evaluate_translation(
     inference: list[Path],
     datasets: list[Path],
     out: Path,
-    *,
-    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """PSNR, SSIM and MAE inside the brain of each target channel, with floor and ceiling.
 
@@ -79,8 +76,6 @@ def evaluate_translation(
     with atomic_directory(out) as folder:
         write_metrics(folder, metrics, per_subject)
         save(_examples(tested, recipe), folder / "examples.png")
-        if provenance is not None:
-            write_json(folder / "provenance.json", provenance)
 
 
 def channel_names(recipe: RecipeOptions) -> tuple[str, ...]:

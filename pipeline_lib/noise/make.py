@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
+
 from pipeline_lib.noise.base import Noise
-from pipeline_lib.noise.gaussian import GaussianNoise
-from pipeline_lib.noise.simplex import SimplexNoise
+
+CLASSES = {"gaussian": "GaussianNoise", "simplex": "SimplexNoise"}
 
 
 def make_noise(
     kind: str, *, octaves: int = 6, decay: float = 0.8, frequency: float = 1 / 64, raw: bool = False
 ) -> Noise:
-    """The noise called `kind`: `gaussian` (which has no options and ignores them) or `simplex`."""
-    if kind == "gaussian":
-        return GaussianNoise()
-    if kind == "simplex":
-        return SimplexNoise(octaves, decay, frequency, raw)
-    raise ValueError(f"noise is {kind!r}; allowed: gaussian, simplex")
+    """The noise called `kind`: `gaussian` (which has no options and ignores them) or `simplex`.
+
+    Only the module of that name is imported: what is trained with one noise does not depend on the other.
+    """
+    if kind not in CLASSES:
+        raise ValueError(f"noise is {kind!r}; allowed: {', '.join(CLASSES)}")
+    made = getattr(importlib.import_module(f"pipeline_lib.noise.{kind}"), CLASSES[kind])
+    noise: Noise = made() if kind == "gaussian" else made(octaves, decay, frequency, raw)
+    return noise

@@ -121,7 +121,9 @@ def intervals(rows: Sequence[tuple[float, float, float]]) -> list[Interval]:
         return [Interval(math.nan, math.nan, math.nan) for _ in rows]
     low, high = min(finite), max(finite)
     placed = [_scale(np.array(row, float), low, high, INTERVAL_WIDTH, INTERVAL_MARGIN) for row in full]
-    return [Interval(*(round(float(x), 1) for x in row)) for row in placed]
+    return [
+        Interval(round(float(value), 1), round(float(low), 1), round(float(high), 1)) for value, low, high in placed
+    ]
 
 
 def _scale(numbers: np.ndarray, low: float, high: float, width: int, margin: int) -> np.ndarray:

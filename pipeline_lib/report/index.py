@@ -190,7 +190,10 @@ def _excluded(
         for row in found["excluded_rows"]
     ]
     failed = [
-        {**{name: row[name] for name in ("scan", "split", "stage", "reason")}, "page": scans.get(row["scan"], {}).get("page", "")}
+        {
+            **{name: row[name] for name in ("scan", "split", "stage", "reason")},
+            "page": scans.get(row["scan"], {}).get("page", ""),
+        }
         for row in people
         if row["included"] != "true"
     ]

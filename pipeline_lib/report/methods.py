@@ -122,9 +122,7 @@ def split_paragraph(options: SplitOptions) -> str:
 
 def recipe_methods(recipe: RecipeOptions) -> Methods:
     """Data, networks, diffusion, sampling and evaluation of one recipe."""
-    return methods_text(
-        _data(recipe), _autoencoder(recipe), _denoiser(recipe), _sampling(recipe), _evaluation(recipe)
-    )
+    return methods_text(_data(recipe), _autoencoder(recipe), _denoiser(recipe), _sampling(recipe), _evaluation(recipe))
 
 
 def _data(recipe: RecipeOptions) -> str:

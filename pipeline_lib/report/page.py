@@ -70,7 +70,9 @@ def load_picture(path: Path, *, alt: str, caption: str = "", width: int = PICTUR
             if getattr(image, "n_frames", 1) > 1:
                 return _animation(path.name, image, alt, caption)
             upright = ImageOps.exif_transpose(image)
-            small = _limit_width(upright if upright.mode in ("L", "RGB", "RGBA", "P", "1") else upright.convert("RGB"), width)
+            small = _limit_width(
+                upright if upright.mode in ("L", "RGB", "RGBA", "P", "1") else upright.convert("RGB"), width
+            )
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else "not a readable image"
         return Picture(path.name, alt, caption, problem=f"{path.name}: {reason}")
@@ -140,7 +142,11 @@ def read_provenance(label: str, folder: Path) -> Provenance | None:
 def _environment() -> Environment:
     folder = Path(__file__).parent / "templates"
     environment = Environment(
-        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["number"] = number
     environment.filters["link"] = urllib.parse.quote

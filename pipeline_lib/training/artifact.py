@@ -16,13 +16,12 @@ from typing import Any
 
 from pandas import DataFrame
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pipeline_lib.dataset.people import trained_people
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, write_json
-from pipeline_lib.training.trainer import Trained, save_average
+from pipeline_lib.files import atomic_path, read_json, write_json
 
 CLASSES = {"unet": "UNet", "autoencoder": "KLAutoencoder", "vqgan": "VQGAN"}
 """Kind of model, which is its module in pipeline_lib.models -> its class."""
@@ -36,11 +35,17 @@ def make_module(kind: str, architecture: Mapping[str, Any]) -> nn.Module:
     return network
 
 
+def save_weights(module: nn.Module, path: Path) -> None:
+    """A module's weights alone, atomically; the architecture is in model.json."""
+    with atomic_path(path) as temporary:
+        save_file({key: value.contiguous().cpu() for key, value in module.state_dict().items()}, temporary)
+
+
 def save_model(
     folder: Path, module: nn.Module, *, kind: str, architecture: Mapping[str, Any], info: Mapping[str, Any]
 ) -> None:
     """Write a model into ``folder``; model.json comes last."""
-    save_average(module, folder / "model.safetensors")
+    save_weights(module, folder / "model.safetensors")
     write_json(folder / "model.json", {**info, "kind": kind, "architecture": dict(architecture)})
 
 
@@ -69,7 +74,7 @@ def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     return module.eval().requires_grad_(False), info
 
 
-def describe(index: DataFrame, trained: Trained, steps: int, note: str, **more: Any) -> dict[str, Any]:
+def describe(index: DataFrame, best_step: int, steps: int, **more: Any) -> dict[str, Any]:
     """The part of model.json that every model has: people, scans, size of the training set, steps, versions."""
     return {
         **trained_people(index),
@@ -77,8 +82,7 @@ def describe(index: DataFrame, trained: Trained, steps: int, note: str, **more: 
         "train_scans": int(index["scan"].nunique()),
         "train_people": int(index["participant"].nunique()),
         "steps": steps,
-        "best_step": trained.best_step,
-        "cohort_note": note,
+        "best_step": best_step,
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "lightning-fabric")},
         **more,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from pipeline_lib.config.schema import AutoencoderOptions, DataOptions
 from pipeline_lib.dataset.augment import Augmentation
 from pipeline_lib.dataset.packed import PackedDataset
-from pipeline_lib.files import atomic_directory, write_json
+from pipeline_lib.files import atomic_directory
 from pipeline_lib.training.artifact import describe, save_model
-from pipeline_lib.training.data import refuse_empty, shown_images
+from pipeline_lib.training.data import ARRAYS, refuse_empty, shown_images
 from pipeline_lib.training.steps import Step
 from pipeline_lib.training.trainer import launch, train, write_progress
 
-ARRAYS = {"image": "image", "source": "image", "target": "target"}
 """Role of an autoencoder -> the array of a sample that it encodes."""
 
 
@@ -38,8 +37,6 @@ def train_autoencoder(
     state: Path,
     role: str,
     *,
-    note: str,
-    provenance: Mapping[str, Any] | None,
     extra: Callable[[nn.Module, PackedDataset, Path, torch.device], None] | None = None,
 ) -> None:
     """Train an autoencoder, measure the scale of its latents, and write all of it.
@@ -63,7 +60,7 @@ def train_autoencoder(
     plain = PackedDataset(train_folders, only_groups=data.train_groups)
     scale = latent_scale(trained.module, plain, ARRAYS[role], fabric.device)
     info = describe(
-        images.index, trained, options.training.steps, note,
+        images.index, trained.best_step, options.training.steps,
         role=role, scale=scale, data=data.model_dump(), options=options.model_dump(),
     )  # fmt: skip
     with atomic_directory(out) as folder:
@@ -71,8 +68,6 @@ def train_autoencoder(
         write_progress(folder, trained, f"{options.kind}, {role}: {options.training.steps} steps")
         if extra is not None and len(validation):
             extra(trained.module, validation, folder, fabric.device)
-        if provenance is not None:
-            write_json(folder / "provenance.json", provenance)
 
 
 @torch.no_grad()

@@ -16,6 +16,8 @@ from pipeline_lib.errors import UserError
 
 Images = TypeVar("Images", bound=PackedArrays)
 
+ARRAYS = {"image": "image", "source": "image", "target": "target"}
+"""Which array of a batch an autoencoder of each role encodes."""
 SHOWN = 8
 """Images in a row of a strip."""
 

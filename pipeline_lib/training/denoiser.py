@@ -19,7 +19,7 @@ from pipeline_lib.diffusion.process import DiffusionProcess
 from pipeline_lib.diffusion.samplers import ddim, timestep_pairs
 from pipeline_lib.diffusion.schedule import make_schedule
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_directory, write_json
+from pipeline_lib.files import atomic_directory
 from pipeline_lib.models.unet import UNet
 from pipeline_lib.noise.make import make_noise
 from pipeline_lib.training.artifact import describe, load_model, save_model
@@ -40,8 +40,6 @@ def train_denoiser(
     autoencoders: Mapping[str, Path],
     *,
     name: str = "",
-    note: str = "",
-    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Train a recipe's denoiser and write the model, its curves, its samples over time and its checkpoints.
 
@@ -51,7 +49,6 @@ def train_denoiser(
         state: folder of training progress; training resumes from it.
         autoencoders: folder of the trained model by role (``image``, or ``source`` and ``target``).
         name: of the recipe, in progress lines.
-        note: said of the cohort wherever the model is shown.
 
     Raises:
         UserError: no training images, no groups to condition on, or a training that cannot go on.
@@ -101,7 +98,7 @@ def train_denoiser(
     if not fabric.is_global_zero:
         return
     info = describe(
-        images.index, trained, training.steps, note,
+        images.index, trained.best_step, training.steps,
         groups=groups, task=recipe.task,
         scale=goal.scale.flatten().tolist() if goal else None,
         source_scale=source.scale.flatten().tolist() if source else None,
@@ -114,8 +111,6 @@ def train_denoiser(
             (folder / "checkpoints").mkdir(exist_ok=True)
             file = f"step-{at:08d}.safetensors"
             shutil.copyfile(state / "averages" / file, folder / "checkpoints" / file)
-        if provenance is not None:
-            write_json(folder / "provenance.json", provenance)
 
 
 class Latents:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from pipeline_lib.dataset.packed import PackedDataset
-from pipeline_lib.files import atomic_directory, write_json
+from pipeline_lib.files import atomic_directory
 from pipeline_lib.training.artifact import load_model
-from pipeline_lib.training.autoencoders import ARRAYS
+from pipeline_lib.training.data import ARRAYS
 
 PREFIX = {"image": "", "source": "", "target": "target_"}
 """Role of an autoencoder -> what its latents' file names start with."""
@@ -22,9 +21,7 @@ VOXELS_AT_ONCE = 2**20
 
 
 @torch.no_grad()
-def encode_chunk(
-    autoencoders: Mapping[str, Path], dataset: Path, out: Path, *, provenance: Mapping[str, Any] | None = None
-) -> None:
+def encode_chunk(autoencoders: Mapping[str, Path], dataset: Path, out: Path) -> None:
     """Write ``[target_]mean.npy`` and ``[target_]std.npy`` float32 (N, C, *latent) and ``index.tsv``.
 
     Latents are as the network gives them, not yet multiplied by its ``scale``.
@@ -53,5 +50,3 @@ def encode_chunk(
             for array in arrays:
                 array.flush()
         shutil.copyfile(dataset / "index.tsv", folder / "index.tsv")
-        if provenance is not None:
-            write_json(folder / "provenance.json", provenance)

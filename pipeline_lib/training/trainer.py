@@ -23,7 +23,6 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.utils.tensorboard import SummaryWriter
@@ -32,6 +31,7 @@ from pipeline_lib.config.schema import TrainingOptions
 from pipeline_lib.dataset.packed import PackedArrays
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path
+from pipeline_lib.training.artifact import save_weights
 from pipeline_lib.training.checkpoint import (
     load_checkpoint,
     optimiser_tensors,
@@ -248,7 +248,7 @@ def train(
                     for key, value in row.items():
                         writer.add_scalar(key.replace("_", "/", 1), value, done)
             if done in keep_averages_at and first:
-                save_average(ema.module, state / "averages" / f"step-{done:08d}.safetensors")
+                save_weights(ema.module, state / "averages" / f"step-{done:08d}.safetensors")
             if options.samples_every and done % options.samples_every == 0 and not last:
                 strip(done)
             stop = _any(fabric, interrupts.received)
@@ -279,12 +279,6 @@ def write_progress(folder: Path, trained: Trained, title: str) -> None:
     draw_loss(trained.history, title, folder / "loss.png")
     draw_strip(trained.strips, title, folder / "strip.png")
     shutil.copytree(trained.state / "tensorboard", folder / "tensorboard")
-
-
-def save_average(module: nn.Module, path: Path) -> None:
-    """A module's weights alone, atomically; the architecture is in model.json."""
-    with atomic_path(path) as temporary:
-        save_file({key: value.contiguous().cpu() for key, value in module.state_dict().items()}, temporary)
 
 
 class _Record:

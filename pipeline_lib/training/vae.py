@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from pipeline_lib.config.schema import AutoencoderOptions, DataOptions
 from pipeline_lib.models.autoencoder import KLAutoencoder, kl_divergence
-from pipeline_lib.training.autoencoders import ARRAYS, channels_of, train_autoencoder
+from pipeline_lib.training.autoencoders import channels_of, train_autoencoder
+from pipeline_lib.training.data import ARRAYS
 from pipeline_lib.training.steps import Batch, Draw, Step
 
 
@@ -23,9 +24,6 @@ def train_vae(
     out: Path,
     state: Path,
     role: str,
-    *,
-    note: str = "",
-    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Train a KL autoencoder on packed chunks and write the model, its curves and its reconstructions.
 
@@ -34,7 +32,6 @@ def train_vae(
         out: folder to write, complete or not at all.
         state: folder of training progress; training resumes from it.
         role: ``image``, ``source`` or ``target``: which array of the chunks it encodes.
-        note: said of the cohort wherever the model is shown.
 
     Raises:
         UserError: no training images, or a training that cannot go on (see `trainer.train`).
@@ -50,9 +47,7 @@ def train_vae(
         }
         return VAEStep(KLAutoencoder(**architecture), ARRAYS[role], options.kl_weight, shown), architecture
 
-    train_autoencoder(
-        make, "autoencoder", options, data, train, validation, out, state, role, note=note, provenance=provenance
-    )
+    train_autoencoder(make, "autoencoder", options, data, train, validation, out, state, role)
 
 
 class VAEStep(Step):

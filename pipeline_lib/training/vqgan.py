@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from pipeline_lib.models.adversarial import (
 from pipeline_lib.models.discriminator import PatchDiscriminator
 from pipeline_lib.models.quantiser import usage_and_perplexity
 from pipeline_lib.models.vqgan import VQGAN
-from pipeline_lib.training.autoencoders import ARRAYS, channels_of, train_autoencoder
+from pipeline_lib.training.autoencoders import channels_of, train_autoencoder
+from pipeline_lib.training.data import ARRAYS
 from pipeline_lib.training.steps import Batch, Draw, Step
 
 SMALL_IMAGE = 32
@@ -37,9 +38,6 @@ def train_vqgan(
     out: Path,
     state: Path,
     role: str,
-    *,
-    note: str = "",
-    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Train a VQGAN on packed chunks; writes also ``codebook.json``: how its codes are used on validation images.
 
@@ -48,7 +46,6 @@ def train_vqgan(
         out: folder to write, complete or not at all.
         state: folder of training progress; training resumes from it.
         role: ``image``, ``source`` or ``target``: which array of the chunks it encodes.
-        note: said of the cohort wherever the model is shown.
 
     Raises:
         UserError: no training images, or a training that cannot go on (see `trainer.train`).
@@ -78,7 +75,7 @@ def train_vqgan(
 
     train_autoencoder(
         make, "vqgan", options, data, train, validation, out, state, role,
-        note=note, provenance=provenance, extra=write_usage,
+        extra=write_usage,
     )  # fmt: skip
 
 

@@ -1,8 +1,7 @@
 """Embed the autoencoder's latents of every scan, and of the samples, in a plane."""
 
-from pipeline_lib.inference.embedding import embed
-
 from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.inference.embedding import embed
 from pipeline_lib.stage import folder, stage, stage_parser
 
 parser = stage_parser(__doc__)

@@ -1,8 +1,7 @@
 """Fit the translation baseline: interpolated source to target, linear, on training people only."""
 
-from pipeline_lib.inference.translation import fit_baseline
-
 from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.inference.translation import fit_baseline
 from pipeline_lib.stage import folder, stage, stage_parser
 
 parser = stage_parser(__doc__)

@@ -1,8 +1,7 @@
 """Anomaly maps of a chunk: noise every image partly, denoise it, and compare."""
 
-from pipeline_lib.inference.anomaly import infer_anomaly
-
 from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.inference.anomaly import infer_anomaly
 from pipeline_lib.stage import folder, stage, stage_parser
 
 parser = stage_parser(__doc__)

@@ -1,8 +1,7 @@
 """Translate the source scans of a chunk into the target modality."""
 
-from pipeline_lib.inference.translation import infer_translation
-
 from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.inference.translation import infer_translation
 from pipeline_lib.stage import folder, stage, stage_parser
 
 parser = stage_parser(__doc__)

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from pipeline_lib.imaging.ingest import ingest_chunk
-
 from pipeline_lib.cohort.ledger import read_ledger
 from pipeline_lib.cohort.sheet import read_sheet
+from pipeline_lib.imaging.ingest import ingest_chunk
 from pipeline_lib.stage import stage, stage_parser
 
 parser = stage_parser(__doc__)

@@ -1,8 +1,7 @@
 """Encode a packed chunk with the autoencoders of its recipe."""
 
-from pipeline_lib.training.latents import encode_chunk
-
 from pipeline_lib.stage import folder, stage, stage_parser
+from pipeline_lib.training.latents import encode_chunk
 
 parser = stage_parser(__doc__)
 parser.add_argument("--dataset", type=folder, required=True, help="the packed chunk")

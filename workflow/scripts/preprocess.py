@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from pipeline_lib.imaging.preprocess import preprocess_chunk
-
 from pipeline_lib.config.schema import PreprocessOptions
+from pipeline_lib.imaging.preprocess import preprocess_chunk
 from pipeline_lib.stage import folder, stage, stage_parser
 
 parser = stage_parser(__doc__)

@@ -1,8 +1,7 @@
 """Sample images at every checkpoint of a denoiser, and animate the reverse process."""
 
-from pipeline_lib.inference.generation import sample_generation
-
 from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.inference.generation import sample_generation
 from pipeline_lib.stage import folder, stage, stage_parser
 
 parser = stage_parser(__doc__)

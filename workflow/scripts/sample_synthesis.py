@@ -1,8 +1,7 @@
 """Sample new scans of every group."""
 
-from pipeline_lib.inference.synthesis import sample_synthesis
-
 from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.inference.synthesis import sample_synthesis
 from pipeline_lib.stage import folder, stage, stage_parser
 
 parser = stage_parser(__doc__)

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from pipeline_lib.training.denoiser import train_denoiser
-
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.stage import folder, stage, stage_parser, state_folder
+from pipeline_lib.training.denoiser import train_denoiser
 
 parser = stage_parser(__doc__)
 parser.add_argument("--recipe", required=True, help="name shown with the progress")

@@ -3,10 +3,9 @@
 import json
 from pathlib import Path
 
-from pipeline_lib.training.vae import train_vae
-
 from pipeline_lib.config.schema import AutoencoderOptions, DataOptions
 from pipeline_lib.stage import folder, stage, stage_parser, state_folder
+from pipeline_lib.training.vae import train_vae
 
 parser = stage_parser(__doc__)
 parser.add_argument("--recipe", required=True, help="name shown with the progress")
