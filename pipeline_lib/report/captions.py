@@ -88,16 +88,32 @@ CAPTIONS = {
         "The reverse process, from pure noise to an image.",
         "Animation of noise turning step by step into sampled images.",
     ),
-    "umap": (
-        "Real and synthetic scans embedded by UMAP. Mixing is wanted, separate islands are not.",
+    "embedding": (
+        "Latents of real and sampled scans embedded by UMAP, coloured by group.",
         "Scatter plot of a two-dimensional embedding of real and synthetic scans.",
+    ),
+    "examples": (
+        "Test people: what went in, what the model made of it, the baselines, and the truth where it is known.",
+        "Rows of test people with columns for input, model, baselines and truth.",
+    ),
+    "precision_recall": (
+        "Precision against recall over the lesion pixels of test people; every method is smoothed alike.",
+        "Precision-recall curves of the model and of the untrained baselines.",
+    ),
+    "checkpoints": (
+        "Distance of samples to held-out images at every checkpoint, beside the distance of real to real images.",
+        "Line plots of FID and KID against training steps with a real-against-real floor.",
+    ),
+    "groups": (
+        "Groups side by side.",
+        "Comparison of the groups that the model is conditioned on.",
+    ),
+    "nearest": (
+        "Samples that are most like a training image, beside that image. A copy would be a person's data.",
+        "Pairs of a sampled image and its nearest training image.",
     ),
     "loss": (
         "Training and validation loss over steps.",
         "Line plot of training and validation loss against training steps.",
-    ),
-    "codebook": (
-        "How often each code of the codebook is used over the validation set.",
-        "Bar plot of the usage of codebook entries.",
     ),
 }

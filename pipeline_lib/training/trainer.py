@@ -49,6 +49,8 @@ log = logging.getLogger("pipeline")
 PRECISION: Mapping[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 VALIDATION_IMAGES = 512
 """At most so many images, evenly spread, make a point of the validation curve."""
+HISTORY = ("step", "images", "seconds", "lr")
+"""First columns of history.csv; losses follow."""
 CURVE_POINTS = 100
 """Rows of history.csv, at least, where there are as many steps."""
 
@@ -270,7 +272,7 @@ def train(
     if first:
         for path in sorted((state / "strips").glob("step-*.npy")):
             strips[f"step {int(path.stem.removeprefix('step-'))}"] = np.load(path)
-    return Trained(ema.module, pd.DataFrame(record.history), strips, record.best_step, state)
+    return Trained(ema.module, record.frame(), strips, record.best_step, state)
 
 
 def write_progress(folder: Path, trained: Trained, title: str) -> None:
@@ -310,6 +312,12 @@ class _Record:
         self.history.append(row)
         self.pending = {}
         return row
+
+    def frame(self) -> pd.DataFrame:
+        """The history as a table, its columns in the same order after any resumption."""
+        table = pd.DataFrame(self.history)
+        first = [name for name in HISTORY if name in table]
+        return table[[*first, *sorted(str(name) for name in table if name not in first)]]
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

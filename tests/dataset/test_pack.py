@@ -1,0 +1,100 @@
+"""What a recipe sees of a scan: where it lies, its range, what was left out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny_chunks import PAIRED, packed, preprocessed
+
+from pipeline_lib.config.schema import DataOptions
+from pipeline_lib.dataset.augment import Augmentation
+from pipeline_lib.dataset.pack import pack_chunk
+from pipeline_lib.dataset.packed import PackedDataset
+from pipeline_lib.dataset.people import hashed_id, refuse_trained_people, trained_people
+from pipeline_lib.errors import UserError
+from pipeline_lib.imaging.status import read_status, write_status
+
+PEOPLE = [("a", "CN"), ("b", "AD")]
+
+
+def test_slices_lie_where_the_configuration_says(tmp_path: Path) -> None:
+    folder = packed(tmp_path, "test-anat-0001", PEOPLE)
+    index = pd.read_csv(folder / "index.tsv", sep="\t")
+    assert index["slice"].tolist() == [0, 10, 20, 0, 10, 20]
+    for affine, position in zip(index["affine"], index["slice"], strict=True):
+        assert np.array(json.loads(affine))[2, 3] == pytest.approx(position)
+    data = np.load(folder / "data.npy")
+    assert data.shape == (6, 1, 16, 16)
+    assert data.dtype == np.float32
+    assert data.min() == -1
+    assert 0.5 < data.max() <= 1
+
+
+def test_rows_run_from_the_front_of_the_head_to_its_back(tmp_path: Path) -> None:
+    folder = packed(tmp_path, "test-anat-0001", PEOPLE)
+    affine = np.array(json.loads(pd.read_csv(folder / "index.tsv", sep="\t")["affine"][0]))
+    assert affine[1, 0] < 0, "the next row lies further back"
+    assert affine[0, 1] > 0, "the next column lies further right"
+
+
+def test_lesion_is_kept_with_its_images(tmp_path: Path) -> None:
+    folder = packed(tmp_path, "test-anat-0001", PEOPLE, lesion=True)
+    lesion = np.load(folder / "lesion.npy")
+    index = pd.read_csv(folder / "index.tsv", sep="\t")
+    assert (lesion.any((1, 2, 3)) == index["has_lesion"]).all()
+    assert lesion.any()
+    assert not (lesion & ~np.load(folder / "mask.npy").astype(bool)).any()
+
+
+def test_pairs_share_one_grid_and_the_unpaired_are_named(tmp_path: Path) -> None:
+    chunk = preprocessed(tmp_path / "chunk", PEOPLE, modality="dwi")
+    rows = [row for row in read_status(chunk / "status.tsv") if row["scan"] != "sub-b_noddi"]
+    write_status(chunk / "status.tsv", rows)
+    pack_chunk(chunk, PAIRED, tmp_path / "packed")
+    assert np.load(tmp_path / "packed" / "data.npy").shape == (1, 3, 8, 8, 8)
+    assert np.load(tmp_path / "packed" / "target.npy").shape == (1, 3, 8, 8, 8)
+    left_out = pd.read_csv(tmp_path / "packed" / "left_out.tsv", sep="\t")
+    assert left_out["scan"].tolist() == ["sub-b_dwi"]
+
+
+def test_chunk_without_a_usable_scan_is_empty_and_not_a_crash(tmp_path: Path) -> None:
+    chunk = preprocessed(tmp_path / "chunk", PEOPLE)
+    flair = DataOptions.model_validate({"modality": "FLAIR", "size": [16, 16]})
+    pack_chunk(chunk, flair, tmp_path / "packed")
+    assert np.load(tmp_path / "packed" / "data.npy").shape == (0, 1, 16, 16)
+
+
+def test_dataset_joins_chunks_and_chooses_groups(tmp_path: Path) -> None:
+    folders = [packed(tmp_path, "one", PEOPLE), packed(tmp_path, "two", [("c", "CN")])]
+    everyone = PackedDataset(folders, groups=["AD", "CN"])
+    healthy = PackedDataset(folders, groups=["AD", "CN"], only_groups=["CN"])
+    assert (len(everyone), len(healthy)) == (9, 6)
+    assert set(healthy.index["participant"]) == {"a", "c"}
+    assert [int(everyone[i]["group"]) for i in (0, 3, 8)] == [1, 0, 1]
+    np.testing.assert_array_equal(healthy[3]["image"].numpy(), np.load(folders[1] / "data.npy")[0])
+
+
+def test_people_and_identical_scans_a_model_was_trained_on_are_refused(tmp_path: Path) -> None:
+    index = PackedDataset([packed(tmp_path, "train", PEOPLE)]).index
+    model = trained_people(index)
+    assert model["people"] == sorted(hashed_id(person) for person in "ab")
+    assert "a" not in json.dumps(model["people"]).split()
+    other = index.assign(participant="z")
+    with pytest.raises(UserError, match="training set"):
+        refuse_trained_people(other, model)
+    mixed = pd.concat([index, index.assign(participant="new", sha256="another")])
+    assert set(refuse_trained_people(mixed, model)["participant"]) == {"new"}
+    assert len(refuse_trained_people(mixed, model, allow=True)) == len(mixed)
+
+
+def test_augmentation_is_a_function_of_the_draw(tmp_path: Path) -> None:
+    folder = packed(tmp_path, "train", PEOPLE)
+    plain = PackedDataset([folder])
+    changed = PackedDataset([folder], augment=Augmentation(seed=3))
+    assert not (changed.draw(0, 1)["image"] == plain.draw(0, 1)["image"]).all()
+    assert (changed.draw(0, 1)["image"] == changed.draw(0, 1)["image"]).all()
+    assert not (changed.draw(0, 1)["image"] == changed.draw(0, 2)["image"]).all()

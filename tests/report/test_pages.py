@@ -1,0 +1,195 @@
+"""The report's pages: complete, self-contained, escaped, readable without eyes or mouse."""
+
+from __future__ import annotations
+
+import csv
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from pipeline_lib.config.schema import CohortOptions, PreprocessOptions, RecipeOptions, SplitOptions
+from pipeline_lib.files import write_json
+from pipeline_lib.report.captions import CAPTIONS
+from pipeline_lib.report.index import write_index
+from pipeline_lib.report.recipe import write_recipe_page
+from pipeline_lib.report.scans import write_scan_pages
+
+COHORT = CohortOptions(name="Cohort <b>", note="Synthetic people & nobody else.")
+EVIL = "<script>alert(1)</script>"
+VOID = {"meta", "link", "img", "br", "hr", "input", "source", "col", "path", "circle", "line", "rect", "polygon", "use"}
+
+
+class Page(HTMLParser):
+    """Checks the nesting of tags and collects what a test asks about."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.references: list[str] = []
+        self.headings: list[int] = []
+        self.language = ""
+        self.text = path.read_text()
+        self.feed(self.text)
+        assert not self.open, f"not closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag == "html":
+            self.language = values.get("lang") or ""
+        if tag == "img":
+            self.images.append(values)
+        self.references += [values[name] or "" for name in ("src", "href") if name in values]
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open, f"</{tag}> without its start"
+            assert self.open.pop() == tag
+
+
+def check(path: Path) -> Page:
+    page = Page(path)
+    assert page.language == "en"
+    assert all(image.get("alt") for image in page.images), "a picture without alternative text"
+    embedded = [image["src"] or "" for image in page.images]
+    assert all(source.startswith("data:image/") for source in embedded)
+    assert not [
+        reference for reference in page.references if reference.startswith("http") and "doi.org" not in reference
+    ]
+    assert page.headings[0] == 1
+    assert all(after <= before + 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
+    assert EVIL not in page.text
+    assert "Synthetic people &amp; nobody else." in page.text
+    return page
+
+
+def picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Figure(figsize=(1, 1)).savefig(path)
+
+
+def table(path: Path, rows: list[dict[str, str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def status(scan: str, ok: bool, reason: str = "") -> dict[str, str]:
+    outputs = '{"figure": "scans/figures/p.png"}' if ok else "{}"
+    about = {
+        "scan": scan,
+        "participant": scan,
+        "session": "",
+        "modality": "T1w",
+        "group": "CN",
+        "age": "50",
+        "sex": "F",
+    }
+    verdict = {"ok": str(ok).lower(), "stage": "" if ok else "ingest", "reason": reason, "log": "", "sha256": "0"}
+    return about | {"site": "", "brain_volume_ml": "1500" if ok else ""} | verdict | {"outputs": outputs}
+
+
+@pytest.fixture
+def scan_pages(tmp_path: Path) -> Path:
+    rows = [status("good", True), status("bad", False, f"scan.nii.gz: {EVIL} is no scan")]
+    for stage in ("ingest", "preprocess"):
+        table(tmp_path / stage / "status.tsv", rows)
+    picture(tmp_path / "preprocess" / "scans" / "figures" / "p.png")
+    out = tmp_path / "report" / "scans" / "test-anat-0001"
+    write_scan_pages(tmp_path / "ingest", tmp_path / "preprocess", PreprocessOptions(), COHORT, out)
+    return out
+
+
+def test_every_scan_has_a_page_and_a_failed_one_says_why(scan_pages: Path) -> None:
+    assert len(check(scan_pages / "good.html").images) == 1
+    bad = check(scan_pages / "bad.html")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; is no scan" in bad.text
+
+
+def metric(method: str, value: float) -> dict[str, object]:
+    bounds = {"value": value, "low": value - 0.1, "high": value + 0.1}
+    about = {"n_subjects": 4, "n_images": 12, "unit": "", "group": "", "split": "test", "note": ""}
+    return {"name": "pixel AP", "method": method} | bounds | about
+
+
+@pytest.fixture
+def recipe_page(tmp_path: Path) -> Path:
+    evaluation, diffusion = tmp_path / "anomaly" / "evaluation", tmp_path / "anomaly" / "diffusion"
+    picture(evaluation / "examples.png")
+    picture(diffusion / "loss.png")
+    write_json(evaluation / "metrics.json", [metric("diffusion", 0.5), metric("baseline: smoothed intensity", 0.6)])
+    write_json(
+        diffusion / "model.json", {"steps": 10, "train_people": 5, "train_images": 50, "train_scans": 5, "kind": "unet"}
+    )
+    out = tmp_path / "report" / "anomaly.html"
+    recipe = RecipeOptions.model_validate({"task": "anomaly"})
+    write_recipe_page("anomaly", recipe, COHORT, {"evaluation": evaluation, "diffusion": diffusion}, out)
+    return out
+
+
+def test_recipe_page_puts_the_baseline_beside_the_model(recipe_page: Path) -> None:
+    page = check(recipe_page)
+    assert "0.500" in page.text
+    assert "0.600" in page.text
+    assert "baseline: smoothed intensity" in page.text
+    assert page.text.index(">Pictures</h2>") < page.text.index(">Results</h2>"), "pictures first"
+    assert CAPTIONS["examples"][0] in page.text
+
+
+def test_index_links_to_pages_that_exist(tmp_path: Path, scan_pages: Path, recipe_page: Path) -> None:
+    person = {"scan": "good", "participant": "good", "session": "", "modality": "T1w", "split": "test", "chunk": "c"}
+    person |= {
+        "group": "CN",
+        "age": "50",
+        "sex": "F",
+        "site": "",
+        "included": "true",
+        "stage": "",
+        "reason": "",
+        "sha256": "0",
+    }
+    other = person | {"scan": "bad", "participant": "bad", "included": "false", "stage": "ingest", "reason": EVIL}
+    table(tmp_path / "test-anat.tsv", [person, other])
+    balance = [{"split": "test", "group": "CN", "people": 1, "sex": {"F": 1}, "age_mean": 50.0, "age_sd": None}]
+    checks = {"scans": 2, "people": 2, "included": 1, "duplicates": [], "people_in_two_splits": [], "balance": balance}
+    write_json(tmp_path / "checks.json", checks | {"excluded_rows": [], "sheet_problems": [EVIL]})
+    out = tmp_path / "report" / "index.html"
+    write_index(
+        COHORT,
+        SplitOptions(),
+        PreprocessOptions(),
+        [tmp_path / "test-anat.tsv"],
+        tmp_path / "checks.json",
+        [scan_pages / "scans.tsv"],
+        {"anomaly": recipe_page},
+        out,
+    )
+    page = check(out)
+    links = [reference for reference in page.references if reference.endswith(".html")]
+    assert {"anomaly.html", "scans/test-anat-0001/good.html", "scans/test-anat-0001/bad.html"} <= set(links)
+    assert all((out.parent / link).is_file() for link in links)
+
+
+def test_every_picture_the_library_draws_has_a_caption(repository: Path) -> None:
+    code = "".join(
+        path.read_text()
+        for package in ("inference", "metrics", "training")
+        for path in (repository / "pipeline_lib" / package).glob("*.py")
+    )
+    drawn = set(re.findall(r'"([a-z_]+)\.(?:png|gif)"', code))
+    assert drawn
+    assert drawn <= set(CAPTIONS)

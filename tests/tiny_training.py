@@ -1,0 +1,37 @@
+"""Trainings of a few steps, for tests that start them in other processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tiny_chunks import FLAT
+
+from pipeline_lib.config.schema import AutoencoderOptions, RecipeOptions
+from pipeline_lib.training.denoiser import train_denoiser
+from pipeline_lib.training.vae import train_vae
+from pipeline_lib.training.vqgan import train_vqgan
+
+TRAINING = {"steps": 8, "batch_size": 3, "warmup": 2, "validate_every": 4, "checkpoint_every": 2, "ema": 0.5}
+NETWORK = {"channels": [8, 8], "blocks": 1, "attention": [False, True], "head_channels": 4}
+RECIPE = RecipeOptions.model_validate(
+    {
+        "task": "generation",
+        "data": FLAT.model_dump(),
+        "diffusion": {"timesteps": 10},
+        "denoiser": {**NETWORK, "training": TRAINING},
+        "sampling": {"checkpoints": 2},
+    }
+)
+AUTOENCODER = {"channels": [8, 8], "blocks": 1, "latent_channels": 2, "training": TRAINING}
+VAE = AutoencoderOptions.model_validate({"kind": "vae", **AUTOENCODER})
+VQGAN = AutoencoderOptions.model_validate({"kind": "vqgan", "codes": 8, "adversarial_start": 3, **AUTOENCODER})
+
+
+def train(kind: str, chunks: tuple[list[Path], list[Path]], out: Path, state: Path) -> Path:
+    if kind == "denoiser":
+        train_denoiser(RECIPE, *chunks, out, state, {})
+    elif kind == "vae":
+        train_vae(VAE, FLAT, *chunks, out, state, "image")
+    else:
+        train_vqgan(VQGAN, FLAT, *chunks, out, state, "image")
+    return out
