@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -113,6 +113,8 @@ def finished_workspace(fresh_workspace: Workspace) -> Workspace:
     """A checkout in which everything has run: 14 synthetic people, one broken scan, one faulty row."""
     folder = fresh_workspace.folder
     scans = make_cohort(folder / "data", range(1, 15), root=folder, voxel_mm=6.0, workers=2)
+    # One given split, so that the sheet has the column in which the tests place the people they add.
+    scans = [replace(scan, split="train") if scan.participant == "syn001" else scan for scan in scans]
     write_sheet(folder / "config" / "subjects.tsv", scans)
     with open(folder / "config" / "subjects.tsv", "a") as sheet:
         sheet.write("bad/id\t1\tT1w\tdata/nowhere.nii.gz\tCN\n")
