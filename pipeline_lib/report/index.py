@@ -51,7 +51,7 @@ def write_index(
     scans = _scans(scan_tables, out.parent)
     found: dict[str, Any] = read_json(checks)
     splits = {row["scan"]: row["split"] for row in people}
-    provenance = [read_provenance("Cohort", checks.parent)]
+    provenance = [read_provenance("Cohort", checks)]
     write_page(
         out,
         "index.html",

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, ImageSequence
 import pipeline_lib
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, write_text
+from pipeline_lib.stage import sidecar_of
 
 PICTURE_WIDTH = 1600
 ANIMATION_WIDTH = 512
@@ -121,12 +122,12 @@ def write_table(path: Path, rows: Sequence[dict[str, str]], columns: Sequence[st
     write_text(path, text.getvalue())
 
 
-def read_provenance(label: str, folder: Path) -> Provenance | None:
-    """The sidecar of a stage's folder, shortened for a table; None where the folder has none."""
-    path = folder / "provenance.json"
-    if not path.is_file():
+def read_provenance(label: str, out: Path) -> Provenance | None:
+    """The sidecar of a stage's folder or file, shortened for a table; None where it has none."""
+    sidecar = sidecar_of(out)
+    if not sidecar.is_file():
         return None
-    made = read_json(path)
+    made = read_json(sidecar)
     return Provenance(
         label=label,
         code=str(made.get("code", ""))[:16],

@@ -38,9 +38,11 @@ class Workspace:
     folder: Path
     log: list[str] = field(default_factory=list)
 
-    def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake on the tiny configuration; output and errors together."""
-        command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", "config/tiny.yaml"]
+    def snakemake(
+        self, *arguments: str, check: bool = True, config: str = "config/tiny.yaml"
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Snakemake on a configuration; output and errors together."""
+        command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", config]
         done = subprocess.run(
             command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment()
         )

@@ -1,0 +1,77 @@
+"""The metrics of a finished run as Markdown tables, and its pictures side by side.
+
+python benchmarks/results.py results/ixi > docs/results_ixi.md
+python benchmarks/results.py results --picture docs/images/demo.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from PIL import Image
+
+WIDTH = 1400
+ORDER = ("anomaly", "synthesis", "generation", "translation")
+PICTURES = {
+    "anomaly": "evaluation/examples.png",
+    "synthesis": "samples/grid.png",
+    "generation": "samples/grid.png",
+    "translation": "evaluation/examples.png",
+}
+
+
+def table(recipe: Path) -> str:
+    """One table: metric, split, group, method, value with its interval, people, images."""
+    rows = json.loads((recipe / "evaluation" / "metrics.json").read_text())
+    lines = [
+        "| metric | split | group | method | value | 95% CI | people | images |",
+        "|---|---|---|---|---:|---|---:|---:|",
+    ]
+    for row in rows:
+        interval = "" if row["low"] is None else f"{number(row['low'])} to {number(row['high'])}"
+        name = f"{row['name']} ({row['unit']})" if row["unit"] else row["name"]
+        cells = [name, row["split"], row["group"], row["method"], number(row["value"]), interval]
+        lines.append("| " + " | ".join([*cells, str(row["n_subjects"] or ""), str(row["n_images"] or "")]) + " |")
+    return "\n".join(lines)
+
+
+def number(value: float | None) -> str:
+    """Three significant digits; a dash for what is not known."""
+    return "-" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def picture(results: Path, out: Path) -> None:
+    """The recipes' pictures below one another, all of one width."""
+    paths = [results / name / PICTURES[name] for name in ORDER if (results / name / PICTURES[name]).is_file()]
+    images = [Image.open(path).convert("RGB") for path in paths]
+    scaled = [image.resize((WIDTH // 2, round(image.height * WIDTH / 2 / image.width))) for image in images]
+    columns = [scaled[0::2], scaled[1::2]]
+    height = max(sum(image.height for image in column) for column in columns)
+    sheet = Image.new("RGB", (WIDTH, height), "white")
+    for number_of, column in enumerate(columns):
+        top = 0
+        for image in column:
+            sheet.paste(image, (number_of * WIDTH // 2, top))
+            top += image.height
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sheet.quantize(192).save(out, optimize=True)
+
+
+def main() -> None:
+    """Print the tables, or draw the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--picture", type=Path)
+    arguments = parser.parse_args()
+    if arguments.picture:
+        picture(arguments.results, arguments.picture)
+        return
+    for path in sorted(arguments.results.glob("*/evaluation/metrics.json")):
+        recipe = path.parent.parent
+        print(f"## {recipe.name}\n\n{table(recipe)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""From a raw head to a brain in template space, and the verdict on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from pipeline_lib.cohort.sheet import Scan
+from pipeline_lib.cohort.synthetic import make_cohort
+from pipeline_lib.config.schema import PreprocessOptions, QualityOptions
+from pipeline_lib.errors import UserError
+from pipeline_lib.imaging.brain import WEIGHTS, brain_probability, extract_brain, largest_component
+from pipeline_lib.imaging.dwi import shell_channels, shells
+from pipeline_lib.imaging.ingest import ingest_chunk
+from pipeline_lib.imaging.intensity import correct_bias, normalise
+from pipeline_lib.imaging.nifti import Volume, read_volume
+from pipeline_lib.imaging.preprocess import preprocess_chunk
+from pipeline_lib.imaging.quality import dice, measure_native
+from pipeline_lib.imaging.registration import native_map, output_grid, register, resample, template
+from pipeline_lib.imaging.status import read_status
+
+HELD_OUT_DICE = 0.95
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Scan]]:
+    folder = tmp_path_factory.mktemp("people")
+    return folder, make_cohort(folder, [1, 4], root=folder, voxel_mm=3.0, workers=2)
+
+
+@pytest.fixture(scope="module")
+def chunk(
+    people: tuple[Path, list[Scan]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[dict[str, str]]]:
+    folder, scans = people
+    out = tmp_path_factory.mktemp("chunk")
+    ingest_chunk(scans, folder, out / "ingest", workers=2)
+    preprocess_chunk(out / "ingest", PreprocessOptions(voxel_size=4.0), out / "preprocess", workers=2)
+    return out / "preprocess", read_status(out / "preprocess" / "status.tsv")
+
+
+def output(chunk: Path, row: dict[str, str], name: str) -> Path:
+    return chunk / json.loads(row["outputs"])[name]
+
+
+def test_synthetic_heads_come_through_with_plausible_figures(chunk: tuple[Path, list[dict[str, str]]]) -> None:
+    folder, rows = chunk
+    assert [row["ok"] for row in rows] == ["true"] * 4, [row["reason"] for row in rows]
+    for row in rows[:1]:
+        assert 1100 < float(row["brain_volume_ml"]) < 2000
+        assert float(row["template_overlap"]) > 0.85
+        assert row["mask_components"] == "1"
+    for row in rows:
+        assert output(folder, row, "figure").is_file()
+
+
+def test_everyone_lies_on_the_same_grid_in_mni_space(chunk: tuple[Path, list[dict[str, str]]]) -> None:
+    folder, rows = chunk
+    images = [nib.load(output(folder, row, "image")) for row in rows if row["modality"] == "T1w"]
+    for image in images:
+        assert image.shape == images[0].shape
+        np.testing.assert_array_equal(image.affine, images[0].affine)
+        assert int(image.header["sform_code"]) == 4
+        data = image.get_fdata()
+        assert data.min() == 0
+        assert data.max() == 1
+
+
+def test_lesion_follows_the_scan(chunk: tuple[Path, list[dict[str, str]]]) -> None:
+    folder, rows = chunk
+    row = next(row for row in rows if "lesion" in json.loads(row["outputs"]))
+    lesion = nib.load(output(folder, row, "lesion")).get_fdata() > 0
+    brain = nib.load(output(folder, row, "mask")).get_fdata() > 0
+    assert lesion.any()
+    assert (lesion & brain).sum() > 0.9 * lesion.sum()
+
+
+def test_map_is_taken_back_to_the_scan(
+    people: tuple[Path, list[Scan]], chunk: tuple[Path, list[dict[str, str]]]
+) -> None:
+    folder, rows = chunk
+    row = next(row for row in rows if row["scan"] == "sub-syn001_ses-1_T1w")
+    native = read_volume(people[0] / next(s.path for s in people[1] if s.id == row["scan"]))
+    truth = read_volume(people[0] / "truth" / "sub-syn001" / "sub-syn001_ses-1_brain.nii.gz").data > 0
+    mask = read_volume(output(folder, row, "mask"))
+    transform = sitk.ReadTransform(str(output(folder, row, "transform")))
+    assert dice(native_map(mask, native, transform).data > 0.5, truth) > 0.85
+
+
+def test_diffusion_becomes_shell_channels(chunk: tuple[Path, list[dict[str, str]]]) -> None:
+    folder, rows = chunk
+    row = next(row for row in rows if row["modality"] == "dwi")
+    assert row["shells"] == "b0 b1000 b2000"
+    data = nib.load(output(folder, row, "image")).get_fdata()
+    mask = nib.load(output(folder, row, "mask")).get_fdata() > 0
+    assert data.shape[-1] == 3
+    assert data[mask][:, 1].mean() > data[mask][:, 2].mean(), "the signal falls with b"
+    assert not data[~mask].any()
+
+
+def test_scan_outside_the_limits_is_excluded_with_number_and_limit(
+    people: tuple[Path, list[Scan]], tmp_path: Path
+) -> None:
+    folder, scans = people
+    ingest_chunk(scans[:1], folder, tmp_path / "ingest", workers=1)
+    limits = QualityOptions(brain_volume_ml=(100, 200))
+    options = PreprocessOptions(voxel_size=6.0, bias_field=False, quality=limits)
+    preprocess_chunk(tmp_path / "ingest", options, tmp_path / "out", workers=1)
+    row = read_status(tmp_path / "out" / "status.tsv")[0]
+    assert (row["ok"], row["stage"]) == ("false", "quality")
+    assert "mL is outside 100 to 200 mL (quality.brain_volume_ml)" in row["reason"]
+    assert "figure" in json.loads(row["outputs"]), "what was excluded can be looked at"
+
+
+def test_held_out_heads_agree_with_their_silver_standard(shared_data: Path) -> None:
+    from safetensors import safe_open
+
+    with safe_open(WEIGHTS, "pt") as weights:
+        held_out = weights.metadata()["held_out"].split()
+    folder = shared_data / "ixi_t1_2mm_rawhead"
+    for name in held_out[:3]:
+        head = read_volume(folder / "t1" / f"{name}_T1.nii.gz")
+        truth = read_volume(folder / "brainmask" / f"{name}_brainmask.nii.gz").data > 0.5
+        mask, _ = largest_component(brain_probability(head.data, head.zooms) > 0.5)
+        assert dice(mask, truth) > HELD_OUT_DICE, name
+
+
+def test_stripped_scan_loses_nothing(shared_data: Path) -> None:
+    path = sorted((shared_data / "ds002748_mdd_vs_control_stripped_2mm").glob("*.nii.gz"))[0]
+    volume = read_volume(path)
+    brain = extract_brain(volume, "learned")
+    assert brain.method == "already stripped"
+    assert dice(brain.mask, volume.data != 0) > 0.98
+
+
+@pytest.mark.parametrize(("method", "message"), [("given", "names no mask"), ("synthstrip", "not on PATH")])
+def test_method_that_cannot_work_says_what_to_do(method: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match=message):
+        extract_brain(Volume(np.ones((8, 8, 8), np.float32), np.eye(4)), method)
+
+
+def test_registration_undoes_a_known_turn() -> None:
+    reference, mask = template()
+    turn = sitk.Euler3DTransform((0, -18, 6), 0.15, -0.1, 0.12, (6, -5, 4))
+    moved = resample(reference, reference, turn)
+    found = register(moved).transform
+    back = resample(Volume(resample(Volume(mask.astype(np.float32), reference.affine), reference, turn).data, reference.affine),
+                    reference, found)  # fmt: skip
+    assert dice(back.data > 0.5, mask) > 0.97
+
+
+def test_output_grid_holds_the_template() -> None:
+    reference, mask = template()
+    for voxel in (2.0, 3.0, 4.5):
+        grid = output_grid(voxel)
+        inside = resample(Volume(mask.astype(np.float32), reference.affine), grid, None).data > 0.5
+        assert inside.sum() * grid.voxel_ml == pytest.approx(mask.sum() * reference.voxel_ml, rel=0.03)
+        assert not any(inside.take(end, axis).any() for axis in range(3) for end in (0, -1))
+
+
+def test_bias_field_is_removed() -> None:
+    reference, mask = template()
+    x = np.linspace(-1, 1, reference.data.shape[0])[:, None, None]
+    biased = Volume((reference.data * np.exp(0.4 * x)).astype(np.float32), reference.affine)
+    flat = correct_bias(biased, mask).data[mask] / np.maximum(reference.data[mask], 1e-3)
+    before = biased.data[mask] / np.maximum(reference.data[mask], 1e-3)
+    assert np.std(flat) / np.mean(flat) < 0.6 * np.std(before) / np.mean(before)
+
+
+def test_intensity_methods_do_what_they_say() -> None:
+    random = np.random.default_rng(0)
+    data, mask = random.normal(50, 10, (20, 20, 20)).astype(np.float32), np.zeros((20, 20, 20), bool)
+    mask[5:15, 5:15, 5:15] = True
+    scaled = normalise(data, mask, "percentile")
+    assert (scaled[mask].min(), scaled[mask].max()) == (0, 1)
+    z = normalise(data, mask, "zscore")
+    assert z[mask].mean() == pytest.approx(0, abs=1e-3)
+    assert z[mask].std() == pytest.approx(1, abs=1e-3)
+    for changed in (scaled, z, normalise(data, mask, "none")):
+        assert not changed[~mask].any()
+
+
+def test_shells_are_found_and_named() -> None:
+    bvals = np.array([0, 5, 995, 1005, 2000, 1990, 3000], float)
+    assert {b: members.tolist() for b, members in shells(bvals).items()} == {
+        0: [0, 1],
+        1000: [2, 3],
+        2000: [4, 5],
+        3000: [6],
+    }
+    with pytest.raises(UserError, match="a b0 is needed"):
+        shell_channels(np.ones((2, 2, 2, 1), np.float32), np.array([1000.0]), np.ones((2, 2, 2), bool), "scan")
+
+
+def test_real_multishell_scan_has_its_shells(shared_data: Path) -> None:
+    bvals = np.loadtxt(shared_data / "dmri_multishell_patch" / "bvals")
+    found = shells(bvals)
+    assert len(found) >= 3
+    assert sum(len(members) for members in found.values()) == bvals.size
+
+
+def test_quality_falls_with_noise() -> None:
+    reference, mask = template()
+    random = np.random.default_rng(0)
+    noisy = Volume(
+        (reference.data + 0.1 * random.standard_normal(reference.data.shape)).astype(np.float32), reference.affine
+    )
+    clean, poor = measure_native(reference, mask, 1), measure_native(noisy, mask, 1)
+    assert poor["snr"] < clean["snr"]
+    assert poor["cnr"] < clean["cnr"]
+    assert clean["brain_volume_ml"] == pytest.approx(mask.sum() * 0.008)
