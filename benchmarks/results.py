@@ -7,7 +7,9 @@ python benchmarks/results.py results --picture docs/images/demo.png
 from __future__ import annotations
 
 import argparse
+import csv
 import json
+from collections import defaultdict
 from pathlib import Path
 
 from PIL import Image
@@ -34,6 +36,21 @@ def table(recipe: Path) -> str:
         name = f"{row['name']} ({row['unit']})" if row["unit"] else row["name"]
         cells = [name, row["split"], row["group"], row["method"], number(row["value"]), interval]
         lines.append("| " + " | ".join([*cells, str(row["n_subjects"] or ""), str(row["n_images"] or "")]) + " |")
+    return "\n".join(lines)
+
+
+def cost(results: Path) -> str:
+    """One table: jobs of each rule, their seconds together, and the largest memory of any in MB."""
+    jobs: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for path in sorted((results / "benchmarks").rglob("*.tsv")):
+        with open(path, newline="") as file:
+            row = next(csv.DictReader(file, delimiter="\t"))
+        memory = float(row["max_rss"]) if row["max_rss"] not in ("-", "NA") else 0.0
+        jobs[path.relative_to(results / "benchmarks").parts[0].removesuffix(".tsv")].append((float(row["s"]), memory))
+    lines = ["| rule | jobs | seconds, all jobs | largest memory, MB |", "|---|---:|---:|---:|"]
+    for rule, rows in jobs.items():
+        seconds, memory = sum(s for s, _ in rows), max(m for _, m in rows)
+        lines.append(f"| {rule} | {len(rows)} | {seconds:.0f} | {memory:.0f} |")
     return "\n".join(lines)
 
 
@@ -71,6 +88,7 @@ def main() -> None:
     for path in sorted(arguments.results.glob("*/evaluation/metrics.json")):
         recipe = path.parent.parent
         print(f"## {recipe.name}\n\n{table(recipe)}\n")
+    print(f"## Cost\n\n{cost(arguments.results)}")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,6 @@ def test_synthetic_heads_come_through_with_plausible_figures(chunk: tuple[Path, 
     for row in rows[:1]:
         assert 1100 < float(row["brain_volume_ml"]) < 2000
         assert float(row["template_overlap"]) > 0.85
-        assert row["mask_components"] == "1"
     for row in rows:
         assert output(folder, row, "figure").is_file()
 
