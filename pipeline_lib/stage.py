@@ -49,8 +49,7 @@ def stage(parser: argparse.ArgumentParser) -> Iterator[argparse.Namespace]:
     """
     name = Path(sys.argv[0]).stem
     arguments = parser.parse_args()
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
-        os.environ[variable] = str(arguments.threads)
+    _limit_threads(arguments.threads)
     _start_log(name, arguments.log)
     started = time.monotonic()
     try:
@@ -102,6 +101,14 @@ def _sidecar(name: str, arguments: argparse.Namespace) -> dict[str, object]:
     files = sorted(path for path in out.rglob("*") if path.is_file()) if out.is_dir() else [out]
     outputs = {str(path.relative_to(out.parent)): sha256_file(path) for path in files if path.name != SIDECAR}
     return {**made, "outputs": outputs}
+
+
+def _limit_threads(threads: int) -> None:
+    """Let the libraries use so many threads: two jobs of one thread each must not become four."""
+    for variable in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
+        os.environ[variable] = str(threads)
+    if "torch" in sys.modules:  # it has read its variable already
+        sys.modules["torch"].set_num_threads(threads)
 
 
 def _start_log(name: str, path: Path | None) -> None:
