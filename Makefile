@@ -27,7 +27,7 @@ cohort: $(READY)
 demo: $(READY)
 	@started=$$(date +%s); \
 	$(MAKE) --no-print-directory cohort && \
-	$(BIN)/snakemake --cores $(CORES) $(DEMO_THREADS) all && \
+	$(BIN)/snakemake all --cores $(CORES) $(DEMO_THREADS) && \
 	echo "Report: results/report/index.html ($$(( $$(date +%s) - started )) s)"
 
 test: $(READY)

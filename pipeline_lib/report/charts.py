@@ -74,6 +74,7 @@ def strip(
     unit: str = "",
     meaning: str = "",
     limits: tuple[float, float] | None = None,
+    mark_outliers: bool = True,
 ) -> Strip | None:
     """Lay out one measurement; None when no value is finite. Fewer than five values have no outliers.
 
@@ -85,7 +86,7 @@ def strip(
     numbers = np.array([item.value for item in values])
     first, median, third = (float(q) for q in np.quantile(numbers, [0.25, 0.5, 0.75]))
     reach = FENCE * (third - first)
-    fences = (first - reach, third + reach) if len(values) >= FEWEST else None
+    fences = (first - reach, third + reach) if mark_outliers and len(values) >= FEWEST else None
     low, high = limits or (float(numbers.min()), float(numbers.max()))
     x = _scale(numbers, low, high, STRIP_WIDTH, STRIP_MARGIN)
     y = _swarm(x)

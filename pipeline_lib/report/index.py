@@ -153,9 +153,9 @@ def _counts(people: Sequence[Mapping[str, str]]) -> dict[str, Any]:
 
 
 def _balance(row: Mapping[str, Any]) -> dict[str, str]:
-    age = number(row["age_mean"])
+    age = "" if row["age_mean"] is None else f"{row['age_mean']:.1f}"
     if row["age_sd"] is not None:
-        age += f" (SD {number(row['age_sd'])})"
+        age += f" (SD {row['age_sd']:.1f})"
     return {
         "split": row["split"],
         "group": row["group"] or "not given",
@@ -178,7 +178,10 @@ def _ages(people: Sequence[Mapping[str, str]], scans: Mapping[str, Mapping[str, 
         }
         if once:
             limits = (min(ages), max(ages))
-            strips.append(strip(list(once.values()), title=f"Age, {split}", unit="years", limits=limits))
+            title = f"Age, {split}"
+            strips.append(
+                strip(list(once.values()), title=title, unit="years", limits=limits, mark_outliers=False)
+            )
     return [drawn for drawn in strips if drawn]
 
 

@@ -140,7 +140,7 @@ def test_no_test_person_is_an_error_a_user_can_read(
 def test_untrained_baseline_on_real_strokes(shared_data: Path) -> None:
     folder = shared_data / "soop_flair_axial"
     index = pd.read_csv(folder / "index.csv")
-    ids = index.loc[index["lesion_px_axial68"] > 50, "id"].iloc[::6]
+    ids = index.loc[index["lesion_px_axial68"] > 0, "id"].iloc[::6]
 
     def read(path: Path) -> np.ndarray:
         return np.asarray(Image.open(path), dtype=np.float32)[None]
@@ -150,9 +150,9 @@ def test_untrained_baseline_on_real_strokes(shared_data: Path) -> None:
     brain = images > 0
     z = intensity_map(images, brain, modality="FLAIR")
     found = {
-        name: average_precision(smooth(maps, brain, 3.0)[brain], truth[brain])
+        name: average_precision(smooth(maps, brain, 4.0)[brain], truth[brain])
         for name, maps in (("intensity", z), ("asymmetry", asymmetry_map(z, 1)), ("other axis", asymmetry_map(z, 0)))
     }
-    assert found["asymmetry"] == pytest.approx(0.60, abs=0.06)
+    assert found["asymmetry"] == pytest.approx(0.60, abs=0.05)
     assert found["asymmetry"] > found["intensity"] + 0.05
     assert found["other axis"] < found["intensity"], "mirroring front to back only does harm"
