@@ -6,11 +6,13 @@ One line a check: OK, NOTE (works, but) or PROBLEM (will not work). The exit cod
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +53,8 @@ class Machine:
     run: Callable[[Sequence[str]], tuple[int, str]]
 
 
-def examine(machine: Machine, constraints: Path) -> Iterator[Finding]:
-    """All findings, in order."""
+def examine(machine: Machine, checkout: Path) -> Iterator[Finding]:
+    """All findings, in order; ``checkout`` is the folder with pyproject.toml, ``envs`` and ``profiles``."""
     yield _python(machine.python)
     yield _enough(
         "memory", machine.memory_gb, LEAST_MEMORY_GB, "lower batch_size, or --cores to run fewer jobs at once"
@@ -60,8 +62,9 @@ def examine(machine: Machine, constraints: Path) -> Iterator[Finding]:
     yield _enough("free disk", machine.disk_gb, LEAST_DISK_GB, "free space, or set cohort.results to another disk")
     yield Finding("OK", f"{machine.cores} CPU cores")
     yield _gpu(machine.gpus)
-    yield from _versions(constraints)
-    yield from _slurm(machine)
+    yield from _missing(checkout / "pyproject.toml")
+    yield from _versions(checkout / "envs" / "constraints.txt")
+    yield from _slurm(machine, checkout / "profiles" / "slurm" / "profile.yaml")
     for program, use in PROGRAMS.items():
         found = machine.find(program)
         yield (
@@ -89,6 +92,25 @@ def _gpu(names: Sequence[str]) -> Finding:
     return Finding("NOTE", "no GPU", "the demo runs without; the recipes of config/recipes need one")
 
 
+def _missing(pyproject: Path) -> Iterator[Finding]:
+    """Packages the pipeline cannot do without."""
+    if not pyproject.is_file():
+        return
+    wanted = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
+    names = [re.split(r"[\s<>=!~\[;]", requirement, maxsplit=1)[0] for requirement in wanted]
+    absent = [name for name in names if not _is_installed(name)]
+    if absent:
+        yield Finding("PROBLEM", f"not installed: {', '.join(absent)}", "run make demo, or source .venv/bin/activate")
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
 def _versions(constraints: Path) -> Iterator[Finding]:
     """Installed versions against the pinned ones."""
     if not constraints.is_file():
@@ -97,11 +119,10 @@ def _versions(constraints: Path) -> Iterator[Finding]:
     differing = []
     for line in constraints.read_text().splitlines():
         name, _, pinned = line.partition("==")
-        try:
-            installed = importlib.metadata.version(name).split("+")[0]
-        except importlib.metadata.PackageNotFoundError:
+        if not pinned or not _is_installed(name):
             continue
-        if pinned and installed != pinned:
+        installed = importlib.metadata.version(name).split("+")[0]
+        if installed != pinned.split("+")[0]:
             differing.append(f"{name} {installed} instead of {pinned}")
     if differing:
         yield Finding("NOTE", f"{len(differing)} packages differ from {constraints.name}", "; ".join(differing[:5]))
@@ -109,7 +130,7 @@ def _versions(constraints: Path) -> Iterator[Finding]:
         yield Finding("OK", f"packages are those of {constraints.name}")
 
 
-def _slurm(machine: Machine) -> Iterator[Finding]:
+def _slurm(machine: Machine, profile: Path) -> Iterator[Finding]:
     if machine.find("sbatch") is None:
         yield Finding("NOTE", "no SLURM on this machine", "run on a login node for snakemake --profile slurm")
         return
@@ -128,13 +149,16 @@ def _slurm(machine: Machine) -> Iterator[Finding]:
     found = re.search(r"AccountingStorageType\s*=\s*(\S+)", config)
     accounting = found is not None and not found[1].endswith("/none")
     code, answer = machine.run(["sacct", "--noheader", "-X", "-n"]) if machine.find("sacct") else (1, "no sacct")
-    if accounting and code == 0:
+    status = re.search(r"^slurm-status-command:\s*(\S+)", profile.read_text(encoding="utf-8"), re.MULTILINE)
+    if status is not None and status[1] == "squeue":
+        yield Finding("OK", f"the state of jobs is asked of squeue, as {profile} says")
+    elif accounting and code == 0:
         yield Finding("OK", "SLURM accounting is on: slurm-status-command sacct, the default")
     else:
         yield Finding(
             "NOTE",
             "SLURM accounting is off",
-            "set slurm-status-command: squeue in profiles/slurm/profile.yaml, or jobs are never seen to end",
+            f"set slurm-status-command: squeue in {profile}, or jobs are never seen to end",
         )
 
 
@@ -145,18 +169,28 @@ def _last(text: str) -> str:
 
 def this_machine(folder: Path) -> Machine:
     """The machine this runs on; ``folder`` is where results will go."""
-    import psutil
-    import torch
+    gpus = []
+    if importlib.util.find_spec("torch") is not None:
+        import torch
 
+        gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return Machine(
         python=(sys.version_info.major, sys.version_info.minor),
-        memory_gb=psutil.virtual_memory().total / 1e9,
+        memory_gb=_memory_bytes() / 1e9,
         disk_gb=shutil.disk_usage(folder).free / 1e9,
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        gpus=[torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        gpus=gpus,
         find=shutil.which,
         run=_run,
     )
+
+
+def _memory_bytes() -> float:
+    """Memory of the machine, or of the container where that is less."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else "max"
+    return float(machine if text == "max" else min(machine, int(text)))
 
 
 def _run(command: Sequence[str]) -> tuple[int, str]:
@@ -169,7 +203,7 @@ def _run(command: Sequence[str]) -> tuple[int, str]:
 
 def main() -> int:
     """Print the findings; 1 when there is a PROBLEM."""
-    findings = list(examine(this_machine(Path.cwd()), Path("envs/constraints.txt")))
+    findings = list(examine(this_machine(Path.cwd()), Path()))
     if not os.access(Path.cwd(), os.W_OK):
         findings.append(Finding("PROBLEM", f"{Path.cwd()} cannot be written to", "work in a folder of your own"))
     for finding in findings:

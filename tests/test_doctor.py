@@ -26,10 +26,14 @@ def machine(answers: dict[str, tuple[int, str]] | None = None, programs: Sequenc
     )
 
 
-def lines(of: Machine, tmp_path: Path) -> str:
-    constraints = tmp_path / "constraints.txt"
-    constraints.write_text("pytest==0.0.1\n")
-    return "\n".join(str(finding) for finding in examine(of, constraints))
+def lines(of: Machine, tmp_path: Path, profile: str = "# slurm-status-command: squeue") -> str:
+    """The findings in a checkout that pins an old pytest and needs a package that nobody has."""
+    for folder in ("envs", "profiles/slurm"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "envs" / "constraints.txt").write_text("pytest==0.0.1\n")
+    (tmp_path / "profiles" / "slurm" / "profile.yaml").write_text(f"executor: slurm\n{profile}\n")
+    (tmp_path / "pyproject.toml").write_text("[project]\ndependencies = ['pytest>=8', 'not-a-package[extra]>=1']\n")
+    return "\n".join(str(finding) for finding in examine(of, tmp_path))
 
 
 def test_old_python_is_a_problem_and_says_what_to_do(tmp_path: Path) -> None:
@@ -42,6 +46,17 @@ def test_little_memory_and_no_gpu_are_notes(tmp_path: Path) -> None:
     text = lines(replace(machine(), memory_gb=4, gpus=[]), tmp_path)
     assert "NOTE     4 GB memory, the demo wants 8: lower batch_size" in text
     assert "NOTE     no GPU" in text
+
+
+def test_package_that_is_missing_is_a_problem(tmp_path: Path) -> None:
+    assert "PROBLEM  not installed: not-a-package: run" in lines(machine(), tmp_path)
+
+
+def test_profile_that_asks_squeue_needs_no_accounting(tmp_path: Path) -> None:
+    answers = {"sinfo": (0, SINFO), "scontrol": (0, "AccountingStorageType = accounting_storage/none")}
+    text = lines(machine(answers, ["sbatch"]), tmp_path, "slurm-status-command: squeue")
+    assert "asked of squeue" in text
+    assert "accounting is off" not in text
 
 
 def test_package_that_differs_from_its_pin_is_named(tmp_path: Path) -> None:
@@ -78,5 +93,5 @@ def test_dead_controller_is_a_problem(tmp_path: Path) -> None:
 
 
 def test_this_machine_can_be_examined(tmp_path: Path, repository: Path) -> None:
-    findings = list(examine(this_machine(tmp_path), repository / "envs" / "constraints.txt"))
+    findings = list(examine(this_machine(tmp_path), repository))
     assert any(finding.what.startswith("Python") for finding in findings)

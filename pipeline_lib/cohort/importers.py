@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,12 @@ from pipeline_lib.errors import UserError
 
 NIFTI = (".nii", ".nii.gz")
 PICTURES = {".png", ".jpg", ".jpeg"}
+SPLIT_FOLDERS: Mapping[str, str] = {
+    "train": "train", "training": "train", "val": "validation", "valid": "validation",
+    "validation": "validation", "test": "test", "testing": "test",
+}  # fmt: skip
+UNNAMED_FOLDERS = {"images", "image", "img", "slices"}
+"""Folders that are neither a class nor a split."""
 ANAT = {"T1w": "T1w", "T2w": "T2w", "FLAIR": "FLAIR", "PDw": "PD", "PD": "PD"}
 PERSON_COLUMNS = ("participant_id", "participant", "id", "subject", "ID")
 GROUP_COLUMNS = ("group", "diagnosis", "dx", "Group", "DX")
@@ -33,12 +40,12 @@ def from_bids(folder: Path) -> list[Scan]:
         inside = path.relative_to(folder)
         if not path.name.endswith(NIFTI) or inside.parts[-2] not in ("anat", "dwi"):
             continue
-        entities = dict(part.split("-", 1) for part in path.name.split(".")[0].split("_") if "-" in part)
+        session = next((part for part in inside.parts[:-1] if part.startswith("ses-")), "")
         suffix = path.name.split(".")[0].rsplit("_", 1)[-1]
         modality = "dwi" if suffix == "dwi" else ANAT.get(suffix)
         if modality is None:
             continue
-        scan = Scan(_label(entities["sub"]), _label(entities.get("ses", "")), modality, inside.as_posix())
+        scan = Scan(_label(inside.parts[0]), _label(session), modality, inside.as_posix())
         if modality == "dwi":
             stem = path.name.split(".")[0]
             bval, bvec = (inside.with_name(f"{stem}.{name}").as_posix() for name in ("bval", "bvec"))
@@ -91,26 +98,48 @@ def from_folder(folder: Path, pattern: str, people: People, *, modality: str = "
 def from_pictures(folder: Path) -> list[Scan]:
     """PNG and JPEG slices: one row a person, with a pattern for the person's slices.
 
-    ``patient_slice.ext`` belongs to ``patient`` (up to the last underscore; a name without one is a
-    person of its own). Folders of classes become groups. A person in two classes has one session a class.
+    ``patient_slice.ext`` belongs to ``patient`` (up to the last underscore). A name without one is a
+    person of its own, and so is a picture that is only numbered within its class (``cat/cat_7.jpg``).
+    Folders called train, validation or test become the split column, the next ones, the classes,
+    groups. A person in two classes has one session a class.
+
+    Raises:
+        UserError: when there is no picture, or one person's pattern takes another's slices.
     """
-    found: dict[tuple[str, str, str], list[Path]] = defaultdict(list)
+    found: dict[tuple[str, str, str, str], list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in PICTURES:
             inside = path.relative_to(folder)
-            group = inside.parts[0] if len(inside.parts) > 1 else ""
-            found[path.stem.rsplit("_", 1)[0], group, inside.parent.as_posix()].append(inside)
+            named = [part for part in inside.parts[:-1] if part.lower() not in UNNAMED_FOLDERS]
+            split = SPLIT_FOLDERS.get(named[0].lower(), "") if named else ""
+            classes = named[1:] if split else named
+            person = path.stem.rsplit("_", 1)[0]
+            if person in inside.parts[:-1]:
+                person = path.stem
+            found[person, split, classes[0] if classes else "", inside.parent.as_posix()].append(inside)
     if not found:
         raise UserError(f"{folder}: no PNG or JPEG file below it")
-    classes = Counter(person for person, _ in {(person, group) for person, group, _ in found})
+    places = Counter(person for person, _, _ in {(person, split, group) for person, split, group, _ in found})
+    neighbours = defaultdict(set)
+    for person, _, _, parent in found:
+        neighbours[parent].add(person)
     scans = []
-    for (person, group, parent), paths in found.items():
-        stem = paths[0].stem
-        many = len(paths) > 1 or "_" in stem
-        name = f"{person}_*{paths[0].suffix}" if many else paths[0].name
-        pattern = name if parent == "." else f"{parent}/{name}"
-        session = _label(group) if classes[person] > 1 else ""
-        scans.append(Scan(_label(person), session, "image", pattern, group=group))
+    for (person, split, group, parent), paths in found.items():
+        session = _label(split + group) if places[person] > 1 else ""
+        if len(paths) > 1 or paths[0].stem != person:
+            words = person.split("_")
+            for shorter in ("_".join(words[:n]) for n in range(1, len(words))):
+                if shorter in neighbours[parent]:
+                    raise UserError(
+                        f"{folder / parent}: pictures {shorter}_* are of {shorter} and of {person}; "
+                        "rename one so that no person's name starts with another's and an underscore"
+                    )
+            suffixes = {path.suffix for path in paths}
+            pattern = f"{glob.escape(person)}_*{suffixes.pop() if len(suffixes) == 1 else '.*'}"
+        else:
+            pattern = glob.escape(paths[0].name)
+        place = "" if parent == "." else f"{glob.escape(parent)}/"
+        scans.append(Scan(_label(person), session, "image", place + pattern, group=group, split=split))
     return scans
 
 

@@ -215,40 +215,44 @@ def _refuse_contradictions(
 def _balanced(persons: Mapping[str, list[Scan]], current: Mapping[str, str], options: SplitOptions) -> dict[str, str]:
     """Splits for the people who have none, so that each group comes nearest to the fractions.
 
-    A group's counts are decided first (:func:`_targets`), so that small strata cannot starve a
-    split of a group. The group's new people are then walked stratum by stratum, in hash order
-    within each, and each goes to the split that is furthest behind: its share of the people
-    walked so far, plus what the stratum lacks from earlier runs.
+    A group's counts are decided first (:func:`_needs`), so that small strata cannot starve a split
+    of a group. They are shared out among the group's strata by what each lacks (people of earlier
+    runs counted). The group's new people are then walked stratum by stratum, in hash order within
+    each, and each goes to the split that is furthest behind the shares of the people walked so far.
     """
     fractions = {"train": options.train, "validation": options.validation, "test": options.test}
-    by_group: dict[str, list[str]] = defaultdict(list)
+    new: dict[str, dict[tuple[str, ...], list[str]]] = defaultdict(lambda: defaultdict(list))
     group_counts: dict[str, Counter[str]] = defaultdict(Counter)
     stratum_counts: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
-    strata = {name: _stratum(scans, options) for name, scans in persons.items()}
-    for name, stratum in strata.items():
-        group = stratum[0]
+    for name, scans in persons.items():
+        stratum = _stratum(scans, options)
         if name in current:
-            group_counts[group][current[name]] += 1
+            group_counts[stratum[0]][current[name]] += 1
             stratum_counts[stratum][current[name]] += 1
         else:
-            by_group[group].append(name)
+            new[stratum[0]][stratum].append(name)
 
     result: dict[str, str] = {}
-    for group, names in sorted(by_group.items()):
-        names.sort(key=lambda name: (strata[name], _hash(options.salt, name)))
-        need = _needs(group_counts[group], len(names), fractions)
+    for group, strata in sorted(new.items()):
+        need = _needs(group_counts[group], sum(map(len, strata.values())), fractions)
+        lacking = {
+            (stratum, split): max(0.0, fraction * (before.total() + len(names)) - before[split])
+            for stratum, names in strata.items()
+            for before in [stratum_counts[stratum]]
+            for split, fraction in fractions.items()
+        }
+        all_lack = {split: sum(lacking[stratum, split] for stratum in strata) for split in SPLITS}
+        share = dict.fromkeys(SPLITS, 0.0)
         done: Counter[str] = Counter()
-        for i, name in enumerate(names, start=1):
-            before = stratum_counts[strata[name]]
-            behind = {
-                split: need[split] * i / len(names) - done[split]
-                + fractions[split] * before.total() - before[split]
-                for split in SPLITS
-                if done[split] < need[split]
-            }  # fmt: skip
-            chosen = max(behind, key=lambda split: (round(behind[split], 9), -SPLITS.index(split)))
-            done[chosen] += 1
-            result[name] = chosen
+        for stratum, names in sorted(strata.items()):
+            for name in sorted(names, key=lambda name: _hash(options.salt, name)):
+                for split in SPLITS:
+                    if all_lack[split] > 0:
+                        share[split] += need[split] * lacking[stratum, split] / all_lack[split] / len(names)
+                behind = {split: share[split] - done[split] for split in SPLITS if done[split] < need[split]}
+                chosen = max(behind, key=lambda split: (round(behind[split], 9), -SPLITS.index(split)))
+                done[chosen] += 1
+                result[name] = chosen
     return result
 
 

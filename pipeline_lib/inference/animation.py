@@ -36,11 +36,11 @@ class Recorder:
         """Keep this step if it is one of those spread evenly over the run; the last one always."""
         stride = max(1, -(-progress.total // self.most))
         if progress.index % stride == 0 or progress.index == progress.total - 1:
-            self.frames.append((progress.t, progress.x.cpu(), progress.x0.cpu()))
+            self.frames.append((progress.s, progress.x.cpu(), progress.x0.cpu()))
 
     def pictures(self, decode: Callable[[Tensor], Tensor]) -> Frames:
-        """Each step's t, sample and expected clean sample as images ``(N, C, *spatial)``."""
-        return [(t, decode(x).numpy(), decode(x0).numpy()) for t, x, x0 in self.frames]
+        """What timestep each frame is at (-1: clean), sample and expected clean sample, ``(N, C, *spatial)``."""
+        return [(s, decode(x).numpy(), decode(x0).numpy()) for s, x, x0 in self.frames]
 
 
 def write_gif(frames: Frames, path: Path) -> None:
@@ -60,11 +60,13 @@ def strip(frames: Frames, title: str) -> Figure:
     chosen = np.unique(np.linspace(0, len(frames) - 1, COLUMNS).round().astype(int))
     rows = []
     for sample in range(min(4, len(frames[0][1]))):
-        tiles = [
-            Tile(plane(frames[n][1][sample]), title=f"after t = {frames[n][0]}" if sample == 0 else "") for n in chosen
-        ]
+        tiles = [Tile(plane(frames[n][1][sample]), title=_at(frames[n][0]) if sample == 0 else "") for n in chosen]
         rows.append(Row(tiles))
     return mosaic(rows, title)
+
+
+def _at(timestep: int) -> str:
+    return "clean" if timestep < 0 else f"t = {timestep}"
 
 
 def _frame(x: NDArray[np.float32], x0: NDArray[np.float32]) -> Image.Image:

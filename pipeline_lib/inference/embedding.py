@@ -156,7 +156,7 @@ def _classifier(seed: int) -> Pipeline:
 
 
 def _picture(placed: pd.DataFrame, result: Mapping[str, Any], method: str) -> Figure:
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     axis = figure.subplots()
     groups = sorted(set(placed["group"]))
     for number, group in enumerate(groups):
@@ -169,7 +169,7 @@ def _picture(placed: pd.DataFrame, result: Mapping[str, Any], method: str) -> Fi
     axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     accuracy = result["balanced_accuracy"]
     told = (
-        f"group from the latent, linear, by person: balanced accuracy {accuracy:.2f} (chance {result['chance']:.2f}), "
+        f"group from the latent, linear, by person:\nbalanced accuracy {accuracy:.2f} (chance {result['chance']:.2f}), "
         f"{result['n_people']} people"
         if accuracy is not None
         else f"group from the latent: {result['note']}"

@@ -32,7 +32,7 @@ TASKS = {
         "Compare the model with the untrained baselines under the same smoothing. The model has to beat them to be of "
         "use. The Dice at the threshold chosen on validation people is the one to expect in practice. The best "
         "achievable Dice uses the answer and is an upper bound.",
-        ("auprc", "average_precision", "ap", "dice"),
+        ("pixel ap", "dice"),
         (
             "An anomaly map marks what the model cannot reproduce. Rare but healthy anatomy, registration errors and "
             "imaging artefacts are marked too.",
@@ -42,10 +42,10 @@ TASKS = {
     ),
     "synthesis": Task(
         "What do brains of each group look like?",
-        "Compare the distance between synthetic and real scans with the distance between two halves of the real scans: "
+        "Compare the distance between synthetic and real scans with the distance of held-out real scans: "
         "the second is the floor. The memorisation test asks whether synthetic scans lie closer to training scans than "
         "new real scans do.",
-        ("fid", "kid", "distance"),
+        ("fid", "kid"),
         (
             "A synthetic scan belongs to nobody. It shows what the model learned of a group and proves nothing about a "
             "person.",
@@ -57,8 +57,8 @@ TASKS = {
     "generation": Task(
         "How well does plain DDPM learn these images?",
         "Follow the samples over the checkpoints: all start from the same noise. The distance to real images should "
-        "fall towards the floor, which is the distance between two halves of the real images.",
-        ("fid", "kid", "distance"),
+        "fall towards the floor, which is the distance of held-out real images.",
+        ("fid", "kid"),
         (
             "Distances between sets of images depend on the feature network and on the number of images. Compare only "
             "numbers with the same two.",
@@ -69,7 +69,7 @@ TASKS = {
         "What would the target modality look like, given the source?",
         "Read the model between two bounds. The floor is the interpolated source fitted linearly to the target. The "
         "ceiling is the autoencoder's own reconstruction of the target, which no prediction in its latent space exceeds.",
-        ("psnr", "ssim", "mae"),
+        ("psnr", "ssim"),
         (
             "The prediction is a plausible target, not a measurement. Detail that the source does not hold is invented.",
             "Image similarity rewards smooth predictions. Look at the pictures as well.",
@@ -80,13 +80,13 @@ TASKS = {
 
 CAPTIONS = {
     "strip": (
-        "Samples over the course of training, from the same noise.",
-        "Row of sample images taken at increasing numbers of training steps.",
+        "What the network makes over the course of training: samples from the same noise, or reconstructions.",
+        "Images made by the network at increasing numbers of training steps.",
     ),
     "grid": ("Samples of the trained model.", "Grid of images sampled from the trained model."),
     "reverse": (
         "The reverse process, from pure noise to an image.",
-        "Animation of noise turning step by step into sampled images.",
+        "Noise turning step by step into sampled images.",
     ),
     "embedding": (
         "Latents of real and sampled scans embedded by UMAP, coloured by group.",
@@ -105,7 +105,7 @@ CAPTIONS = {
         "Line plots of FID and KID against training steps with a real-against-real floor.",
     ),
     "groups": (
-        "Groups side by side.",
+        "Groups side by side, from the same noise or by the same measure.",
         "Comparison of the groups that the model is conditioned on.",
     ),
     "nearest": (

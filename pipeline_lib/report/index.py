@@ -61,7 +61,7 @@ def write_index(
         cards=[{**read_card(page), "page": os.path.relpath(page, out.parent)} for page in recipe_pages.values()],
         tiles=_tiles(people, found),
         counts=_counts(people),
-        balance=[_balance(row) for row in found["balance"]],
+        balance=[_balance(row) for split in SPLITS for row in found["balance"] if row["split"] == split],
         ages=_ages(people, scans),
         found=found,
         excluded=_excluded(people, found, scans),
@@ -179,9 +179,7 @@ def _ages(people: Sequence[Mapping[str, str]], scans: Mapping[str, Mapping[str, 
         if once:
             limits = (min(ages), max(ages))
             title = f"Age, {split}"
-            strips.append(
-                strip(list(once.values()), title=title, unit="years", limits=limits, mark_outliers=False)
-            )
+            strips.append(strip(list(once.values()), title=title, unit="years", limits=limits, mark_outliers=False))
     return [drawn for drawn in strips if drawn]
 
 
@@ -208,7 +206,9 @@ def _strips(scans: Mapping[str, Mapping[str, str]]) -> list[Strip]:
     for name in _measured(scans):
         measure = MEASURES.get(name, Measure(name))
         values = [
-            Value(float(row[name]), scan, row["page"]) for scan, row in scans.items() if _finite(row.get(name, ""))
+            Value(float(row[name]), scan, row["page"])
+            for scan, row in scans.items()
+            if _finite(row.get(name, "")) and float(row[name]) != measure.absent
         ]
         drawn = strip(values, title=measure.title, unit=measure.unit, meaning=measure.meaning)
         strips += [drawn] if drawn else []

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Measure:
+    """``absent`` is the value that stands for none."""
+
     title: str
     unit: str = ""
     meaning: str = ""
+    absent: float | None = None
 
 
 MEASURES = {
@@ -20,7 +23,9 @@ MEASURES = {
     "snr": Measure("SNR", "", "Signal-to-noise ratio. Higher is better."),
     "cnr": Measure("CNR", "", "Contrast between grey and white matter relative to noise. Higher is better."),
     "efc": Measure("EFC", "", "Entropy focus criterion, a sign of ghosting and motion. Lower is better."),
-    "fber": Measure("FBER", "", "Foreground to background energy ratio. Higher is better."),
-    "mask_components": Measure("Mask components", "", "Connected parts of the brain mask. One is expected."),
+    "fber": Measure("FBER", "", "Foreground to background energy ratio, -1 (not drawn) where the background is exactly 0. Higher is better.", absent=-1),
+    "mask_components": Measure("Mask components", "", "Connected parts of the mask before the largest was kept. Compare it with the other scans."),
+    "shells": Measure("Shells", "", "Shells of the diffusion scan, by b-value."),
+    "brain_method": Measure("Brain extraction", "", "How the brain was found."),
     "seconds": Measure("Time", "s", "Time spent on this scan."),
 }  # fmt: skip

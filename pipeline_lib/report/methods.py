@@ -191,7 +191,9 @@ def _denoiser(recipe: RecipeOptions) -> str:
         text += ", rescaled to zero terminal signal-to-noise ratio [lin]"
     text += f". A {recipe.data.dimensions}D U-Net [ronneberger] with {', '.join(str(n) for n in denoiser.channels)} channels, "
     text += f"{denoiser.blocks} residual block{'s' if denoiser.blocks > 1 else ''} a level"
-    text += " and self-attention on the marked levels" if any(denoiser.attention) else ""
+    levels = [str(level) for level, marked in enumerate(denoiser.attention, 1) if marked]
+    if levels:
+        text += f" and self-attention at level{'s' if len(levels) > 1 else ''} {_and(levels)}"
     text += f" predicted {PREDICTION[diffusion.prediction]} and was trained on {LOSS[diffusion.loss]}"
     if diffusion.min_snr_gamma is not None:
         text += f" with min-SNR weighting, gamma {diffusion.min_snr_gamma:g} [hang]"

@@ -18,6 +18,7 @@ from pipeline_lib.report.page import THUMBNAIL_WIDTH, Picture, load_picture, num
 PICTURE_SUFFIXES = {".png", ".gif", ".jpg", ".jpeg", ".webp"}
 MOST_PICTURES = 12
 FEW_PEOPLE = 20
+TELLING = ("examples", "grid")
 FEW_STEPS = 5_000
 
 
@@ -33,12 +34,11 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Judged:
-    """One metric: a line for each method, on one axis."""
+    """One metric of one group: a line for each method, on one axis, the finished model first."""
 
     name: str
     unit: str
     group: str
-    split: str
     rows: tuple[tuple[Mapping[str, Any], Interval], ...]
 
 
@@ -49,9 +49,10 @@ class Trained:
     title: str
     people: int
     scans: int
+    images: int
     groups: str
-    steps: str
-    parameters: str
+    steps: int
+    best_step: int
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Card:
     value: str
     interval: str
     baselines: tuple[str, ...]
+    note: str
     thumbnail: str
     alt: str
 
@@ -107,12 +109,13 @@ def write_recipe_page(
         galleries=galleries,
         headline=_headline(task.headline, judged),
         judged=judged,
+        missing=_missing(metrics),
         curves=[gallery for gallery in curves if gallery.pictures],
         trained=trained,
         limits=[*task.limits, *_own_limits(recipe, metrics)],
         methods=recipe_methods(recipe),
         provenance=[item for item in made if item],
-        card=asdict(_card(name, recipe, _headline(task.headline, judged), results)),
+        card=asdict(_card(name, recipe, _headline(task.headline, judged), results, _missing(metrics))),
     )
 
 
@@ -150,6 +153,7 @@ def _gallery(key: str, folder: Path) -> Gallery:
 def _picture(path: Path, **size: int) -> Picture:
     if path.stem in CAPTIONS:
         caption, alt = CAPTIONS[path.stem]
+        caption = f"Animation. {caption}" if path.suffix.lower() == ".gif" else caption
     else:
         words = path.stem.replace("_", " ").replace("-", " ")
         caption, alt = f"File {path.name}.", f"Picture of the result: {words}."
@@ -162,14 +166,35 @@ def _metrics(folder: Path) -> list[Mapping[str, Any]]:
 
 
 def _judged(metrics: Sequence[Mapping[str, Any]]) -> list[Judged]:
-    together: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
+    """Metrics with at least one value; baselines, floors and ceilings share the axis of what they are beside."""
+    together: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for row in metrics:
-        key = (row["name"], row["unit"] or "", row["group"] or "all", row["split"] or "")
-        together.setdefault(key, []).append(row)
-    return [
-        Judged(*key, tuple(zip(rows, intervals([_triple(row) for row in rows]), strict=True)))
-        for key, rows in together.items()
-    ]
+        together.setdefault((row["name"], row["unit"] or "", row["group"] or "all"), []).append(row)
+    judged = []
+    for key, rows in together.items():
+        if any(row["value"] is not None for row in rows):
+            rows = sorted(rows, key=_reference)
+            judged.append(Judged(*key, tuple(zip(rows, intervals([_triple(row) for row in rows]), strict=True))))
+    return judged
+
+
+def _reference(row: Mapping[str, Any]) -> int:
+    """0 for the finished model, 1 for what it is held against, 2 for one of its checkpoints."""
+    if ", step " in row["method"]:
+        return 2
+    return int(row["method"].startswith(("baseline:", "floor:", "ceiling:")))
+
+
+def _missing(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What could not be computed for any method, and why: a line for each reason, the people in brackets."""
+    valued = {(row["name"], row["group"]) for row in metrics if row["value"] is not None}
+    missing = {(row["name"], row["group"]): row["note"] or "no reason given" for row in metrics}
+    reasons: dict[str, dict[str, None]] = {}
+    for (name, group), reason in missing.items():
+        if (name, group) in valued or (group != "all" and missing.get((name, "all")) == reason):
+            continue
+        reasons.setdefault(reason, {})[name if group in ("", "all") else f"{name} ({group})"] = None
+    return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
 
 
 def _triple(row: Mapping[str, Any]) -> tuple[float, float, float]:
@@ -178,28 +203,26 @@ def _triple(row: Mapping[str, Any]) -> tuple[float, float, float]:
 
 
 def _headline(preferred: Sequence[str], judged: Sequence[Judged]) -> Judged | None:
-    """The first metric with a value among the task's own, over all groups on test people where possible."""
-
-    def rank(item: Judged) -> tuple[int, bool, bool]:
-        name = item.name.lower().replace(" ", "_")
-        place = next((i for i, wanted in enumerate(preferred) if wanted in name), len(preferred))
-        return (place, item.split != "test", item.group != "all")
-
-    usable = [item for item in judged if item.rows[0][0]["value"] is not None]
-    return min(usable, key=rank, default=None)
+    """The task's own metric, over all groups where possible; None where it could not be computed."""
+    ranked = [
+        ((place, item.group != "all"), item)
+        for item in judged
+        for place, wanted in enumerate(preferred)
+        if item.name.lower().startswith(wanted) and item.rows[0][0]["value"] is not None
+    ]
+    return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
 
 def _trained(key: str, folder: Path) -> Trained:
     model = read_json(folder / "model.json")
-    info = model.get("info", model)
-    groups = info.get("groups") or []
     return Trained(
         title=stage_title(key),
-        people=len(info.get("people", [])),
-        scans=len(info.get("scans", [])),
-        groups=", ".join(str(group) for group in groups) or "all",
-        steps=number(info.get("steps")),
-        parameters=number(info.get("parameters")),
+        people=model["train_people"],
+        scans=model["train_scans"],
+        images=model["train_images"],
+        groups=", ".join(model.get("groups") or ["all"]),
+        steps=model["steps"],
+        best_step=model["best_step"],
     )
 
 
@@ -217,13 +240,15 @@ def _own_limits(recipe: RecipeOptions, metrics: Sequence[Mapping[str, Any]]) -> 
             f"The denoiser was trained for {steps:,} steps only. This shows that the workflow runs; it does not show what "
             "the method can do."
         )
-    notes = {str(row["note"]) for row in metrics if row["note"] and row["value"] is None}
-    return limits + [f"A number could not be computed: {note}" for note in sorted(notes)]
+    return limits
 
 
-def _card(name: str, recipe: RecipeOptions, headline: Judged | None, results: Mapping[str, Path]) -> Card:
+def _card(
+    name: str, recipe: RecipeOptions, headline: Judged | None, results: Mapping[str, Path], missing: Sequence[str]
+) -> Card:
     ordered = sorted(results, key=_order)
-    first = next((files[0] for key in ordered if (files := _picture_files(results[key]))), None)
+    files = [path for key in ordered for path in _picture_files(results[key])]
+    first = next((path for stem in TELLING for path in files if path.stem == stem), files[0] if files else None)
     thumbnail = _picture(first, width=THUMBNAIL_WIDTH) if first else None
     rows = [row for row, _ in headline.rows] if headline else []
     return Card(
@@ -233,14 +258,15 @@ def _card(name: str, recipe: RecipeOptions, headline: Judged | None, results: Ma
         headline=headline_title(headline) if headline else "",
         value=number(rows[0]["value"]) if rows else "",
         interval=_interval_text(rows[0]) if rows else "",
-        baselines=tuple(f"{row['method']}: {number(row['value'])}" for row in rows[1:4] if row["method"]),
+        baselines=tuple(f"{row['method']}: {number(row['value'])}" for row in rows if _reference(row) == 1),
+        note="" if headline else next(iter(missing), "No metric was written."),
         thumbnail=(thumbnail.still or thumbnail.source) if thumbnail else "",
         alt=thumbnail.alt if thumbnail else "",
     )
 
 
 def headline_title(item: Judged) -> str:
-    """``AUPRC, test, all people``."""
+    """``PSNR, ICVF (dB)``, and the group where it is of one."""
     people = "" if item.group == "all" else f", {item.group}"
     return f"{item.name}{f' ({item.unit})' if item.unit else ''}{people}"
 

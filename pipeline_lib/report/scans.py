@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pipeline_lib.report.page import Picture, load_picture, number, read_provena
 
 PERSON = ("scan", "participant", "session", "modality", "group", "age", "sex", "site")
 VERDICT = ("ok", "stage", "reason")
-BOOKKEEPING = ("log", "sha256", "outputs")
+BOOKKEEPING = ("pair", "log", "sha256", "outputs")
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,7 @@ def write_scan_pages(
     methods = methods_text(preprocess_paragraph(options))
     names = list(rows)
     for position, (scan, row) in enumerate(rows.items()):
-        logs = [("Ingest", opened.get(scan, {}).get("log", "")), ("Preprocess", row["log"])]
-        if logs[0][1] == logs[1][1]:
-            del logs[1]
+        logs = [("Ingest", _log(ingest, opened.get(scan))), ("Preprocess", _log(preprocess, row))]
         write_page(
             out / f"{scan}.html",
             "scan.html",
@@ -61,7 +60,7 @@ def write_scan_pages(
             ok=row["ok"] == "true",
             picture=_figure(preprocess, row),
             numbers=_numbers(row, options),
-            logs=[(stage, text) for stage, text in logs if text.strip()],
+            logs=[(stage, text) for stage, text in logs if text],
             outputs=sorted(_outputs(row).items()),
             methods=methods,
             provenance=[item for item in made if item],
@@ -74,6 +73,12 @@ def write_scan_pages(
     write_table(out / "scans.tsv", table, [*PERSON, "page", *VERDICT, *measured])
 
 
+def _log(folder: Path, row: Mapping[str, str] | None) -> str:
+    """What a stage wrote down about a scan that failed in an unexpected way."""
+    path = folder / row["log"] if row and row["log"] else None
+    return path.read_text(encoding="utf-8", errors="replace").strip() if path and path.is_file() else ""
+
+
 def _outputs(row: dict[str, str]) -> dict[str, str]:
     return dict(json.loads(row["outputs"] or "{}"))
 
@@ -84,9 +89,9 @@ def _figure(preprocess: Path, row: dict[str, str]) -> Picture | None:
         return None
     return load_picture(
         preprocess / figure,
-        alt=f"Quality mosaic of {row['scan']}: slices of the preprocessed scan with the outline of the brain mask.",
-        caption="Slices of the scan after preprocessing. The outline is the brain mask. It should follow the brain's "
-        "edge, and the brain should sit in the template's space.",
+        alt=f"Quality picture of {row['scan']}: slices of the scan before or after preprocessing.",
+        caption="Slices of the scan. Where there is an outline, it is the brain mask on the scan as it came and the "
+        "template's brain on the scan in template space. Both should follow the brain's edge.",
     )
 
 

@@ -18,8 +18,6 @@ from pipeline_lib.training.data import ARRAYS, refuse_empty, shown_images
 from pipeline_lib.training.steps import Step
 from pipeline_lib.training.trainer import launch, train, write_progress
 
-"""Role of an autoencoder -> the array of a sample that it encodes."""
-
 
 def channels_of(role: str, data: DataOptions) -> int:
     """Channels of the images an autoencoder of this role sees."""

@@ -19,6 +19,8 @@ from torch import Tensor
 log = logging.getLogger("pipeline")
 
 SECONDS_BETWEEN_LINES = 2.0
+SHARE_BETWEEN_LINES = 0.01
+"""Of the time so far: a training of hours does not fill its log."""
 
 
 class Progress:
@@ -36,7 +38,8 @@ class Progress:
     def line(self, step: int, loss: float) -> None:
         """Say where training is after ``step`` steps, unless it was said a moment ago."""
         now = time.monotonic()
-        if now - self.last < SECONDS_BETWEEN_LINES and step < self.steps:
+        pause = max(SECONDS_BETWEEN_LINES, SHARE_BETWEEN_LINES * (now - self.began))
+        if now - self.last < pause and step < self.steps:
             return
         self.last = now
         each = (now - self.began) / max(1, step - self.start)

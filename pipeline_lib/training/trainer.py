@@ -354,10 +354,13 @@ def _any(fabric: Fabric, received: int) -> int:
 def _validate(
     fabric: Fabric, model: Step, module: nn.Module, validation: PackedArrays, options: TrainingOptions
 ) -> dict[str, float]:
-    """Mean scalars over the validation images; their noise and timesteps are the same each time."""
+    """Mean scalars over the validation images; their noise and timesteps are the same each time.
+
+    The batches are those of a single process, dealt out in turn, so that neither depends on how many there are.
+    """
     count = min(len(validation), VALIDATION_IMAGES)
     chosen = np.unique(np.linspace(0, len(validation) - 1, count).round().astype(int)).tolist()
-    size = max(1, options.batch_size // fabric.world_size)
+    size = options.batch_size
     sums: dict[str, Tensor] = {}
     starts = list(range(0, count, size))
     # Every process takes as many turns as any other; in a turn without images its weight is zero.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline_lib.cohort.importers import from_bids, from_folder, from_pictures, group_by_age, read_people
-from pipeline_lib.cohort.sheet import read_sheet
+from pipeline_lib.cohort.sheet import read_sheet, write_sheet
 from pipeline_lib.errors import UserError
 
 
@@ -59,6 +60,47 @@ def test_pictures_in_class_folders(tmp_path: Path) -> None:
     assert scans["p1", "AD"].session == "AD", "one person in two classes has a session for each"
     assert scans["p2", "CN"].session == ""
     assert scans["single", "CN"].path == "CN/single.jpg"
+
+
+def test_train_and_test_folders_become_the_split_column(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "train/glioma/p1_1.png",
+        "train/glioma/p1_2.jpg",
+        "Testing/none/p2_1.png",
+        "Testing/none/p3_1.png",
+        "train/none/p3_1.png",
+    )
+    scans = from_pictures(tmp_path)
+    assert [(s.participant, s.split, s.group, s.path) for s in scans[:2]] == [
+        ("p2", "test", "none", "Testing/none/p2_*.png"),
+        ("p3", "test", "none", "Testing/none/p3_*.png"),
+    ]
+    assert {s.path for s in scans if s.participant == "p1"} == {"train/glioma/p1_*.*"}
+    write_sheet(tmp_path / "s.tsv", [replace(scan, group="") for scan in scans])
+    sheet = read_sheet(tmp_path / "s.tsv", tmp_path)
+    assert {scan.participant for scan, _ in sheet.excluded} == {"p3"}, "a person in both folders is in neither split"
+    assert "p3 is given test and train" in str(sheet.problems[0])
+
+
+def test_pictures_numbered_within_their_class_are_people_of_their_own(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"train/n0{c}/images/n0{c}_{i}.JPEG" for c in (1, 2) for i in range(3)))
+    scans = from_pictures(tmp_path)
+    assert [(s.participant, s.group, s.path) for s in scans[:2]] == [
+        ("n010", "n01", "train/n01/images/n01_0.JPEG"),
+        ("n011", "n01", "train/n01/images/n01_1.JPEG"),
+    ]
+    assert len(scans) == 6
+
+
+def test_a_pattern_takes_the_slices_of_one_person_only(tmp_path: Path) -> None:
+    touch(tmp_path, "a[1]_1.png", "a[1]_2.png", "b_1.png")
+    for scan in from_pictures(tmp_path):
+        assert {path.name.rsplit("_", 1)[0] for path in tmp_path.glob(scan.path)} <= {"a[1]", "b"}
+        assert any(tmp_path.glob(scan.path))
+    touch(tmp_path, "b_2_1.png")
+    with pytest.raises(UserError, match="are of b and of b_2; rename one"):
+        from_pictures(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions, RecipeOptions, SplitOptions
 from pipeline_lib.files import write_json
 from pipeline_lib.report.captions import CAPTIONS
-from pipeline_lib.report.index import write_index
+from pipeline_lib.report.index import read_card, write_index
 from pipeline_lib.report.recipe import write_recipe_page
 from pipeline_lib.report.scans import write_scan_pages
 
@@ -99,7 +99,8 @@ def status(scan: str, ok: bool, reason: str = "") -> dict[str, str]:
         "age": "50",
         "sex": "F",
     }
-    verdict = {"ok": str(ok).lower(), "stage": "" if ok else "ingest", "reason": reason, "log": "", "sha256": "0"}
+    logged = "" if ok else "logs/bad.log"
+    verdict = {"ok": str(ok).lower(), "stage": "" if ok else "ingest", "reason": reason, "log": logged, "sha256": "0"}
     return about | {"site": "", "brain_volume_ml": "1500" if ok else ""} | verdict | {"outputs": outputs}
 
 
@@ -108,6 +109,8 @@ def scan_pages(tmp_path: Path) -> Path:
     rows = [status("good", True), status("bad", False, f"scan.nii.gz: {EVIL} is no scan")]
     for stage in ("ingest", "preprocess"):
         table(tmp_path / stage / "status.tsv", rows)
+    (tmp_path / "ingest" / "logs").mkdir()
+    (tmp_path / "ingest" / "logs" / "bad.log").write_text(f"EOFError: {EVIL}")
     picture(tmp_path / "preprocess" / "scans" / "figures" / "p.png")
     out = tmp_path / "report" / "scans" / "test-anat-0001"
     write_scan_pages(tmp_path / "ingest", tmp_path / "preprocess", PreprocessOptions(), COHORT, out)
@@ -118,6 +121,15 @@ def test_every_scan_has_a_page_and_a_failed_one_says_why(scan_pages: Path) -> No
     assert len(check(scan_pages / "good.html").images) == 1
     bad = check(scan_pages / "bad.html")
     assert "&lt;script&gt;alert(1)&lt;/script&gt; is no scan" in bad.text
+    assert "EOFError: &lt;script&gt;" in bad.text
+
+
+def test_missing_figure_is_named_in_its_place(tmp_path: Path, scan_pages: Path) -> None:
+    (tmp_path / "preprocess" / "scans" / "figures" / "p.png").write_bytes(b"no picture")
+    write_scan_pages(tmp_path / "ingest", tmp_path / "preprocess", PreprocessOptions(), COHORT, scan_pages)
+    page = check(scan_pages / "good.html")
+    assert not page.images
+    assert "p.png: not a readable image" in page.text
 
 
 def metric(method: str, value: float) -> dict[str, object]:
@@ -133,7 +145,8 @@ def recipe_page(tmp_path: Path) -> Path:
     picture(diffusion / "loss.png")
     write_json(evaluation / "metrics.json", [metric("diffusion", 0.5), metric("baseline: smoothed intensity", 0.6)])
     write_json(
-        diffusion / "model.json", {"steps": 10, "train_people": 5, "train_images": 50, "train_scans": 5, "kind": "unet"}
+        diffusion / "model.json",
+        {"steps": 10, "train_people": 5, "train_images": 50, "train_scans": 5, "best_step": 10},
     )
     out = tmp_path / "report" / "anomaly.html"
     recipe = RecipeOptions.model_validate({"task": "anomaly"})
@@ -148,6 +161,35 @@ def test_recipe_page_puts_the_baseline_beside_the_model(recipe_page: Path) -> No
     assert "baseline: smoothed intensity" in page.text
     assert page.text.index(">Pictures</h2>") < page.text.index(">Results</h2>"), "pictures first"
     assert CAPTIONS["examples"][0] in page.text
+
+
+def test_floor_stands_beside_the_finished_model_and_checkpoints_come_after(tmp_path: Path) -> None:
+    floor = metric("floor: held-out real images", 0.2) | {"name": "FID", "split": "held-out"}
+    rows = [
+        metric(method, value) | {"name": "FID"} for method, value in (("diffusion, step 2", 0.9), ("diffusion", 0.7))
+    ]
+    write_json(tmp_path / "evaluation" / "metrics.json", [rows[0], floor, rows[1]])
+    out = tmp_path / "generation.html"
+    recipe = RecipeOptions.model_validate({"task": "generation"})
+    write_recipe_page("generation", recipe, COHORT, {"evaluation": tmp_path / "evaluation"}, out)
+    text = re.sub(r"\s+", " ", check(out).text.split("<tbody>")[1])
+    assert text.index(">diffusion<") < text.index(">floor: held-out real images") < text.index(">diffusion, step 2<")
+    assert text.count('scope="rowgroup"') == 1, "one axis for the model and its floor"
+    card = read_card(out)
+    assert card["value"] == "0.700"
+    assert card["baselines"] == ["floor: held-out real images: 0.200"]
+
+
+def test_number_that_could_not_be_computed_is_explained_once(tmp_path: Path) -> None:
+    absent = {"value": None, "low": None, "high": None, "note": "no lesion mask"}
+    rows = [metric("diffusion", 0) | absent | {"group": group} for group in ("all", "CN", "AD")]
+    write_json(tmp_path / "evaluation" / "metrics.json", rows)
+    out = tmp_path / "anomaly.html"
+    recipe = RecipeOptions.model_validate({"task": "anomaly"})
+    write_recipe_page("anomaly", recipe, COHORT, {"evaluation": tmp_path / "evaluation"}, out)
+    page = check(out)
+    assert page.text.count("<li>pixel AP: no lesion mask</li>") == 1
+    assert read_card(out)["note"] == "pixel AP: no lesion mask"
 
 
 def test_index_links_to_pages_that_exist(tmp_path: Path, scan_pages: Path, recipe_page: Path) -> None:

@@ -1,0 +1,198 @@
+"""The sheet: faults of the whole file stop, faults of a row exclude it, all are named at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline_lib.cohort.sheet import SPLITS, Problem, Scan, Sheet, people, read_sheet, write_sheet
+from pipeline_lib.errors import UserError
+
+HEADER = "participant\tsession\tmodality\tpath\tgroup\tage\tsex\tsplit\talias\tpair"
+
+
+def read(folder: Path, *rows: str, header: str = HEADER) -> Sheet:
+    path = folder / "subjects.tsv"
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return read_sheet(path, folder)
+
+
+def columns_of(problems: Sequence[Problem]) -> list[tuple[int | None, str | None]]:
+    return [(problem.row, problem.column) for problem in problems]
+
+
+GOOD = "01\t1\tT1w\ta.nii.gz\tCN\t40\tF"
+ALSO_GOOD = "02\t1\tT1w\tb.nii.gz\tCN\t50\tM"
+
+
+def test_a_row_becomes_a_scan(tmp_path: Path) -> None:
+    sheet = read(tmp_path, "sub-01\tses-1\tT1w\ta.nii.gz\tCN\t40.5\tfemale", "02\t\tFLAIR\tb.nii.gz\tCN\tn/a\tm")
+    assert sheet.problems == ()
+    assert sheet.scans[0] == Scan("01", "1", "T1w", "a.nii.gz", group="CN", age=40.5, sex="F", row=2)
+    assert [scan.id for scan in sheet.scans] == ["sub-01_ses-1_T1w", "sub-02_FLAIR"]
+    assert (sheet.scans[1].age, sheet.scans[1].sex, sheet.scans[1].family) == (None, "M", "anat")
+
+
+@pytest.mark.parametrize("encode", [lambda t: ("\ufeff" + t).encode(), lambda t: t.replace("\n", "\r\n").encode()])
+def test_spreadsheet_habits_are_tolerated(tmp_path: Path, encode) -> None:
+    path = tmp_path / "subjects.tsv"
+    path.write_bytes(encode(f"{HEADER}\n{GOOD}\n\n{ALSO_GOOD}\t\t\n"))
+    sheet = read_sheet(path, tmp_path)
+    assert sheet.problems == ()
+    assert [scan.row for scan in sheet.scans] == [2, 4], "a blank line is skipped, and counted"
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "message"),
+    [
+        ("a/b\t1\tT1w\tx.nii", "participant", "write ab"),
+        ("a b\t1\tT1w\tx.nii", "participant", "write ab"),
+        ("..\t1\tT1w\tx.nii", "participant", "give it a name of letters and digits"),
+        ("a_b\t1\tT1w\tx.nii", "participant", "letters and digits only"),
+        ("sub-\t1\tT1w\tx.nii", "participant", "letters and digits only"),
+        ("\t1\tT1w\tx.nii", "participant", "empty"),
+        ("p\t1 2\tT1w\tx.nii", "session", "write 12"),
+        ("p\t1\tt1\tx.nii", "modality", "did you mean T1w?"),
+        ("p\t1\tspectroscopy\tx.nii", "modality", "write one of T1w, T2w"),
+        ("p\t1\tT1w\t", "path", "empty"),
+        ("p\t1\tT1w\tx.nii\tC/N", "group", "remove slashes"),
+        ("p\t1\tT1w\tx.nii\tCN\tforty", "age", "not a number of years"),
+        ("p\t1\tT1w\tx.nii\tCN\t-4", "age", "not a number of years"),
+        ("p\t1\tT1w\tx.nii\tCN\t480", "age", "years, not months"),
+        ("p\t1\tT1w\tx.nii\tCN\t40\tQ", "sex", "write M, F, O"),
+        ("p\t1\tT1w\tx.nii\tCN\t40\tF\tvalid", "split", "did you mean validation?"),
+        ("p\t1\tT1w\tx.nii\tCN\t40\tF\ttrain\t../q", "alias", "letters and digits only"),
+        ("01\t1\tT1w\tother.nii\tCN", "participant", "already in row 2"),
+        ("p\t1\tT1w\tx.nii\talone", "group", "group alone has one person"),
+        ("p\t1\tdwi\tx.nii\tCN", None, "bvec"),
+        ("p\t1\tT1w\tx.nii\tCN\t40\tF\ttrain\tq\t\tstray", None, "stray tab"),
+    ],
+)
+def test_a_faulty_row_is_left_out_and_the_rest_goes_on(
+    tmp_path: Path, row: str, column: str | None, message: str
+) -> None:
+    sheet = read(tmp_path, GOOD, ALSO_GOOD, row)
+    assert [scan.participant for scan in sheet.scans] == ["01", "02"]
+    ((scan, problem),) = sheet.excluded
+    assert (scan.row, problem.row, problem.column) == (4, 4, column)
+    assert message in str(problem)
+    assert str(problem).startswith(f"{tmp_path / 'subjects.tsv'}, row 4")
+    assert "\n" not in str(problem)
+
+
+def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
+    header = f"{HEADER}\tgander"
+    sheet = read(tmp_path, "a/b\t1\tT9w\t\tCN\t400", GOOD, ALSO_GOOD, "01\t1\tT1w\tagain.nii\tCN", header=header)
+    assert columns_of(sheet.problems) == [
+        (None, "gander"),
+        (2, "path"),
+        (2, "participant"),
+        (2, "modality"),
+        (2, "age"),
+        (5, "participant"),
+    ]
+    assert len(sheet.excluded) == 2, "one entry a row, however many faults it has"
+    assert "modality: unknown" in sheet.excluded[0][1].message
+
+
+@pytest.mark.parametrize(
+    ("column", "hint"),
+    [("gender", "did you mean sex?"), ("modalty", "did you mean modality?"), ("qqq", "known columns")],
+)
+def test_an_unknown_column_is_named(tmp_path: Path, column: str, hint: str) -> None:
+    sheet = read(tmp_path, "01\tT1w\ta.nii\tx", header=f"participant\tmodality\tpath\t{column}")
+    assert len(sheet.scans) == 1
+    assert columns_of(sheet.problems) == [(None, column)]
+    assert hint in str(sheet.problems[0])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"participant,modality,path\n01,T1w,a\n", "separated by commas"),
+        (b"participant;modality;path\n01;T1w;a\n", "separated by semicolons"),
+        (b"participant\tmodality\tpath\n", "there are no rows"),
+        (b"participant_id\tpath\n01\ta\n", "participant is missing; rename participant_id; .*modality is missing"),
+        (b"participant\tmodality\tpath\tpath\n01\tT1w\ta\tb\n", "path appears twice"),
+        ("participant\tmodality\tpath\n".encode("utf-16"), "UTF-8"),
+        (b'participant\tmodality\tpath\n"01\tT1w\ta\n', "not a tab-separated"),
+    ],
+)
+def test_a_fault_of_the_whole_file_stops(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "subjects.tsv"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as raised:
+        read_sheet(path, tmp_path)
+    assert str(raised.value).startswith(str(path))
+    assert "\n" not in str(raised.value)
+
+
+def test_missing_sheet_and_missing_folder_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="from-bids"):
+        read_sheet(tmp_path / "none.tsv")
+    (tmp_path / "subjects.tsv").write_text("participant\tmodality\tpath\n01\tT1w\ta\n")
+    with pytest.raises(UserError, match=r"cohort\.root"):
+        read_sheet(tmp_path / "subjects.tsv", tmp_path / "nowhere")
+
+
+def test_one_person_in_two_splits_is_left_out(tmp_path: Path) -> None:
+    sheet = read(
+        tmp_path,
+        GOOD,
+        ALSO_GOOD,
+        "03\t1\tT1w\tc.nii\tCN\t60\tF\ttrain\tX",
+        "04\t1\tT1w\td.nii\tCN\t60\tF\ttest\tX",
+    )
+    assert [scan.participant for scan in sheet.scans] == ["01", "02"]
+    assert columns_of(sheet.problems) == [(4, "split"), (5, "split")]
+
+
+def test_two_ids_of_one_person_do_not_make_a_group(tmp_path: Path) -> None:
+    sheet = read(tmp_path, GOOD, ALSO_GOOD, "03\t1\tT1w\tc.nii\tAD\t\t\t\t04", "04\t1\tT1w\td.nii\tAD")
+    assert columns_of(sheet.problems) == [(4, "group"), (5, "group")]
+
+
+def test_a_pair_is_of_one_person(tmp_path: Path) -> None:
+    rows = ["01\t1\tnoddi\ta.nii\tCN\t\t\t\t\tk", "02\t1\tnoddi\tb.nii\tCN\t\t\t\t\tk", "03\t1\tnoddi\tc.nii\tCN"]
+    sheet = read(tmp_path, *rows)
+    assert columns_of(sheet.problems) == [(3, "pair")]
+
+
+def test_people_are_the_components_of_ids_and_aliases() -> None:
+    def scan(participant: str, alias: str = "") -> Scan:
+        return Scan(participant, "", "T1w", "x", alias=alias)
+
+    assert people([scan("a", "c"), scan("b", "X"), scan("c", "X"), scan("d")]) == {
+        "a": "a",
+        "b": "a",
+        "c": "a",
+        "d": "d",
+    }
+
+
+labels = st.text("abc019", min_size=1, max_size=4)
+rows = st.builds(
+    Scan,
+    participant=labels,
+    session=st.one_of(st.just(""), labels),
+    modality=st.sampled_from(("T1w", "FLAIR", "noddi", "image")),
+    path=st.text("abc/._-*", min_size=1, max_size=9),
+    age=st.one_of(st.none(), st.integers(0, 120).map(float)),
+    sex=st.sampled_from(("", "M", "F", "O")),
+    site=labels,
+    split=st.sampled_from(("", *SPLITS)),
+)
+
+
+@given(scans=st.lists(rows, min_size=1, max_size=8, unique_by=lambda scan: scan.participant))
+def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory, scans: list[Scan]) -> None:
+    path = tmp_path_factory.mktemp("sheet") / "subjects.tsv"
+    write_sheet(path, scans)
+    sheet = read_sheet(path)
+    assert not sheet.problems
+    assert [vars(scan) | {"row": 0} for scan in sheet.scans] == [vars(scan) for scan in scans]

@@ -1,0 +1,51 @@
+"""Methods text: every choice has its words and its reference, and nothing is left unresolved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline_lib.config.schema import PreprocessOptions, RecipeOptions, SplitOptions
+from pipeline_lib.report.methods import methods_text, preprocess_paragraph, recipe_methods, split_paragraph
+
+VAE: dict[str, Any] = {"task": "synthesis", "autoencoder": {"kind": "vae"}, "denoiser": {"condition": "group"}}
+VQGAN: dict[str, Any] = {
+    "task": "translation",
+    "autoencoder": {"kind": "vqgan"},
+    "data": {"modality": "dwi", "target": "noddi"},
+}
+SIMPLEX: dict[str, Any] = {"task": "anomaly", "diffusion": {"noise": {"kind": "simplex"}}}
+
+
+@pytest.mark.parametrize(
+    ("options", "cited"),
+    [
+        ({"task": "generation"}, ["2006.11239", "2010.02502", "2102.09672"]),
+        ({"task": "generation", "sampling": {"sampler": "dpm_solver"}}, ["2211.01095"]),
+        ({"task": "generation", "diffusion": {"prediction": "v", "zero_terminal_snr": True}}, ["2202.00512", "2305.08891"]),
+        ({"task": "generation", "diffusion": {"schedule": "sigmoid", "min_snr_gamma": 5}}, ["2212.11972", "2303.09556"]),
+        (SIMPLEX, ["AnoDDPM"]),
+        (VAE, ["2112.10752", "1312.6114", "2207.12598"]),
+        (VQGAN, ["2012.09841", "1711.00937"]),
+    ],
+)  # fmt: skip
+def test_choices_are_cited(options: dict[str, Any], cited: list[str]) -> None:
+    text = recipe_methods(RecipeOptions.model_validate(options))
+    references = " ".join(text.references)
+    assert all(reference in references for reference in cited)
+    assert not any("[" in paragraph.replace("[-1, 1]", "") for paragraph in text.paragraphs)
+
+
+@pytest.mark.parametrize("method", ["learned", "given", "synthstrip", "hd-bet", "none"])
+@pytest.mark.parametrize("space", ["MNI152", "native"])
+def test_preprocessing_is_told_as_it_was_done(method: str, space: str) -> None:
+    options = PreprocessOptions.model_validate({"brain_extraction": method, "space": space, "bias_field": False})
+    text = methods_text(preprocess_paragraph(options))
+    assert ("MNI152" in text.paragraphs[0]) == (space == "MNI152")
+    assert "N4" not in text.paragraphs[0]
+    assert ("SynthStrip" in " ".join(text.references)) == (method == "synthstrip")
+
+
+def test_split_names_its_fractions() -> None:
+    assert "(70%, 15%, 15%), stratified by group, sex and age band" in split_paragraph(SplitOptions())
