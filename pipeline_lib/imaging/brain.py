@@ -30,6 +30,11 @@ from pipeline_lib.imaging.nifti import Volume, read_volume, write_volume
 WEIGHTS = Path(__file__).with_name("brain_extraction.safetensors")
 GRID_MM = 2.0
 MULTIPLE = 16
+BOX = (96, 112, 96)
+"""Voxels at 2 mm that the network is trained on and looks at."""
+CENTRE_MM = 30.0
+NOT_BRAIN = -20.0
+SMALLEST_MM = 40.0
 STRIPPED_ML = (600.0, 2200.0)
 
 
@@ -128,18 +133,42 @@ def to_grid(data: NDArray[np.float32], zooms: tuple[float, ...]) -> Tensor:
 
 
 def brain_probability(data: NDArray[np.float32], zooms: tuple[float, ...]) -> NDArray[np.float32]:
-    """Probability of brain at each voxel of a RAS+ volume ``(X, Y, Z)`` with voxels of ``zooms`` mm."""
+    """Probability of brain at each voxel of a RAS+ volume ``(X, Y, Z)`` with voxels of ``zooms`` mm.
+
+    Twice: over the whole field of view to find where the brain is, then within a box of the size the
+    network was trained on around it. A neck or a tongue far below the brain is like nothing it was
+    trained on; the second look does not see them.
+    """
     network = load_network()
     with torch.inference_mode():
         x = normalise(to_grid(data, zooms))
-        shape = x.shape[2:]
-        before = [(-n % MULTIPLE) // 2 for n in shape]
-        after = [(-n % MULTIPLE) - b for n, b in zip(shape, before, strict=True)]
-        padding = [p for pair in reversed(list(zip(before, after, strict=True))) for p in pair]
-        logits = network(functional.pad(x, padding))
-        logits = logits[(..., *(slice(b, b + n) for b, n in zip(before, shape, strict=True)))]
+        box = _box_around_brain(_logits(network, x).sigmoid())
+        logits = torch.full_like(x, NOT_BRAIN)
+        logits[box] = _logits(network, normalise(x[box]))
         logits = functional.interpolate(logits, size=data.shape, mode="trilinear", align_corners=False)
         return logits.sigmoid()[0, 0].numpy()
+
+
+def _logits(network: BrainNetwork, x: Tensor) -> Tensor:
+    """The network on ``(1, 1, X, Y, Z)`` of any size, padded with 0 to multiples of 16 and cut again."""
+    shape = x.shape[2:]
+    before = [(-n % MULTIPLE) // 2 for n in shape]
+    after = [(-n % MULTIPLE) - b for n, b in zip(shape, before, strict=True)]
+    padding = [p for pair in reversed(list(zip(before, after, strict=True))) for p in pair]
+    logits: Tensor = network(functional.pad(x, padding))
+    i, j, k = (slice(b, b + n) for b, n in zip(before, shape, strict=True))
+    return logits[:, :, i, j, k]
+
+
+def _box_around_brain(probability: Tensor) -> tuple[slice, ...]:
+    """A box of at most ``BOX`` voxels around the place with most brain within some centimetres."""
+    smooth = ndimage.gaussian_filter(probability[0, 0].numpy(), CENTRE_MM / GRID_MM, mode="constant", truncate=2.0)
+    centre = np.unravel_index(int(smooth.argmax()), smooth.shape)
+    starts = [
+        int(np.clip(middle - size // 2, 0, max(0, n - size)))
+        for middle, size, n in zip(centre, BOX, smooth.shape, strict=True)
+    ]
+    return (slice(None), slice(None), *(slice(a, a + size) for a, size in zip(starts, BOX, strict=True)))
 
 
 def largest_component(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
@@ -212,6 +241,10 @@ def extract_brain(volume: Volume, method: str, given: NDArray[np.bool_] | None =
         if stripped is not None:
             brain = Brain(stripped, 1, "already stripped")
         else:
+            extent = [n * zoom for n, zoom in zip(volume.data.shape, volume.zooms, strict=True)]
+            if min(extent) < SMALLEST_MM:
+                size = " x ".join(f"{mm:.0f}" for mm in extent)
+                raise UserError(f"the scan covers {size} mm, too little for a head; give a whole head, or a mask")
             mask, components = largest_component(brain_probability(volume.data, volume.zooms) > 0.5)
             brain = Brain(mask, components, "learned")
     else:

@@ -26,6 +26,7 @@ from torch.nn import functional
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path
 from pipeline_lib.imaging.brain import (
+    BOX,
     GRID_MM,
     WEIGHTS,
     BrainNetwork,
@@ -39,7 +40,6 @@ from pipeline_lib.imaging.nifti import read_volume
 
 logger = logging.getLogger("pipeline")
 HELD_OUT = 20
-BOX = (96, 112, 96)
 Example = tuple[str, Tensor, Tensor]
 
 

@@ -129,6 +129,20 @@ def test_held_out_heads_agree_with_their_silver_standard(shared_data: Path) -> N
         assert dice(mask, truth) > HELD_OUT_DICE, name
 
 
+def test_much_neck_is_not_taken_for_brain(shared_data: Path) -> None:
+    folder = shared_data / "ixi_t1_2mm_rawhead"
+    for name in ("IXI248-HH-1972", "IXI173-HH-1590"):  # trained on, yet neck and tongue were once part of the mask
+        brain = extract_brain(read_volume(folder / "t1" / f"{name}_T1.nii.gz"), "learned")
+        truth = read_volume(folder / "brainmask" / f"{name}_brainmask.nii.gz").data > 0.5
+        assert dice(brain.mask, truth) > HELD_OUT_DICE, name
+
+
+def test_scan_too_small_for_a_head_says_so() -> None:
+    data = np.random.default_rng(0).random((4, 5, 7)).astype(np.float32)
+    with pytest.raises(UserError, match="covers 4 x 15 x 14 mm, too little for a head"):
+        extract_brain(Volume(data, np.diag([1.0, 3.0, 2.0, 1.0])), "learned")
+
+
 def test_stripped_scan_loses_nothing(shared_data: Path) -> None:
     path = sorted((shared_data / "ds002748_mdd_vs_control_stripped_2mm").glob("*.nii.gz"))[0]
     volume = read_volume(path)
