@@ -20,7 +20,8 @@ from pipeline_lib.imaging.nifti import Volume
 log = logging.getLogger("pipeline")
 MOST_NOT_FINITE = 0.6
 """Share of NaN or infinite voxels up to which they are taken for a masked background and set to 0."""
-LARGEST_SHEAR = 1e-2
+LARGEST_SHEAR = 0.2
+"""Cosine between two voxel axes up to which an affine is a scanner's."""
 UNREADABLE = (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, gzip.BadGzipFile, ValueError)
 
 
@@ -148,7 +149,7 @@ def _usable(affine: NDArray[np.float64] | None) -> bool:
     if sizes.min() < 1e-3 or sizes.max() > 100:
         return False
     unit = columns / sizes
-    return bool(np.abs(np.linalg.det(unit)) > 1 - 0.2 and np.abs(unit.T @ unit - np.eye(3)).max() < 0.2 + LARGEST_SHEAR)
+    return bool(np.abs(unit.T @ unit - np.eye(3)).max() < LARGEST_SHEAR)
 
 
 def _canonical(data: NDArray[np.float32], affine: NDArray[np.float64]) -> Volume:
