@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from pipeline_lib.errors import UserError
 
 VERSIONED = ("torch", "numpy", "nibabel", "SimpleITK", "nilearn", "scikit-image", "opensimplex")
 
@@ -70,6 +74,28 @@ def write_json(path: Path | str, value: Any) -> None:
 def read_json(path: Path | str) -> Any:
     """Read a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read_table(path: Path | str) -> list[dict[str, str]]:
+    """Rows of a TSV file with a header; a value that a row lacks is empty.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return [{key: value or "" for key, value in row.items()} for row in csv.DictReader(file, delimiter="\t")]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); run the stage that writes it again") from None
+
+
+def write_table(path: Path | str, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
+    """Write rows as TSV with a header, atomically; a column that a row lacks stays empty, others are left out."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, delimiter="\t", restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def sha256_file(path: Path | str) -> str:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.code import code_hash
-from pipeline_lib.cohort.ledger import Ledger, place, read_ledger, write_ledger
+from pipeline_lib.cohort.ledger import Ledger, read_ledger, write_ledger
+from pipeline_lib.cohort.placement import place
 from pipeline_lib.cohort.sheet import Scan, Sheet, read_sheet
 from pipeline_lib.config.load import load_config
 from pipeline_lib.config.schema import RecipeOptions

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from pipeline_lib.cohort.importers import from_bids, from_folder, from_pictures, group_by_age, read_people
-from pipeline_lib.cohort.sheet import Scan, write_sheet
+from pipeline_lib.cohort.sheet import Scan, append_to_sheet, write_sheet
 from pipeline_lib.errors import UserError
 
 
@@ -20,7 +20,8 @@ def main() -> int:
     try:
         scans = _scans(arguments)
         if arguments.command == "synthetic" and arguments.sheet.exists():
-            sys.stdout.write(f"{arguments.sheet} is there already and stays as it is\n")
+            added = append_to_sheet(arguments.sheet, scans)
+            sys.stdout.write(f"{arguments.sheet}: is there already; {added} scans added\n")
             return 0
         if arguments.sheet.exists() and not arguments.force:
             raise UserError(f"{arguments.sheet} exists; name another with --sheet, or replace it with --force")

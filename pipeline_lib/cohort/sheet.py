@@ -169,6 +169,28 @@ def write_sheet(path: Path | str, scans: Sequence[Scan]) -> None:
         writer.writerows(rows)
 
 
+def append_to_sheet(path: Path, scans: Sequence[Scan]) -> int:
+    """Add the ``scans`` that the sheet at ``path`` does not have yet below its rows; how many there were.
+
+    Raises:
+        UserError: the sheet cannot be read, or lacks a column that a new scan fills.
+    """
+    sheet = read_sheet(path)
+    known = {scan.id for scan in sheet.scans} | {scan.id for scan, _ in sheet.excluded}
+    rows = [{column: _text(getattr(scan, column)) for column in COLUMNS} for scan in scans if scan.id not in known]
+    header, _ = _read_rows(path)
+    missing = [column for column in COLUMNS if column not in header and any(row[column] for row in rows)]
+    if missing:
+        raise UserError(f"{path}: has no column {', '.join(missing)} for the new rows; add it to the first line")
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        before = path.read_text(encoding="utf-8-sig")
+        file.write(before if before.endswith("\n") else f"{before}\n")
+        csv.DictWriter(file, header, restval="", delimiter="\t", lineterminator="\n", extrasaction="ignore").writerows(
+            rows
+        )
+    return len(rows)
+
+
 def people(scans: Iterable[Scan]) -> dict[str, str]:
     """Map each participant to the person it is: the connected components of ids and aliases.
 

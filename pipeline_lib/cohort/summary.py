@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline_lib.cohort.sheet import Sheet
 from pipeline_lib.config.schema import CohortOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import write_json, write_text
+from pipeline_lib.files import read_table, write_json, write_table
 
 COLUMNS = (
     "scan", "participant", "session", "modality", "split", "chunk", "group", "age", "sex", "site",
@@ -34,7 +32,7 @@ def summarise_split(split: str, chunks: Sequence[Path], options: CohortOptions, 
         UserError: when a larger fraction of the scans failed than ``max_failed_fraction``, or any
             with ``strict``.
     """
-    rows = [_table_row(split, chunk, row) for chunk in chunks for row in read_rows(chunk / "status.tsv")]
+    rows = [_table_row(split, chunk, row) for chunk in chunks for row in read_table(chunk / "status.tsv")]
     failed = [row for row in rows if row["included"] == "false"]
     listed = "; ".join(f"{row['scan']}: {row['reason']}" for row in failed[:5])
     listed += f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
@@ -48,7 +46,7 @@ def summarise_split(split: str, chunks: Sequence[Path], options: CohortOptions, 
             f"{len(failed)} of {len(rows)} {split} scans failed, more than cohort.max_failed_fraction "
             f"{options.max_failed_fraction:g} allows: {listed}; {where}"
         )
-    write_rows(out, COLUMNS, rows)
+    write_table(out, COLUMNS, rows)
 
 
 def check_cohort(tables: Sequence[Path], sheet: Sheet, out: Path) -> None:
@@ -57,7 +55,7 @@ def check_cohort(tables: Sequence[Path], sheet: Sheet, out: Path) -> None:
     Byte-identical scans under two ids are reported, and marked as leakage when they lie in two
     splits: inference refuses a scan that is identical to one its model was trained on.
     """
-    rows = list(itertools.chain.from_iterable(read_rows(table) for table in tables))
+    rows = list(itertools.chain.from_iterable(read_table(table) for table in tables))
     write_json(
         out,
         {
@@ -85,28 +83,13 @@ def mark_failed_chunks(results: Path) -> list[str]:
     lines = []
     for stage in ("ingest", "preprocess"):
         for status in sorted(results.glob(f"{stage}/*/status.tsv")):
-            failed = [row for row in read_rows(status) if row["ok"] == "false" and row["stage"] == stage]
+            failed = [row for row in read_table(status) if row["ok"] == "false" and row["stage"] == stage]
             if stage == "preprocess":
-                failed += [row for row in read_rows(status) if row["stage"] == "quality"]
+                failed += [row for row in read_table(status) if row["stage"] == "quality"]
             if failed:
                 (status.parent / "provenance.json").unlink(missing_ok=True)
             lines += [f"{status.parent.name}: {row['scan']} will be tried again ({row['reason']})" for row in failed]
     return lines or ["no scan failed; nothing to try again"]
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Rows of a TSV file as dictionaries."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t"))
-
-
-def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
-    """Write dictionaries as a TSV file, atomically."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, delimiter="\t", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
 
 
 def _table_row(split: str, chunk: Path, row: Row) -> Row:

@@ -48,6 +48,8 @@ class Person:
     group: str
     age: int
     sex: str
+    split: str
+    """Given for people with lesions, who test and validate but never train; empty for the others."""
 
     @property
     def id(self) -> str:
@@ -60,7 +62,9 @@ def draw_person(number: int) -> Person:
     group = GROUPS[(number - 1) % len(GROUPS)]
     random = np.random.default_rng([number, 0])
     age = int(random.integers(60, 86) if group == "AD" else random.integers(25, 86))
-    return Person(number, group, age, "FM"[int(random.integers(2))])
+    sex = "FM"[int(random.integers(2))]
+    split = "" if group != "lesion" else "validation" if number % SECOND_SESSION == 0 else "test"
+    return Person(number, group, age, sex, split)
 
 
 def make_cohort(
@@ -139,6 +143,7 @@ def _t1(person: Person, session: str, anatomy: Anatomy, out: Path, root: Path, v
         age=float(person.age),
         sex=person.sex,
         site="synthetic",
+        split=person.split,
         lesion=_relative(lesion, root) if anatomy.lesions else "",
     )
 

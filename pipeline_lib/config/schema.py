@@ -63,6 +63,13 @@ class QualityOptions(Options):
 
     brain_volume_ml: tuple[float, float] = Field((800.0, 2300.0), description="Plausible brain volumes, mL.")
     min_template_overlap: Fraction = Field(0.8, description="Least Dice with the template's brain mask.")
+    max_mask_components: int = Field(
+        20, ge=1, description="Most pieces the extracted brain mask may have had before the largest was kept."
+    )
+    brain_median: tuple[float, float] = Field(
+        (0.1, 0.95),
+        description="Plausible medians of the brain's intensities, its 0.5th percentile being 0 and its 99.5th 1.",
+    )
 
 
 class PreprocessOptions(Options):

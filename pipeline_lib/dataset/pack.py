@@ -24,8 +24,7 @@ from scipy import ndimage
 from skimage.transform import resize
 
 from pipeline_lib.config.schema import DataOptions
-from pipeline_lib.files import atomic_directory, write_json
-from pipeline_lib.imaging.status import read_status
+from pipeline_lib.files import atomic_directory, read_table, write_json
 
 log = logging.getLogger("pipeline")
 
@@ -94,7 +93,7 @@ def pack_chunk(preprocessed: Path, data: DataOptions, out: Path) -> None:
         data: what the recipe sees of each scan.
         out: folder to write, complete or not at all.
     """
-    status = [row for row in read_status(Path(preprocessed) / "status.tsv") if row["ok"] == "true"]
+    status = [row for row in read_table(Path(preprocessed) / "status.tsv") if row["ok"] == "true"]
     pairs, left_out = _pairs(status, data)
     lesions = any("lesion" in _outputs(row) for pair in pairs for row in pair if row is not None)
     size = tuple(data.size)

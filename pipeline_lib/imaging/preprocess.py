@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from pipeline_lib.config.schema import PreprocessOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import sha256_file, sha256_text, write_json
+from pipeline_lib.files import read_table, sha256_file, sha256_text, write_json
 from pipeline_lib.imaging import quality
 from pipeline_lib.imaging.brain import Brain, extract_brain, largest_component
 from pipeline_lib.imaging.chunk import Done, Task, run_chunk
@@ -24,7 +24,7 @@ from pipeline_lib.imaging.ingest import NODDI_MAPS
 from pipeline_lib.imaging.intensity import correct_bias, normalise
 from pipeline_lib.imaging.nifti import Volume, read_volume, write_volume
 from pipeline_lib.imaging.registration import Registered, output_grid, register, resample, template
-from pipeline_lib.imaging.status import read_status, write_status
+from pipeline_lib.imaging.status import write_status
 
 MNI152 = 4
 """NIfTI's code for the space of the MNI152 template."""
@@ -52,10 +52,10 @@ def preprocess_chunk(
         workers: processes.
         cache: folder that keeps finished scans between runs.
     """
-    rows = read_status(ingested / "status.tsv")
+    rows = read_table(ingested / "status.tsv")
     tasks = [_task(row, ingested, options) for row in rows if row["ok"] == "true"]
     run_chunk("preprocess", tasks, _preprocess, out, workers=workers, cache=cache)
-    done = {row["scan"]: row for row in read_status(out / "status.tsv")}
+    done = {row["scan"]: row for row in read_table(out / "status.tsv")}
     write_status(out / "status.tsv", [done.get(row["scan"], row) for row in rows])
 
 
@@ -93,7 +93,10 @@ def _anatomy(given: _Given, out: Path) -> Done:
     inside = moved.mask(brain.mask, volume.affine)
     if not inside.any():
         raise UserError("registration moved the brain out of the template's space; look at the scan's orientation")
-    image = normalise(moved.volume(corrected).data, inside, options.intensity)
+    resampled = moved.volume(corrected).data
+    image = normalise(resampled, inside, options.intensity)
+    shown = Volume(normalise(resampled, inside, "percentile"), grid.affine)
+    figures["brain_median"] = float(np.median(shown.data[inside]))
     if registered:
         outline = moved.template_mask()
         figures |= {"template_overlap": quality.dice(inside, outline), "registration_cost": registered.cost}
@@ -116,9 +119,9 @@ def _anatomy(given: _Given, out: Path) -> Done:
         outputs["transform"] = f"{scan.rsplit('_', 1)[0]}_from-MNI152_to-native_xfm.tfm"
         sitk.WriteTransform(registered.transform, str(out / outputs["transform"]))
     _describe(out / outputs["image"], given, [*_steps(brain, options)])
-    shown = Volume(normalise(image, inside, "percentile"), grid.affine)
     quality.draw_anatomy(out / outputs["figure"], volume, brain.mask, shown, outline)
-    return Done(outputs, _text(figures) | {"brain_method": brain.method}, quality.verdict(figures, options.quality))
+    fault = quality.verdict(figures, options.quality, extracted=brain.method != "given")
+    return Done(outputs, _text(figures) | {"brain_method": brain.method}, fault)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
@@ -65,8 +66,12 @@ def dice(a: Mask, b: Mask) -> float:
     return 2 * float((a & b).sum()) / total if total else 0.0
 
 
-def verdict(figures: dict[str, float], limits: QualityOptions) -> str:
-    """Empty, or the first limit that a scan breaks, with number and limit."""
+def verdict(figures: dict[str, float], limits: QualityOptions, *, extracted: bool = False) -> str:
+    """Empty, or the first limit that a scan breaks, with number and limit.
+
+    The number of pieces of a mask is judged only where it was ``extracted`` from a head here: there
+    many pieces mean that the network did not know what it saw.
+    """
     low, high = limits.brain_volume_ml
     if "brain_volume_ml" in figures and not low <= figures["brain_volume_ml"] <= high:
         volume = f"{figures['brain_volume_ml']:.0f} mL"
@@ -75,6 +80,14 @@ def verdict(figures: dict[str, float], limits: QualityOptions) -> str:
     if overlap is not None and overlap < limits.min_template_overlap:
         limit = f"{limits.min_template_overlap:g} (quality.min_template_overlap)"
         return f"overlap with the template {overlap:.2f} is below {limit}"
+    pieces = figures.get("mask_components", 0)
+    if extracted and pieces > limits.max_mask_components:
+        limit = f"{limits.max_mask_components} (quality.max_mask_components)"
+        return f"brain mask was found in {pieces:.0f} pieces, more than {limit}"
+    low, high = limits.brain_median
+    if "brain_median" in figures and not low <= figures["brain_median"] <= high:
+        limit = f"{low:g} to {high:g} (quality.brain_median)"
+        return f"median intensity of the brain {figures['brain_median']:.2f} is outside {limit}"
     return ""
 
 
@@ -149,4 +162,8 @@ def _mosaic(axes: Any, data: NDArray[np.float32], mask: Mask, zooms: Sequence[fl
 def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.subplots_adjust(left=0.02, right=0.98, bottom=0.08, top=0.95, wspace=0.03, hspace=0.12)
-    FigureCanvasAgg(figure).print_figure(path, dpi=80, facecolor="black")
+    canvas = FigureCanvasAgg(figure)
+    figure.set_dpi(80)
+    canvas.draw()
+    # A palette of 64 colours is a third of the size of true colour, and a cohort has thousands of these.
+    Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(64).save(path, format="PNG", optimize=True)

@@ -274,7 +274,8 @@ def _examples(pairs: Sequence[tuple[Path, Path]], recipe: RecipeOptions) -> Figu
             break
     shown = [(person, *where) for person, where in chosen.items()]
     rows = [_example(pairs[chunk], place, person, recipe) for person, chunk, place in shown]
-    return mosaic(rows, "Test people: the red line is the true lesion")
+    lesions = any(size > 0 for (size, _), *_ in candidates)
+    return mosaic(rows, "Test people" + (": the red line is the true lesion" if lesions else ""))
 
 
 def _example(pair: tuple[Path, Path], place: int, person: str, recipe: RecipeOptions) -> Row:

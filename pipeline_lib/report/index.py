@@ -13,11 +13,11 @@ from typing import Any
 
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions, SplitOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json
+from pipeline_lib.files import read_json, read_table
 from pipeline_lib.report.charts import Strip, Value, strip
 from pipeline_lib.report.measures import MEASURES, Measure
 from pipeline_lib.report.methods import methods_text, preprocess_paragraph, split_paragraph
-from pipeline_lib.report.page import number, read_provenance, read_table, write_page
+from pipeline_lib.report.page import number, read_provenance, write_page
 
 CARD_ID = "recipe-card"
 PERSON = ("scan", "participant", "session", "modality", "group", "age", "sex", "site")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-import csv
 import functools
 import io
 import math
 import urllib.parse
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image, ImageOps, ImageSequence
 
 import pipeline_lib
-from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, write_text
 from pipeline_lib.stage import sidecar_of
 
@@ -98,28 +95,6 @@ def number(value: object) -> str:
     if abs(real) < 0.001:
         return f"{real:.2e}"
     return f"{real:.{max(0, 2 - math.floor(math.log10(abs(real))))}f}"
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of a TSV file with a header.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return [{key: value or "" for key, value in row.items()} for row in csv.DictReader(file, delimiter="\t")]
-    except OSError as error:
-        raise UserError(f"report: cannot read {path}: {error.strerror}; run the stage that writes it again") from None
-
-
-def write_table(path: Path, rows: Sequence[dict[str, str]], columns: Sequence[str]) -> None:
-    """Write rows as TSV; a column that a row lacks stays empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, delimiter="\t", restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
 
 
 def read_provenance(label: str, out: Path) -> Provenance | None:

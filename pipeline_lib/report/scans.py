@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions
+from pipeline_lib.files import read_table, write_table
 from pipeline_lib.report.measures import MEASURES, Measure
 from pipeline_lib.report.methods import methods_text, preprocess_paragraph
-from pipeline_lib.report.page import Picture, load_picture, number, read_provenance, read_table, write_page, write_table
+from pipeline_lib.report.page import Picture, load_picture, number, read_provenance, write_page
 
 PERSON = ("scan", "participant", "session", "modality", "group", "age", "sex", "site")
 VERDICT = ("ok", "stage", "reason")
@@ -70,7 +71,7 @@ def write_scan_pages(
     known = {*PERSON, *VERDICT, *BOOKKEEPING}
     measured = dict.fromkeys(name for row in rows.values() for name in row if name not in known)
     table = [{**row, "page": f"{scan}.html"} for scan, row in rows.items()]
-    write_table(out / "scans.tsv", table, [*PERSON, "page", *VERDICT, *measured])
+    write_table(out / "scans.tsv", [*PERSON, "page", *VERDICT, *measured], table)
 
 
 def _log(folder: Path, row: Mapping[str, str] | None) -> str:

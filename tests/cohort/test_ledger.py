@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_lib.cohort.ledger import CHUNK, Ledger, place, read_ledger, write_ledger
+from pipeline_lib.cohort.ledger import CHUNK, Ledger, read_ledger, write_ledger
+from pipeline_lib.cohort.placement import place
 from pipeline_lib.cohort.sheet import SPLITS, Scan, Sheet, people, read_sheet
 from pipeline_lib.config.schema import SplitOptions
 from pipeline_lib.errors import UserError

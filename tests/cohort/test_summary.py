@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline_lib.cohort.sheet import read_sheet
-from pipeline_lib.cohort.summary import check_cohort, mark_failed_chunks, read_rows, summarise_split, write_rows
+from pipeline_lib.cohort.summary import check_cohort, mark_failed_chunks, summarise_split
 from pipeline_lib.config.schema import CohortOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json
+from pipeline_lib.files import read_json, read_table, write_table
 
 STATUS = ("scan", "participant", "group", "age", "sex", "ok", "stage", "reason", "sha256")
 
@@ -22,7 +22,7 @@ def status_row(person: str, ok: bool = True, **values: str) -> dict[str, str]:
 
 
 def chunk(folder: Path, name: str, *rows: dict[str, str]) -> Path:
-    write_rows(folder / name / "status.tsv", STATUS, rows)
+    write_table(folder / name / "status.tsv", STATUS, rows)
     return folder / name
 
 
@@ -30,7 +30,7 @@ def test_table_lists_who_is_in_and_who_is_out_with_the_reason(tmp_path: Path) ->
     first = chunk(tmp_path, "train-anat-0001", status_row("p1"), status_row("p2", ok=False))
     second = chunk(tmp_path, "train-anat-0002", status_row("p3"))
     summarise_split("train", [first, second], CohortOptions(max_failed_fraction=0.5), tmp_path / "train.tsv")
-    rows = read_rows(tmp_path / "train.tsv")
+    rows = read_table(tmp_path / "train.tsv")
     assert [(row["participant"], row["included"], row["chunk"]) for row in rows] == [
         ("p1", "true", "train-anat-0001"),
         ("p2", "false", "train-anat-0001"),

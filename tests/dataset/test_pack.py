@@ -16,7 +16,8 @@ from pipeline_lib.dataset.pack import pack_chunk
 from pipeline_lib.dataset.packed import PackedDataset
 from pipeline_lib.dataset.people import hashed_id, refuse_trained_people, trained_people
 from pipeline_lib.errors import UserError
-from pipeline_lib.imaging.status import read_status, write_status
+from pipeline_lib.files import read_table
+from pipeline_lib.imaging.status import write_status
 
 PEOPLE = [("a", "CN"), ("b", "AD")]
 
@@ -52,7 +53,7 @@ def test_lesion_is_kept_with_its_images(tmp_path: Path) -> None:
 
 def test_pairs_share_one_grid_and_the_unpaired_are_named(tmp_path: Path) -> None:
     chunk = preprocessed(tmp_path / "chunk", PEOPLE, modality="dwi")
-    rows = [row for row in read_status(chunk / "status.tsv") if row["scan"] != "sub-b_noddi"]
+    rows = [row for row in read_table(chunk / "status.tsv") if row["scan"] != "sub-b_noddi"]
     write_status(chunk / "status.tsv", rows)
     pack_chunk(chunk, PAIRED, tmp_path / "packed")
     assert np.load(tmp_path / "packed" / "data.npy").shape == (1, 3, 8, 8, 8)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline_lib.errors import UserError
+from pipeline_lib.files import read_table
 from pipeline_lib.imaging.chunk import Done, Task, run_chunk
-from pipeline_lib.imaging.status import read_status
 
 
 def work(given: object, out: Path) -> Done:
@@ -32,7 +32,7 @@ def run(folder: Path, *kinds: str, cache: Path | None = None) -> tuple[dict[str,
     counter.write_text("")
     tasks = [Task({"scan": kind, "participant": kind}, f"key-{kind}", (kind, counter)) for kind in kinds]
     run_chunk("stage", tasks, work, folder / "out", workers=2, cache=cache)
-    rows = {row["scan"]: row for row in read_status(folder / "out" / "status.tsv")}
+    rows = {row["scan"]: row for row in read_table(folder / "out" / "status.tsv")}
     return rows, counter.read_text().split()
 
 

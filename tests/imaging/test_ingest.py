@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from pipeline_lib.cohort.sheet import Scan
+from pipeline_lib.files import read_table
 from pipeline_lib.imaging.canonical import open_scan
 from pipeline_lib.imaging.ingest import ingest_chunk
-from pipeline_lib.imaging.status import read_status
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 
@@ -35,7 +35,7 @@ def save(path: Path, data: np.ndarray, affine: np.ndarray | None = AFFINE, **cod
 
 def ingest(folder: Path, *scans: Scan) -> list[dict[str, str]]:
     ingest_chunk(list(scans), folder, folder / "out", workers=2)
-    return read_status(folder / "out" / "status.tsv")
+    return read_table(folder / "out" / "status.tsv")
 
 
 def with_nan(share: float) -> np.ndarray:

@@ -14,6 +14,7 @@ from pipeline_lib.cohort.sheet import Scan
 from pipeline_lib.cohort.synthetic import make_cohort
 from pipeline_lib.config.schema import PreprocessOptions, QualityOptions
 from pipeline_lib.errors import UserError
+from pipeline_lib.files import read_table
 from pipeline_lib.imaging.brain import WEIGHTS, brain_probability, extract_brain, largest_component
 from pipeline_lib.imaging.dwi import shell_channels, shells
 from pipeline_lib.imaging.ingest import ingest_chunk
@@ -22,7 +23,6 @@ from pipeline_lib.imaging.nifti import Volume, read_volume
 from pipeline_lib.imaging.preprocess import preprocess_chunk
 from pipeline_lib.imaging.quality import dice, measure_native
 from pipeline_lib.imaging.registration import native_map, output_grid, register, resample, template
-from pipeline_lib.imaging.status import read_status
 
 HELD_OUT_DICE = 0.95
 
@@ -41,7 +41,7 @@ def chunk(
     out = tmp_path_factory.mktemp("chunk")
     ingest_chunk(scans, folder, out / "ingest", workers=2)
     preprocess_chunk(out / "ingest", PreprocessOptions(voxel_size=4.0), out / "preprocess", workers=2)
-    return out / "preprocess", read_status(out / "preprocess" / "status.tsv")
+    return out / "preprocess", read_table(out / "preprocess" / "status.tsv")
 
 
 def output(chunk: Path, row: dict[str, str], name: str) -> Path:
@@ -110,7 +110,7 @@ def test_scan_outside_the_limits_is_excluded_with_number_and_limit(
     limits = QualityOptions(brain_volume_ml=(100, 200))
     options = PreprocessOptions(voxel_size=6.0, bias_field=False, quality=limits)
     preprocess_chunk(tmp_path / "ingest", options, tmp_path / "out", workers=1)
-    row = read_status(tmp_path / "out" / "status.tsv")[0]
+    row = read_table(tmp_path / "out" / "status.tsv")[0]
     assert (row["ok"], row["stage"]) == ("false", "quality")
     assert "mL is outside 100 to 200 mL (quality.brain_volume_ml)" in row["reason"]
     assert "figure" in json.loads(row["outputs"]), "what was excluded can be looked at"

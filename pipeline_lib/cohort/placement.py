@@ -1,0 +1,285 @@
+"""Where new scans go: people into splits, scans into chunks."""
+
+from __future__ import annotations
+
+import bisect
+import fnmatch
+import glob
+import hashlib
+import math
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from pipeline_lib.cohort.ledger import Ledger, Placement, shortened
+from pipeline_lib.cohort.sheet import SPLITS, Scan, Sheet, people
+from pipeline_lib.config.schema import SplitOptions
+from pipeline_lib.errors import UserError
+
+
+def place(sheet: Sheet, ledger: Ledger, split: SplitOptions, chunk_size: int) -> Ledger:
+    """Give every scan of ``sheet`` that is not in ``ledger`` a split and a chunk.
+
+    The old rows are kept as they are, new ones follow. The result does not depend on the order
+    of the sheet's rows. A person already in the ledger stays; else the sheet's split column
+    decides; else ``split.method``: ``hash`` balances the fractions within each group and
+    stratum, ``from_test`` moves whole people from test into validation until validation has as
+    many people as a hundredth of the number of training images.
+
+    Raises:
+        UserError: the sheet contradicts the ledger, or ``from_test`` cannot be carried out.
+    """
+    persons = _persons(sheet.scans)
+    known = _known_splits(persons, ledger)
+    assigned = {name: (split_name, "person") for name, split_name in known.items()}
+    given = {
+        name: next(scan.split for scan in scans if scan.split)
+        for name, scans in persons.items()
+        if any(scan.split for scan in scans)
+    }
+    _refuse_contradictions(persons, ledger, known, given)
+    assigned |= {name: (given[name], "sheet") for name in given.keys() - known.keys()}
+    fresh = sorted(persons.keys() - assigned.keys())
+    if split.method == "from_test":
+        if fresh:
+            raise UserError(
+                f"{sheet.path}: split.method from_test needs train or test in the split column of every row; "
+                f"{len(fresh)} people have none, e.g. {fresh[0]} (row {persons[fresh[0]][0].row})"
+            )
+        moved = _moved(sheet, persons, assigned, split.salt)
+        assigned |= dict.fromkeys(moved, ("validation", "from_test"))
+    else:
+        current = {name: split_name for name, (split_name, _) in assigned.items()}
+        assigned |= {name: (s, "hash") for name, s in _balanced(persons, current, split).items()}
+
+    new: list[tuple[Scan, str, str]] = []
+    for name, scans in persons.items():
+        split_name, how = assigned[name]
+        new += [(scan, split_name, how) for scan in scans if scan.id not in ledger.by_scan]
+    chunks = _chunks(sheet.scans, [(scan, split_name) for scan, split_name, _ in new], ledger, chunk_size)
+    rows = [Placement(s.id, s.participant, split_name, chunks[s.id], how) for s, split_name, how in new]
+    return Ledger(ledger.rows + tuple(sorted(rows, key=lambda row: (row.chunk, row.scan))))
+
+
+def _persons(scans: Sequence[Scan]) -> dict[str, list[Scan]]:
+    """Person to scans, both in sorted order."""
+    person = people(scans)
+    found: dict[str, list[Scan]] = defaultdict(list)
+    for scan in sorted(scans, key=lambda scan: scan.id):
+        found[person[scan.participant]].append(scan)
+    return dict(sorted(found.items()))
+
+
+def _known_splits(persons: Mapping[str, list[Scan]], ledger: Ledger) -> dict[str, str]:
+    """Person to the split it has in the ledger."""
+    known: dict[str, str] = {}
+    torn = []
+    for name, scans in persons.items():
+        ids = {label for scan in scans for label in (scan.participant, scan.alias)}
+        places = {label: ledger.splits[label] for label in sorted(ids) if label in ledger.splits}
+        if len(set(places.values())) > 1:
+            torn.append(" and ".join(f"{label} in {split}" for label, split in places.items()))
+        elif places:
+            known[name] = next(iter(places.values()))
+    if torn:
+        raise UserError(
+            f"one person in two splits of the ledger: {shortened(torn)}; the alias column says that they "
+            "are one: remove the rows of one from the ledger, so that it follows the other, or correct the alias"
+        )
+    return known
+
+
+def _refuse_contradictions(
+    persons: Mapping[str, list[Scan]], ledger: Ledger, known: Mapping[str, str], given: Mapping[str, str]
+) -> None:
+    faults = []
+    for name in known.keys() & given.keys():
+        moved = any(row.how == "from_test" for s in persons[name] if (row := ledger.by_scan.get(s.id)))
+        if given[name] != known[name] and not (moved and given[name] == "test"):
+            line = next(scan.row for scan in persons[name] if scan.split)
+            faults.append(f"{name} is {given[name]} in the sheet (row {line}) but {known[name]} in the ledger")
+    if faults:
+        raise UserError(
+            f"{shortened(sorted(faults))}; set the split column back, or remove the person's rows from the "
+            "ledger (what was trained on or tested with them then runs again)"
+        )
+
+
+def _balanced(persons: Mapping[str, list[Scan]], current: Mapping[str, str], options: SplitOptions) -> dict[str, str]:
+    """Splits for the people who have none, so that each group comes nearest to the fractions.
+
+    A group's counts are decided first (:func:`_needs`), so that small strata cannot starve a split
+    of a group. They are shared out among the group's strata by what each lacks (people of earlier
+    runs counted). The group's new people are then walked stratum by stratum, in hash order within
+    each, and each goes to the split that is furthest behind the shares of the people walked so far.
+    """
+    fractions = {"train": options.train, "validation": options.validation, "test": options.test}
+    new: dict[str, dict[tuple[str, ...], list[str]]] = defaultdict(lambda: defaultdict(list))
+    group_counts: dict[str, Counter[str]] = defaultdict(Counter)
+    stratum_counts: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    for name, scans in persons.items():
+        stratum = _stratum(scans, options)
+        if name in current:
+            group_counts[stratum[0]][current[name]] += 1
+            stratum_counts[stratum][current[name]] += 1
+        else:
+            new[stratum[0]][stratum].append(name)
+
+    result: dict[str, str] = {}
+    for group, strata in sorted(new.items()):
+        need = _needs(group_counts[group], sum(map(len, strata.values())), fractions)
+        lacking = {
+            (stratum, split): max(0.0, fraction * (before.total() + len(names)) - before[split])
+            for stratum, names in strata.items()
+            for before in [stratum_counts[stratum]]
+            for split, fraction in fractions.items()
+        }
+        all_lack = {split: sum(lacking[stratum, split] for stratum in strata) for split in SPLITS}
+        share = dict.fromkeys(SPLITS, 0.0)
+        done: Counter[str] = Counter()
+        for stratum, names in sorted(strata.items()):
+            for name in sorted(names, key=lambda name: _hash(options.salt, name)):
+                for split in SPLITS:
+                    if all_lack[split] > 0:
+                        share[split] += need[split] * lacking[stratum, split] / all_lack[split] / len(names)
+                behind = {split: share[split] - done[split] for split in SPLITS if done[split] < need[split]}
+                chosen = max(behind, key=lambda split: (round(behind[split], 9), -SPLITS.index(split)))
+                done[chosen] += 1
+                result[name] = chosen
+    return result
+
+
+def _needs(existing: Mapping[str, int], new: int, fractions: Mapping[str, float]) -> dict[str, int]:
+    """How many of ``new`` people each split of a group takes, given those already there."""
+    total = sum(existing.values()) + new
+    targets = _targets(total, fractions)
+    need = dict.fromkeys(SPLITS, 0)
+    for _ in range(new):
+        behind = {split: targets[split] - existing.get(split, 0) - need[split] for split in SPLITS}
+        need[max(SPLITS, key=lambda split: (behind[split], fractions[split]))] += 1
+    return need
+
+
+def _targets(total: int, fractions: Mapping[str, float]) -> dict[str, int]:
+    """Whole numbers nearest to the fractions (largest remainders), and nobody forgotten.
+
+    Each split that is wanted has at least one person where there are enough; of two people one
+    is trained on and one tested on; one alone is trained on.
+    """
+    wanted = sorted((s for s in SPLITS if fractions[s] > 0), key=("train", "test", "validation").index)
+    counts = {split: math.floor(total * fractions[split] + 1e-9) for split in SPLITS}
+    remainders = sorted(wanted, key=lambda split: counts[split] - total * fractions[split])
+    for split in remainders[: total - sum(counts.values())]:
+        counts[split] += 1
+    for split in wanted[:total]:
+        if counts[split] == 0:
+            counts[max(counts, key=counts.__getitem__)] -= 1
+            counts[split] = 1
+    return counts
+
+
+def _stratum(scans: Sequence[Scan], options: SplitOptions) -> tuple[str, ...]:
+    """The values a person is balanced by; the group comes first, and is empty where not wanted."""
+
+    def first(attribute: str) -> str:
+        return next((value for scan in scans if (value := str(getattr(scan, attribute)))), "")
+
+    values = [first("group") if "group" in options.stratify else ""]
+    for name in options.stratify:
+        if name == "age_band":
+            age = next((scan.age for scan in scans if scan.age is not None), None)
+            values.append("" if age is None else f"{int(age // options.age_band_years):03d}")
+        elif name != "group":
+            values.append(first(name))
+    return tuple(values)
+
+
+def _hash(salt: str, person: str) -> str:
+    return hashlib.sha256(f"{salt}{person}".encode()).hexdigest()
+
+
+def _moved(
+    sheet: Sheet, persons: Mapping[str, list[Scan]], assigned: Mapping[str, tuple[str, str]], salt: str
+) -> list[str]:
+    """People to move from test into validation (``from_test``)."""
+    count = Counter(split for split, _ in assigned.values())
+    images = sum(
+        _image_count(scan.path, sheet.root)
+        for name, scans in persons.items()
+        if assigned[name][0] == "train"
+        for scan in scans
+    )
+    wanted = math.ceil(images / 100) - count["validation"]
+    movable = sorted(
+        (name for name, place in assigned.items() if place == ("test", "sheet")),
+        key=lambda name: _hash(salt, name),
+    )
+    moved = movable[: max(wanted, 0)]
+    if moved and len(moved) == count["test"]:
+        raise UserError(
+            f"{sheet.path}: split.method from_test needs {wanted} people for validation (one per 100 of the "
+            f"{images} training images) and one left to test, but test has {count['test']}; "
+            "name validation people in the split column or use split.method hash"
+        )
+    return moved
+
+
+def _image_count(path: str, root: str) -> int:
+    """How many files a path of the sheet stands for: 1, or those that its pattern matches."""
+    full = str(Path(root) / path)
+    if not glob.has_magic(full):
+        return 1
+    folder, pattern = os.path.split(full)
+    if glob.has_magic(folder):
+        return len(glob.glob(full))
+    # Thousands of patterns in one folder: the names that share the pattern's beginning are
+    # found by bisection instead of listing the folder again for each.
+    names = _names(folder)
+    beginning = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    low = bisect.bisect_left(names, beginning)
+    high = bisect.bisect_right(names, beginning + "\U0010ffff")
+    return len(fnmatch.filter(names[low:high], pattern))
+
+
+@cache
+def _names(folder: str) -> list[str]:
+    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+
+def _chunks(scans: Sequence[Scan], new: Sequence[tuple[Scan, str]], ledger: Ledger, chunk_size: int) -> dict[str, str]:
+    """Chunk of each new scan: its pair's chunk where that exists already, else a new one.
+
+    The two halves of a pair are never parted, so a chunk can exceed ``chunk_size`` by one less
+    than the scans of its last pair.
+    """
+    chunk_of_pair = {
+        scan.pair_key: ledger.by_scan[scan.id].chunk
+        for scan in scans
+        if scan.family == "dmri" and scan.id in ledger.by_scan
+    }
+    number: dict[str, int] = defaultdict(int)
+    for chunk in ledger.chunk_scans:
+        stem, _, last = chunk.rpartition("-")
+        number[stem] = max(number[stem], int(last))
+
+    result: dict[str, str] = {}
+    units: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for scan, split in new:
+        if scan.family == "dmri" and scan.pair_key in chunk_of_pair:
+            result[scan.id] = chunk_of_pair[scan.pair_key]
+        else:
+            unit = scan.pair_key if scan.family == "dmri" else scan.id
+            units[f"{split}-{scan.family}"][unit].append(scan.id)
+    for stem, members in sorted(units.items()):
+        room = 0
+        for unit in sorted(members):
+            if room <= 0:
+                number[stem] += 1
+                room = chunk_size
+            for scan_id in members[unit]:
+                result[scan_id] = f"{stem}-{number[stem]:04d}"
+            room -= len(members[unit])
+    return result
