@@ -240,7 +240,23 @@ def _own_limits(recipe: RecipeOptions, metrics: Sequence[Mapping[str, Any]]) -> 
             f"The denoiser was trained for {steps:,} steps only. This shows that the workflow runs; it does not show what "
             "the method can do."
         )
+    crossed = _crossed_bounds(metrics)
+    if crossed:
+        limits.append(
+            f"For {', '.join(crossed)} the ceiling is below the floor: the target autoencoder loses more than the source "
+            "lacks, so nothing in its latent space can win. Train the autoencoder for longer, or let it compress less, "
+            "before judging the diffusion."
+        )
     return limits
+
+
+def _crossed_bounds(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the similarities (higher is better) whose ceiling lies below their floor."""
+    bounds: dict[str, dict[str, float]] = {}
+    for row in metrics:
+        if row["group"] in ("", "all") and row["name"].startswith(("PSNR", "SSIM")) and row["value"] is not None:
+            bounds.setdefault(row["name"], {})[row["method"].partition(":")[0]] = row["value"]
+    return [name for name, of in bounds.items() if of.get("ceiling", math.inf) < of.get("floor", -math.inf)]
 
 
 def _card(

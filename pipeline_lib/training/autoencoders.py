@@ -63,7 +63,7 @@ def train_autoencoder(
     )  # fmt: skip
     with atomic_directory(out) as folder:
         save_model(folder, trained.module, kind=kind, architecture=architecture, info=info)
-        write_progress(folder, trained, f"{options.kind}, {role}: {options.training.steps} steps")
+        write_progress(folder, trained, f"{options.kind.upper()} of the {role}: {options.training.steps} steps")
         if extra is not None and len(validation):
             extra(trained.module, validation, folder, fabric.device)
 

@@ -106,7 +106,7 @@ def train_denoiser(
     )  # fmt: skip
     with atomic_directory(out) as folder:
         save_model(folder, trained.module, kind="unet", architecture=architecture, info=info)
-        write_progress(folder, trained, f"{what}: {training.steps} steps")
+        write_progress(folder, trained, f"denoiser of {name or recipe.task}: {training.steps} steps")
         for at in averages:
             (folder / "checkpoints").mkdir(exist_ok=True)
             file = f"step-{at:08d}.safetensors"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_lib.cohort.sheet import SPLITS, Problem, Scan, Sheet, people, read_sheet, write_sheet
+from pipeline_lib.cohort.sheet import SPLITS, Problem, Scan, Sheet, append_to_sheet, people, read_sheet, write_sheet
 from pipeline_lib.errors import UserError
 
 HEADER = "participant\tsession\tmodality\tpath\tgroup\tage\tsex\tsplit\talias\tpair"
@@ -196,3 +196,17 @@ def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory,
     sheet = read_sheet(path)
     assert not sheet.problems
     assert [vars(scan) | {"row": 0} for scan in sheet.scans] == [vars(scan) for scan in scans]
+
+
+def test_new_scans_are_added_below_and_the_rows_before_stay_as_they_were(tmp_path: Path) -> None:
+    sheet = read(tmp_path, GOOD, ALSO_GOOD)
+    before = (tmp_path / "subjects.tsv").read_text()
+    new = Scan("03", "1", "T1w", "c.nii.gz", group="CN")
+    assert append_to_sheet(tmp_path / "subjects.tsv", [*sheet.scans, new]) == 1
+    assert (tmp_path / "subjects.tsv").read_text().startswith(before)
+    assert [scan.id for scan in read_sheet(tmp_path / "subjects.tsv", tmp_path).scans] == [
+        *(scan.id for scan in sheet.scans),
+        new.id,
+    ]
+    with pytest.raises(UserError, match="no column lesion"):
+        append_to_sheet(tmp_path / "subjects.tsv", [Scan("04", "1", "T1w", "d.nii.gz", lesion="l.nii.gz")])

@@ -48,6 +48,8 @@ def test_a_person_follows_from_the_number_and_files_stay(cohort: tuple[Path, lis
 def test_groups_and_sessions() -> None:
     groups = [draw_person(number).group for number in range(1, PEOPLE + 1)]
     assert {group: groups.count(group) for group in sorted(set(groups))} == {"AD": 8, "CN": 12, "lesion": 8}
+    splits = {draw_person(number).split for number in range(1, PEOPLE + 1) if draw_person(number).group == "lesion"}
+    assert splits == {"validation", "test"}, "nobody with a lesion trains"
     assert all(draw_person(n).age >= 60 for n in range(1, PEOPLE + 1) if draw_person(n).group == "AD")
 
 

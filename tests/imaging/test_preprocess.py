@@ -21,7 +21,7 @@ from pipeline_lib.imaging.ingest import ingest_chunk
 from pipeline_lib.imaging.intensity import correct_bias, normalise
 from pipeline_lib.imaging.nifti import Volume, read_volume
 from pipeline_lib.imaging.preprocess import preprocess_chunk
-from pipeline_lib.imaging.quality import dice, measure_native
+from pipeline_lib.imaging.quality import dice, measure_native, verdict
 from pipeline_lib.imaging.registration import native_map, output_grid, register, resample, template
 
 HELD_OUT_DICE = 0.95
@@ -114,6 +114,17 @@ def test_scan_outside_the_limits_is_excluded_with_number_and_limit(
     assert (row["ok"], row["stage"]) == ("false", "quality")
     assert "mL is outside 100 to 200 mL (quality.brain_volume_ml)" in row["reason"]
     assert "figure" in json.loads(row["outputs"]), "what was excluded can be looked at"
+
+
+def test_many_pieces_or_an_odd_median_are_a_reason_to_exclude() -> None:
+    limits = QualityOptions()
+    figures = {"brain_volume_ml": 1500.0, "template_overlap": 0.95, "mask_components": 1.0, "brain_median": 0.5}
+    assert verdict(figures, limits, extracted=True) == ""
+    pieces = figures | {"mask_components": 25.0}
+    assert "25 pieces, more than 20 (quality.max_mask_components)" in verdict(pieces, limits, extracted=True)
+    assert verdict(pieces, limits) == "", "a given mask may have specks"
+    dark = figures | {"brain_median": 0.02}
+    assert "0.02 is outside 0.1 to 0.95 (quality.brain_median)" in verdict(dark, limits, extracted=True)
 
 
 def test_held_out_heads_agree_with_their_silver_standard(shared_data: Path) -> None:

@@ -180,6 +180,18 @@ def test_floor_stands_beside_the_finished_model_and_checkpoints_come_after(tmp_p
     assert card["baselines"] == ["floor: held-out real images: 0.200"]
 
 
+@pytest.mark.parametrize(("ceiling", "crossed"), [(20.0, True), (30.0, False)])
+def test_ceiling_below_its_floor_is_said(tmp_path: Path, ceiling: float, crossed: bool) -> None:
+    values = {"diffusion": 19.0, "floor: linear fit": 25.0, "ceiling: target autoencoder": ceiling}
+    rows = [metric(method, value) | {"name": "PSNR, ICVF"} for method, value in values.items()]
+    write_json(tmp_path / "evaluation" / "metrics.json", rows)
+    recipe = RecipeOptions.model_validate(
+        {"task": "translation", "data": {"modality": "dwi", "target": "noddi"}, "autoencoder": {"kind": "vqgan"}}
+    )
+    write_recipe_page("translation", recipe, COHORT, {"evaluation": tmp_path / "evaluation"}, tmp_path / "page.html")
+    assert ("For PSNR, ICVF the ceiling is below the floor" in check(tmp_path / "page.html").text) == crossed
+
+
 def test_number_that_could_not_be_computed_is_explained_once(tmp_path: Path) -> None:
     absent = {"value": None, "low": None, "high": None, "note": "no lesion mask"}
     rows = [metric("diffusion", 0) | absent | {"group": group} for group in ("all", "CN", "AD")]
