@@ -20,6 +20,8 @@ from pipeline_lib.files import provenance, read_json, sha256_file, sha256_text, 
 
 log = logging.getLogger("pipeline")
 SIDECAR = "provenance.json"
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+"""Where launchers of several processes say which one this is; only the first writes logs and results."""
 RESULTS = {".npy", ".tsv", ".safetensors"}  # not curves and pictures, which tell of a run's speed
 
 
@@ -44,16 +46,21 @@ def stage_parser(description: str | None) -> argparse.ArgumentParser:
 def stage(parser: argparse.ArgumentParser) -> Iterator[argparse.Namespace]:
     """Run a stage: log to file and terminal, end with one line on an error, then write the sidecar.
 
+    Of several processes of one job only the first does so; the others show their errors, no more.
+
     The sidecar ``provenance.json`` is written last, when the stage's folder is complete: it is the
     file by which the workflow knows that the stage is done.
     """
     name = Path(sys.argv[0]).stem
     arguments = parser.parse_args()
+    leads = all(os.environ.get(rank, "0") == "0" for rank in RANKS)
     _limit_threads(arguments.threads)
-    _start_log(name, arguments.log)
+    _start_log(arguments.log if leads else None, logging.INFO if leads else logging.ERROR)
     started = time.monotonic()
     try:
         yield arguments
+        if not leads:
+            return
         sidecar = _sidecar(name, arguments)
     except UserError as error:
         _fail(f"{name}: {error}")
@@ -111,10 +118,10 @@ def _limit_threads(threads: int) -> None:
         sys.modules["torch"].set_num_threads(threads)
 
 
-def _start_log(name: str, path: Path | None) -> None:
+def _start_log(path: Path | None, shown: int) -> None:
     log.setLevel(logging.DEBUG)
     terminal = logging.StreamHandler(sys.stderr)
-    terminal.setLevel(logging.INFO)
+    terminal.setLevel(shown)
     terminal.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(terminal)
     if path is not None:

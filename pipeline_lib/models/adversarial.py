@@ -21,17 +21,17 @@ def generator_loss(fake: Tensor) -> Tensor:
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor) -> Tensor:
     """Esser et al. (2021), eq. 7: |d reconstruction / d last| / (|d adversarial / d last| + 1e-4), in [0, 1e4].
 
-    The losses' graphs are kept. Computed in float32, detached, averaged over processes.
+    The losses' graphs are kept. Computed in float32, detached, from the gradients of the batch of all
+    processes, so that it does not depend on how many there are.
     """
-    norms = [
-        torch.linalg.vector_norm(torch.autograd.grad(loss, last_layer, retain_graph=True)[0].float())
-        for loss in (reconstruction, adversarial)
-    ]
-    weight = (norms[0] / (norms[1] + 1e-4)).clamp(0, 1e4).detach()
+    gradients = torch.stack(
+        [torch.autograd.grad(loss, last_layer, retain_graph=True)[0].float() for loss in (reconstruction, adversarial)]
+    )
     if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(weight)
-        weight /= dist.get_world_size()
-    return weight
+        dist.all_reduce(gradients)
+        gradients /= dist.get_world_size()
+    ours, theirs = gradients.flatten(1).norm(dim=1)
+    return (ours / (theirs + 1e-4)).clamp(0, 1e4).detach()
 
 
 def adversarial_ramp(step: int, start: int, length: int) -> float:

@@ -124,14 +124,17 @@ class Quantiser(nn.Module):
 
     @torch.no_grad()
     def _place(self, which: Tensor, tokens: Tensor) -> None:
-        """Put the codes marked in `which`, (K,) bool, on random tokens; alike in all processes."""
-        codes = len(self.codebook)
+        """Put the codes marked in `which`, (K,) bool, on random tokens of all processes, drawn by the first."""
+        codes, own, total = len(self.codebook), len(tokens), len(tokens) * _processes()
         # the same number for any `which`, so that no shape depends on data
-        order = torch.randperm(max(len(tokens), codes), device=tokens.device)[:codes] % len(tokens)
-        fresh = tokens[order]
+        order = torch.randperm(max(total, codes), device=tokens.device)[:codes] % total
+        fresh = tokens[order % own]
         if _processes() > 1:
-            dist.broadcast(fresh, src=0)
-        average = len(tokens) * _processes() / codes
+            dist.broadcast(order, src=0)
+            mine = (order // own == dist.get_rank())[:, None]
+            fresh = torch.where(mine, tokens[order % own], 0)
+            dist.all_reduce(fresh)
+        average = total / codes
         self.codebook.copy_(torch.where(which[:, None], fresh, self.codebook))
         self.sums.copy_(torch.where(which[:, None], fresh * average, self.sums))
         self.counts.copy_(torch.where(which, average, self.counts))

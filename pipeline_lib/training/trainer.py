@@ -98,7 +98,8 @@ def launch(options: TrainingOptions) -> Fabric:
         num_nodes=options.nodes,
         strategy="ddp" if processes > 1 else "auto",
         precision=PRECISION[options.precision],
-        plugins=[LightningEnvironment()] if processes == 1 else None,
+        # On one node the processes are started here, also within a job of SLURM; on several, by srun.
+        plugins=[LightningEnvironment()] if options.nodes == 1 else None,
     )
     fabric.launch()
     torch.manual_seed(options.seed)
