@@ -1,17 +1,18 @@
 # make demo   the embedded cohort through all four recipes, to results/report/index.html
-# make test   the tests;  make lint   the checks;  make doctor   is this machine ready?
+# make test   the tests;  make test-slurm   on a SLURM of its own (root, Debian);  make lint   the checks;  make doctor   is this machine ready?
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 READY := $(VENV)/.ready
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # One thread a training job: two models of the demo's size side by side beat one on two cores.
 DEMO_THREADS := --set-threads train_vae=1 train_vqgan=1 train_denoiser=1 infer_anomaly=1 infer_translation=1 \
 	sample_generation=1 sample_synthesis=1
 
-.PHONY: all demo cohort test test-fast lint format doctor schema clean
+.PHONY: all demo cohort test test-fast test-slurm lint format doctor schema clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml envs/constraints.txt
@@ -31,10 +32,15 @@ demo: $(READY)
 	echo "Report: results/report/index.html ($$(( $$(date +%s) - started )) s)"
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not slurm'
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m 'not dag'
+	$(BIN)/python -m pytest -m 'not dag and not slurm'
+
+test-slurm: $(READY)
+	@sh tests/cluster/install.sh
+	folder=$$(mktemp -d) && $(AS_ROOT) $(BIN)/python tests/cluster/one_node.py $$folder \
+		$(abspath $(BIN))/python -m pytest -m slurm tests/cluster && $(AS_ROOT) rm -r $$folder
 
 lint: $(READY)
 	$(BIN)/ruff check .

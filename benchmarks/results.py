@@ -32,6 +32,8 @@ def table(recipe: Path) -> str:
         "|---|---|---|---|---:|---|---:|---:|",
     ]
     for row in rows:
+        if row["value"] is None:
+            continue
         interval = "" if row["low"] is None else f"{number(row['low'])} to {number(row['high'])}"
         name = f"{row['name']} ({row['unit']})" if row["unit"] else row["name"]
         cells = [name, row["split"], row["group"], row["method"], number(row["value"]), interval]
@@ -60,18 +62,19 @@ def number(value: float | None) -> str:
 
 
 def picture(results: Path, out: Path) -> None:
-    """The recipes' pictures below one another, all of one width."""
+    """The recipes' pictures in two columns, each below the shorter one."""
     paths = [results / name / PICTURES[name] for name in ORDER if (results / name / PICTURES[name]).is_file()]
     images = [Image.open(path).convert("RGB") for path in paths]
     scaled = [image.resize((WIDTH // 2, round(image.height * WIDTH / 2 / image.width))) for image in images]
-    columns = [scaled[0::2], scaled[1::2]]
-    height = max(sum(image.height for image in column) for column in columns)
-    sheet = Image.new("RGB", (WIDTH, height), "white")
-    for number_of, column in enumerate(columns):
-        top = 0
-        for image in column:
-            sheet.paste(image, (number_of * WIDTH // 2, top))
-            top += image.height
+    heights = [0, 0]
+    places = []
+    for image in scaled:
+        column = heights.index(min(heights))
+        places.append((column * WIDTH // 2, heights[column]))
+        heights[column] += image.height
+    sheet = Image.new("RGB", (WIDTH, max(heights)), "white")
+    for image, place in zip(scaled, places, strict=True):
+        sheet.paste(image, place)
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet.quantize(192).save(out, optimize=True)
 

@@ -174,6 +174,17 @@ class Plan:
                     lines.append(f"{name}: {model} will be trained again: {'; '.join(reasons)}")
         return lines
 
+    def launch(self, model: str, recipe: str) -> str:
+        """The command that starts a training's processes on several nodes; empty on one, where they start themselves.
+
+        Args:
+            model: ``autoencoder`` or ``denoiser``.
+        """
+        training = getattr(self.recipes[recipe], model).training
+        if training.nodes == 1:
+            return ""
+        return f"srun --nodes {training.nodes} --ntasks-per-node {training.devices} --kill-on-bad-exit=1"
+
     def save_ledger(self) -> None:
         """Write the ledger where new scans were placed; it only ever grows."""
         if self.ledger.rows != self.known.rows:

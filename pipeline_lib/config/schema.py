@@ -126,6 +126,9 @@ class TrainingOptions(Options):
     nodes: Positive = Field(1, description="Nodes.")
     workers: int = Field(0, ge=0, description="Processes that load data.")
     validate_every: Positive = Field(500, description="Steps between points of the validation curve.")
+    patience: int = Field(
+        0, ge=0, description="Stop after so many points of it without a better one, and keep the best; 0: never stop."
+    )
     checkpoint_every: Positive = Field(500, description="Steps between checkpoints.")
     keep: Positive = Field(2, description="Checkpoints kept besides the best.")
     samples_every: int = Field(0, ge=0, description="Steps between sample strips; 0: only at the end.")

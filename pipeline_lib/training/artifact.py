@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 from pandas import DataFrame
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline_lib.dataset.people import trained_people
 from pipeline_lib.errors import UserError
@@ -35,10 +37,26 @@ def make_module(kind: str, architecture: Mapping[str, Any]) -> nn.Module:
     return network
 
 
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors as safetensors, atomically.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            save_file({name: value.detach().contiguous().cpu() for name, value in tensors.items()}, temporary)
+        except SafetensorError as error:
+            # safetensors writes from Rust, which names the system's error in words only.
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
 def save_weights(module: nn.Module, path: Path) -> None:
     """A module's weights alone, atomically; the architecture is in model.json."""
-    with atomic_path(path) as temporary:
-        save_file({key: value.contiguous().cpu() for key, value in module.state_dict().items()}, temporary)
+    save_tensors(module.state_dict(), path)
 
 
 def save_model(

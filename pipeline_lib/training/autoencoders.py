@@ -58,12 +58,12 @@ def train_autoencoder(
     plain = PackedDataset(train_folders, only_groups=data.train_groups)
     scale = latent_scale(trained.module, plain, ARRAYS[role], fabric.device)
     info = describe(
-        images.index, trained.best_step, options.training.steps,
+        images.index, trained.best_step, trained.steps,
         role=role, scale=scale, data=data.model_dump(), options=options.model_dump(),
     )  # fmt: skip
     with atomic_directory(out) as folder:
         save_model(folder, trained.module, kind=kind, architecture=architecture, info=info)
-        write_progress(folder, trained, f"{options.kind.upper()} of the {role}: {options.training.steps} steps")
+        write_progress(folder, trained, f"{options.kind.upper()} of the {role}: {trained.steps} steps")
         if extra is not None and len(validation):
             extra(trained.module, validation, folder, fabric.device)
 

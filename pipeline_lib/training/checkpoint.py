@@ -15,12 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path, read_json, sha256_file, sha256_text, write_json
+from pipeline_lib.files import read_json, sha256_file, sha256_text, write_json
+from pipeline_lib.training.artifact import save_tensors
 
 log = logging.getLogger("pipeline")
 
@@ -37,8 +38,7 @@ def save_checkpoint(
     try:
         manifest = path.with_suffix(".json")
         manifest.unlink(missing_ok=True)
-        with atomic_path(path) as temporary:
-            save_file({name: value.detach().contiguous().cpu() for name, value in tensors.items()}, temporary)
+        save_tensors(tensors, path)
         content = {"step": step, "tensors_sha256": sha256_file(path), "values": values}
         write_json(manifest, {"content": content, "sha256": _hash(content)})
         _sync(folder)
@@ -72,6 +72,19 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], in
         tensors = load_file(manifest.with_suffix(".safetensors"))
         return tensors, content["values"], int(content["step"])
     return None
+
+
+def load_step(folder: Path, step: int) -> dict[str, Tensor]:
+    """Tensors of the checkpoint of ``step``.
+
+    Raises:
+        UserError: it is missing, truncated or altered.
+    """
+    manifest = folder / f"step-{step:08d}.json"
+    fault = _fault(manifest) if manifest.is_file() else "missing"
+    if fault:
+        raise UserError(f"{manifest.with_suffix('.safetensors')} is {fault}; remove {folder} and train again")
+    return load_file(manifest.with_suffix(".safetensors"))
 
 
 def optimiser_tensors(optimiser: Optimizer, names: Mapping[int, str]) -> dict[str, Tensor]:

@@ -98,7 +98,7 @@ def train_denoiser(
     if not fabric.is_global_zero:
         return
     info = describe(
-        images.index, trained.best_step, training.steps,
+        images.index, trained.best_step, trained.steps,
         groups=groups, task=recipe.task,
         scale=goal.scale.flatten().tolist() if goal else None,
         source_scale=source.scale.flatten().tolist() if source else None,
@@ -106,8 +106,8 @@ def train_denoiser(
     )  # fmt: skip
     with atomic_directory(out) as folder:
         save_model(folder, trained.module, kind="unet", architecture=architecture, info=info)
-        write_progress(folder, trained, f"denoiser of {name or recipe.task}: {training.steps} steps")
-        for at in averages:
+        write_progress(folder, trained, f"denoiser of {name or recipe.task}: {trained.steps} steps")
+        for at in [step for step in averages if step <= trained.steps]:
             (folder / "checkpoints").mkdir(exist_ok=True)
             file = f"step-{at:08d}.safetensors"
             shutil.copyfile(state / "averages" / file, folder / "checkpoints" / file)

@@ -34,6 +34,7 @@ from pipeline_lib.files import atomic_path
 from pipeline_lib.training.artifact import save_weights
 from pipeline_lib.training.checkpoint import (
     load_checkpoint,
+    load_step,
     optimiser_tensors,
     restore_optimiser,
     save_checkpoint,
@@ -60,9 +61,10 @@ class Trained:
     """What a finished training leaves.
 
     Attributes:
-        module: the averaged module.
+        module: the averaged module; that of ``best_step`` where ``training.patience`` is set.
         history: a row each recorded step.
         strips: pictures (N, rows, columns, 3) by the label of their row.
+        steps: optimiser steps made; fewer than asked for where there was no more patience.
         best_step: step of the lowest validation loss; 0 without validation.
         state: folder with the checkpoints, the TensorBoard events and the kept averages.
     """
@@ -70,6 +72,7 @@ class Trained:
     module: nn.Module
     history: pd.DataFrame
     strips: Mapping[str, NDArray[np.uint8]]
+    steps: int
     best_step: int
     state: Path
 
@@ -189,6 +192,10 @@ def train(
             log.debug("%s: checkpoint %s", name, path)
         fabric.barrier()
 
+    def exhausted(step: int) -> bool:
+        """Whether the validation loss has not fallen for as long as there is patience."""
+        return 0 < options.patience * options.validate_every <= step - record.best_step and bool(record.best_step)
+
     def strip(step: int) -> None:
         if first:
             with atomic_path(state / "strips" / f"step-{step:08d}.npy") as temporary, open(temporary, "wb") as file:
@@ -207,6 +214,9 @@ def train(
 
     with Interrupts() as interrupts, _short_of_memory(name, options):
         for step in range(start, options.steps):
+            if exhausted(step):
+                log.info("%s: no better validation loss since step %d: stopped early", name, record.best_step)
+                break
             # 4. One optimiser step: every module in its order, over the accumulated batches.
             micro = [fabric.to_device(next(loaded)) for _ in range(options.accumulate)]
             rate = learning_rate(step, options)
@@ -256,14 +266,17 @@ def train(
                 strip(done)
             stop = _any(fabric, interrupts.received)
             best = validated and record.best_step == done
-            if stop or best or last or done % options.checkpoint_every == 0:
+            if stop or best or last or exhausted(done) or done % options.checkpoint_every == 0:
                 checkpoint(done)
             if stop and not last:
                 log.warning("%s: signal %d: checkpoint at step %d written, leaving", name, stop, done)
                 raise SystemExit(128 + stop)
 
-        # 6. The last strip, and what the caller needs to write the outputs.
-        strip(options.steps)
+        # 6. The best of a training that stopped early, the last strip, and what the caller writes.
+        if options.patience and record.best_step:
+            ema.module.load_state_dict(_under(load_step(state, record.best_step), "average/"))
+        steps = int(record.history[-1]["step"])
+        strip(record.best_step if options.patience and record.best_step else steps)
     if writer is not None:
         writer.close()
     strips = {}
@@ -273,7 +286,7 @@ def train(
     if first:
         for path in sorted((state / "strips").glob("step-*.npy")):
             strips[f"step {int(path.stem.removeprefix('step-'))}"] = np.load(path)
-    return Trained(ema.module, record.frame(), strips, record.best_step, state)
+    return Trained(ema.module, record.frame(), strips, steps, record.best_step, state)
 
 
 def write_progress(folder: Path, trained: Trained, title: str) -> None:

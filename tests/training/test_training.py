@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tiny_chunks import FLAT, packed
 from tiny_training import RECIPE, VAE, train
@@ -19,10 +20,11 @@ from tiny_training import RECIPE, VAE, train
 from pipeline_lib.dataset.people import hashed_id
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json
+from pipeline_lib.training import artifact
 from pipeline_lib.training.artifact import load_model
 from pipeline_lib.training.denoiser import train_denoiser
 from pipeline_lib.training.latents import encode_chunk
-from pipeline_lib.training.vae import train_vae
+from pipeline_lib.training.vae import VAEStep, train_vae
 
 
 @pytest.fixture(scope="module")
@@ -35,25 +37,45 @@ def chunks(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[P
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import pipeline_lib.training.trainer as trainer
+import pipeline_lib.training.{module} as patched
+import pipeline_lib.training.trainer
 sys.path[:0] = [{tests!r}, {tests!r} + '/tests']
 from tiny_training import train
 
-save = trainer.save_checkpoint
-def killing(folder, step, *args, **options):
-    path = save(folder, step, *args, **options)
-    if step == 4:
+before, calls = patched.{function}, 0
+def killing(*args, **options):
+    global calls
+    calls += 1
+    if calls == {call} and {first}:
         os.kill(os.getpid(), signal.{signal})
-    return path
-trainer.save_checkpoint = killing
+    made = before(*args, **options)
+    if calls == {call}:
+        os.kill(os.getpid(), signal.{signal})
+    return made
+patched.{function} = killing
 train({kind!r}, ([Path({train!r})], [Path({validation!r})]), Path({out!r}), Path({state!r}))
 """
+AFTER_A_CHECKPOINT = {"module": "trainer", "function": "save_checkpoint", "call": 2, "first": False}
+MOMENTS = {
+    "after a checkpoint": AFTER_A_CHECKPOINT,
+    "before its tensors are whole": {"module": "artifact", "function": "save_file", "call": 2, "first": False},
+    "between its tensors and its manifest": {
+        "module": "checkpoint",
+        "function": "write_json",
+        "call": 2,
+        "first": True,
+    },
+    "in the middle of a step": {"module": "trainer", "function": "learning_rate", "call": 6, "first": True},
+}
 
 
-def interrupted(kind: str, chunks: tuple[list[Path], list[Path]], folder: Path, how: str, repository: Path) -> int:
+def interrupted(
+    kind: str, chunks: tuple[list[Path], list[Path]], folder: Path, how: str, repository: Path,
+    moment: dict[str, object] = AFTER_A_CHECKPOINT,
+) -> int:  # fmt: skip
     program = KILLED.format(
         tests=str(repository), kind=kind, signal=how, train=str(chunks[0][0]), validation=str(chunks[1][0]),
-        out=str(folder / "out"), state=str(folder / "state"),
+        out=str(folder / "out"), state=str(folder / "state"), **moment,
     )  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     return subprocess.run(
@@ -61,12 +83,16 @@ def interrupted(kind: str, chunks: tuple[list[Path], list[Path]], folder: Path, 
     ).returncode
 
 
-@pytest.mark.parametrize("kind", ["denoiser", "vae", "vqgan"])
+@pytest.mark.parametrize(
+    ("kind", "moment"),
+    [("denoiser", "after a checkpoint"), ("vae", "after a checkpoint"), *(("vqgan", moment) for moment in MOMENTS)],
+)
 def test_killed_and_resumed_equals_undisturbed_bit_for_bit(
-    kind: str, chunks: tuple[list[Path], list[Path]], tmp_path: Path, repository: Path
+    kind: str, moment: str, chunks: tuple[list[Path], list[Path]], tmp_path: Path, repository: Path
 ) -> None:
     whole = train(kind, chunks, tmp_path / "whole", tmp_path / "other")
-    assert interrupted(kind, chunks, tmp_path, "SIGKILL", repository) == -signal.SIGKILL
+    assert interrupted(kind, chunks, tmp_path, "SIGKILL", repository, MOMENTS[moment]) == -signal.SIGKILL
+    assert list((tmp_path / "state").glob("step-*.json")), "there is something to resume"
     assert not (tmp_path / "out").exists()
     resumed = train(kind, chunks, tmp_path / "out", tmp_path / "state")
     first, second = (load_file(folder / "model.safetensors") for folder in (whole, resumed))
@@ -75,11 +101,13 @@ def test_killed_and_resumed_equals_undisturbed_bit_for_bit(
     pd.testing.assert_frame_equal(one, two)
 
 
-def test_terminated_training_leaves_a_checkpoint_and_an_exit_code(
-    chunks: tuple[list[Path], list[Path]], tmp_path: Path, repository: Path
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_signalled_training_leaves_a_checkpoint_of_that_step_and_an_exit_code(
+    name: str, chunks: tuple[list[Path], list[Path]], tmp_path: Path, repository: Path
 ) -> None:
-    assert interrupted("denoiser", chunks, tmp_path, "SIGTERM", repository) == 128 + signal.SIGTERM
-    assert list((tmp_path / "state").glob("step-*.json"))
+    moment = MOMENTS["in the middle of a step"] | {"call": 5}
+    assert interrupted("denoiser", chunks, tmp_path, name, repository, moment) == 128 + getattr(signal, name)
+    assert (tmp_path / "state" / "step-00000005.json").is_file(), "a step at which none was due"
 
 
 def test_damaged_checkpoint_is_recognised_and_the_one_before_used(
@@ -145,3 +173,70 @@ def test_loss_that_is_not_finite_names_step_and_scans(chunks: tuple[list[Path], 
     training = VAE.training.model_copy(update={"learning_rate": 1e30, "warmup": 0})
     with pytest.raises(UserError, match=r"not finite at step \d+ \(batch of sub-"):
         train_vae(VAE.model_copy(update={"training": training}), FLAT, *chunks, tmp_path / "o", tmp_path / "s", "image")
+
+
+def test_training_without_progress_stops_and_keeps_its_best(
+    chunks: tuple[list[Path], list[Path]], tmp_path: Path
+) -> None:
+    """The rate is so high that the loss rises: the best step comes early, and patience ends."""
+    changes = {"steps": 400, "learning_rate": 0.3, "warmup": 0, "validate_every": 4, "patience": 5, "ema": 0.0}
+    options = VAE.model_copy(update={"training": VAE.training.model_copy(update=changes)})
+    for out in ("out", "again"):
+        train_vae(options, FLAT, *chunks, tmp_path / out, tmp_path / "state", "image")
+    history = pd.read_csv(tmp_path / "out" / "history.csv")
+    info = read_json(tmp_path / "out" / "model.json")
+    best = history.loc[history["validation_loss"].idxmin(), "step"]
+    assert info["best_step"] == best
+    assert info["steps"] == history["step"].max() == best + 20 < 400
+    kept = load_file(tmp_path / "state" / f"step-{best:08d}.safetensors")
+    written = load_file(tmp_path / "out" / "model.safetensors")
+    assert all(torch.equal(written[name], kept[f"average/{name}"]) for name in written)
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (tmp_path / "out/model.safetensors").read_bytes()
+
+
+def test_full_disk_is_one_line_and_earlier_checkpoints_stay(
+    chunks: tuple[list[Path], list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, calls = artifact.save_file, []
+
+    def full(*arguments: object) -> None:
+        calls.append(arguments)
+        if len(calls) > 2:
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        before(*arguments)
+
+    monkeypatch.setattr(artifact, "save_file", full)
+    with pytest.raises(UserError, match=r"checkpoint of step 6 cannot be written \(No space left on device\): free"):
+        train("vae", chunks, tmp_path / "out", tmp_path / "state")
+    assert sorted(path.name for path in (tmp_path / "state").glob("step-*.json")) == [
+        "step-00000002.json",
+        "step-00000004.json",
+    ]
+    assert not list((tmp_path / "state").glob(".partial-*"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_folder_that_cannot_be_written_is_one_line(chunks: tuple[list[Path], list[Path]], tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "step-00000002.safetensors").mkdir()
+    with pytest.raises(UserError, match="checkpoint of step 2 cannot be written"):
+        train("vae", chunks, tmp_path / "out", tmp_path / "state")
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_short_memory_says_what_to_lower_and_keeps_what_was_written(
+    error: Exception, chunks: tuple[list[Path], list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = VAEStep.losses
+
+    def short(self: VAEStep, name: str, batch: object, draw: object, step: int) -> object:
+        if step == 3:
+            raise error
+        return before(self, name, batch, draw, step)
+
+    monkeypatch.setattr(VAEStep, "losses", short)
+    with pytest.raises(UserError, match=r"out of memory with training.batch_size 3; lower it and raise"):
+        train("vae", chunks, tmp_path / "out", tmp_path / "state")
+    assert (tmp_path / "state" / "step-00000002.json").is_file()

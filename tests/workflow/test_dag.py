@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
+from workspace import BROKEN
 
 pytestmark = pytest.mark.dag
 
 TRAINING = {"train_vae", "train_vqgan", "train_denoiser"}
 REPORT = {"report_index", "all"}
 SHEET = "config/subjects.tsv"
-BROKEN = "syn002"
 
 
 @pytest.fixture(scope="module")

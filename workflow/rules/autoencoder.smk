@@ -23,10 +23,11 @@ rule train_vae:
     params:
         options=options("autoencoder"),
         code=code("train_vae"),
+        launch=launch("autoencoder"),
     message:
         "Train the VAE of {wildcards.recipe} ({wildcards.role})"
     shell:
-        "python workflow/scripts/train_vae.py"
+        "{params.launch} python workflow/scripts/train_vae.py"
         " --recipe {wildcards.recipe} --role {wildcards.role} --state state"
         " --train {input.train} --validation {input.validation}"
         " --options {params.options:q} --code {params.code}"
@@ -55,10 +56,11 @@ rule train_vqgan:
     params:
         options=options("autoencoder"),
         code=code("train_vqgan"),
+        launch=launch("autoencoder"),
     message:
         "Train the VQGAN of {wildcards.recipe} ({wildcards.role})"
     shell:
-        "python workflow/scripts/train_vqgan.py"
+        "{params.launch} python workflow/scripts/train_vqgan.py"
         " --recipe {wildcards.recipe} --role {wildcards.role} --state state"
         " --train {input.train} --validation {input.validation}"
         " --options {params.options:q} --code {params.code}"

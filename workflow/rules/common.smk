@@ -81,6 +81,11 @@ def code(script):
     return lambda wildcards: plan.code(script, wildcards.get("recipe"))
 
 
+def launch(model):
+    """A params function: what starts the processes of a training."""
+    return lambda wildcards: plan.launch(model, wildcards.recipe)
+
+
 def growing(start):
     """A resource that grows by attempt."""
     return lambda wildcards, attempt: start * attempt

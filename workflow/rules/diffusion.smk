@@ -22,10 +22,11 @@ rule train_denoiser:
     params:
         options=options("denoiser"),
         code=code("train_denoiser"),
+        launch=launch("denoiser"),
     message:
         "Train the denoiser of {wildcards.recipe}"
     shell:
-        "python workflow/scripts/train_denoiser.py"
+        "{params.launch} python workflow/scripts/train_denoiser.py"
         " --recipe {wildcards.recipe} --state state"
         " --train {input.train} --validation {input.validation} --autoencoders {input.autoencoders}"
         " --options {params.options:q} --code {params.code}"

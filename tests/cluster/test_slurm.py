@@ -1,0 +1,156 @@
+"""The cluster profile on a real SLURM of one node; `make test-slurm` starts it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from workspace import Workspace, checkout, tiny_cohort
+
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif("ONE_NODE_SLURM" not in os.environ, reason="no SLURM of its own: run make test-slurm"),
+]
+
+PROFILE = (
+    # The machine has fewer cores than the profile asks of a node.
+    "--set-threads", "ingest=1", "preprocess=2", "train_vae=1", "train_vqgan=1", "train_denoiser=1",
+    "--profile", "slurm", "--jobs", "4", "--latency-wait", "20",
+    "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2",
+)  # fmt: skip
+GPU_RULES = {
+    "train_vae", "train_vqgan", "train_denoiser", "latents",
+    "infer_anomaly", "infer_translation", "sample_generation", "sample_synthesis",
+}  # fmt: skip
+MODEL = "results/anomaly/diffusion/provenance.json"
+LONG = ("training: &training {steps: 4, batch_size: 2, warmup: 0, validate_every: 2, checkpoint_every: 2,",
+        "training: &training {steps: 1500, batch_size: 2, warmup: 0, validate_every: 500, checkpoint_every: 50,")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def workspace(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    made = checkout(repository, tmp_path_factory.mktemp("cluster"))
+    tiny_cohort(made)
+    return made
+
+
+FIELDS = {"id": "%i", "state": "%T", "comment": "%k", "partition": "%P", "gres": "%b", "memory": "%m"}
+
+
+def jobs() -> dict[str, dict[str, str]]:
+    """Every job SLURM remembers, by its id."""
+    command = ["squeue", "--states=all", "--noheader", f"--format={'|'.join(FIELDS.values())}"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stderr
+    found = [dict(zip(FIELDS, line.split("|"), strict=True)) for line in shown.stdout.splitlines()]
+    return {job["id"]: job for job in found}
+
+
+def rule_of(job: dict[str, str]) -> str:
+    """The rule, which the executor writes into the job's comment."""
+    return re.sub(r"^rule_|_wildcards_.*$", "", job["comment"])
+
+
+def of_rule(rule: str, since: set[str] = frozenset()) -> list[dict[str, str]]:
+    return [job for number, job in jobs().items() if rule_of(job) == rule and number not in since]
+
+
+def wait_for(condition: Callable[[], object], seconds: int = 180) -> object:
+    """What ``condition`` gives once it is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.5)
+    raise AssertionError(f"not seen within {seconds} s")
+
+
+def checkpoints(workspace: Workspace) -> list[int]:
+    """Steps of the checkpoints in ``state``."""
+    return sorted(int(path.stem.removeprefix("step-")) for path in workspace.folder.glob("state/*/step-*.json"))
+
+
+def test_workflow_interrupted_and_started_again_makes_everything(workspace: Workspace) -> None:
+    first = workspace.start(*PROFILE, "all")
+    wait_for(lambda: any(job["state"] == "COMPLETED" for job in of_rule("ingest")))
+    wait_for(lambda: any(job["state"] == "RUNNING" for job in of_rule("preprocess")))
+    first.send_signal(signal.SIGINT)
+    assert first.wait(120) != 0
+    wait_for(lambda: not any(job["state"] in ("RUNNING", "PENDING") for job in jobs().values()))
+    done = workspace.snakemake(*PROFILE, "all")
+    assert "Traceback" not in done.stdout
+    assert (workspace.folder / "results/report/index.html").is_file()
+    assert "Nothing to be done" in workspace.snakemake(*PROFILE, "-n", "all").stdout
+
+
+def test_gpu_rules_ask_for_a_gpu_and_the_others_do_not(workspace: Workspace) -> None:
+    asked = {(rule_of(job), "gres:gpu" in job["gres"], job["partition"]) for job in jobs().values()}
+    assert {rule for rule, gpu, _ in asked if gpu} == GPU_RULES
+    assert all((partition == "gpu") == gpu for _, gpu, partition in asked)
+
+
+def test_scans_travel_in_chunks_not_one_a_job(workspace: Workspace) -> None:
+    chunks = len(list((workspace.folder / "results/preprocess").iterdir()))
+    scans = sum(
+        len(path.read_text().splitlines()) - 1 for path in workspace.folder.glob("results/preprocess/*/status.tsv")
+    )
+    completed = [job for job in of_rule("preprocess") if job["state"] == "COMPLETED"]
+    assert chunks <= len(completed) <= chunks + 2 < scans, "one job a chunk, but for what Ctrl-C cut short"
+
+
+def test_reason_and_log_of_a_failure_are_named(workspace: Workspace) -> None:
+    with workspace.edited("config/tiny.yaml", ("max_failed_fraction: 0.5", "max_failed_fraction: 0.0")):
+        done = workspace.snakemake(*PROFILE, "--retries", "0", "all", check=False)
+    assert done.returncode != 0
+    named = {Path(found) for found in re.findall(r"results/logs/\S+?\.log", done.stdout)}
+    texts = [(workspace.folder / path).read_text() for path in named if (workspace.folder / path).is_file()]
+    assert any("more than cohort.max_failed_fraction 0 allows" in text for text in texts)
+    assert "Traceback" not in done.stdout
+
+
+def test_job_over_its_memory_is_tried_again_with_more(workspace: Workspace) -> None:
+    before = set(jobs())
+    memory = "ingest:mem_mb=60 * attempt ** 5"
+    workspace.snakemake(*PROFILE, "--retries", "2", "--set-resources", memory, "ingest:slurm_partition=cpu",
+                        "--forcerun", "ingest", "--until", "ingest", "--", "results/ingest/train-anat-0001/provenance.json")  # fmt: skip
+    states = [(job["memory"], job["state"]) for job in of_rule("ingest", before)]
+    assert [memory for memory, _ in states] == ["60M", "1920M"]
+    assert states[0][1] != "COMPLETED"
+    assert states[1][1] == "COMPLETED"
+
+
+def test_training_survives_requeue_scancel_and_its_time_limit(workspace: Workspace) -> None:
+    """Pre-empted, cancelled, out of time: each time it goes on, and ends bit for bit where it would have."""
+    with workspace.edited("config/tiny.yaml", LONG):
+        known, model = set(jobs()), workspace.folder / "results/anomaly/diffusion/model.safetensors"
+        running = workspace.start(*PROFILE, "--retries", "0", MODEL)
+        job = wait_for(lambda: [job for job in of_rule("train_denoiser", known) if job["state"] == "RUNNING"])[0]
+        wait_for(lambda: max(checkpoints(workspace)) >= 50)
+        subprocess.run(["scontrol", "requeue", job["id"]], check=True)
+        log = workspace.folder / "results/logs/train_denoiser/anomaly.log"
+        wait_for(lambda: "resumed at step" in log.read_text(), 300)
+        resumed = checkpoints(workspace)[-1]
+        wait_for(lambda: checkpoints(workspace)[-1] > resumed)
+        subprocess.run(["scancel", job["id"]], check=True)
+        assert running.wait(300) != 0, "cancelled, and no retry was allowed"
+
+        done = workspace.snakemake(
+            *PROFILE, "--retries", "3", "--set-resources", "train_denoiser:runtime=1 * attempt",
+            "train_denoiser:slurm_partition=gpu", "train_denoiser:gres='gpu:1'",
+            "train_denoiser:slurm_extra='--signal=TERM@30'", "--", MODEL,
+        )  # fmt: skip
+        assert "resumed at step" in log.read_text()
+        survived = load_file(model)
+
+        workspace.forget_state()
+        workspace.snakemake("--cores", "1", "--set-threads", "train_denoiser=1", "--force", "--", MODEL)
+        undisturbed = load_file(model)
+    assert all(survived[name].equal(undisturbed[name]) for name in undisturbed), done.stdout[-2000:]
