@@ -106,6 +106,14 @@ def test_unknown_training_group_names_the_nearest(cohort: dict, tmp_path: Path) 
         Plan(cohort)
 
 
+def test_only_a_training_on_several_nodes_is_started_by_srun(cohort: dict) -> None:
+    assert Plan(cohort).launch("denoiser", "generation") == ""
+    denoiser = {"training": {"devices": 4, "nodes": 2}}
+    cohort["recipes"] = {"generation": {**GENERATION, "denoiser": denoiser}}
+    command = Plan(cohort).launch("denoiser", "generation")
+    assert command == "srun --nodes 2 --ntasks-per-node 4 --kill-on-bad-exit=1"
+
+
 def test_strict_makes_an_excluded_row_an_error(cohort: dict, tmp_path: Path) -> None:
     write_sheet(tmp_path, [*sheet_of(12), "../p\tT1w\tx.nii.gz\tA\t30\tF"])
     assert len(Plan(cohort).notices()) == 1

@@ -119,8 +119,10 @@ def test_reason_and_log_of_a_failure_are_named(workspace: Workspace) -> None:
 def test_job_over_its_memory_is_tried_again_with_more(workspace: Workspace) -> None:
     before = set(jobs())
     memory = "ingest:mem_mb=60 * attempt ** 5"
-    workspace.snakemake(*PROFILE, "--retries", "2", "--set-resources", memory, "ingest:slurm_partition=cpu",
-                        "--forcerun", "ingest", "--until", "ingest", "--", "results/ingest/train-anat-0001/provenance.json")  # fmt: skip
+    workspace.snakemake(
+        "results/ingest/train-anat-0001/provenance.json", *PROFILE, "--retries", "2", "--forcerun", "ingest",
+        "--set-resources", memory, "ingest:slurm_partition=cpu",
+    )  # fmt: skip
     states = [(job["memory"], job["state"]) for job in of_rule("ingest", before)]
     assert [memory for memory, _ in states] == ["60M", "1920M"]
     assert states[0][1] != "COMPLETED"
@@ -143,14 +145,14 @@ def test_training_survives_requeue_scancel_and_its_time_limit(workspace: Workspa
         assert running.wait(300) != 0, "cancelled, and no retry was allowed"
 
         done = workspace.snakemake(
-            *PROFILE, "--retries", "3", "--set-resources", "train_denoiser:runtime=1 * attempt",
+            MODEL, *PROFILE, "--retries", "3", "--set-resources", "train_denoiser:runtime=1 * attempt",
             "train_denoiser:slurm_partition=gpu", "train_denoiser:gres='gpu:1'",
-            "train_denoiser:slurm_extra='--signal=TERM@30'", "--", MODEL,
+            "train_denoiser:slurm_extra='--signal=TERM@30'",
         )  # fmt: skip
         assert "resumed at step" in log.read_text()
         survived = load_file(model)
 
         workspace.forget_state()
-        workspace.snakemake("--cores", "1", "--set-threads", "train_denoiser=1", "--force", "--", MODEL)
+        workspace.snakemake(MODEL, "--cores", "1", "--force", "--set-threads", "train_denoiser=1")
         undisturbed = load_file(model)
     assert all(survived[name].equal(undisturbed[name]) for name in undisturbed), done.stdout[-2000:]

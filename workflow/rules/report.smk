@@ -33,7 +33,12 @@ rule report_recipe:
     input:
         stages_of,
     output:
-        f"{results}/report/{{recipe}}.html",
+        report(
+            f"{results}/report/{{recipe}}.html",
+            caption="../report/recipe.rst",
+            category="Recipes",
+            labels={"recipe": "{recipe}"},
+        ),
     log:
         f"{results}/logs/report_recipe/{{recipe}}.log",
     benchmark:
@@ -65,7 +70,12 @@ rule report_index:
         scans=[made("report", "scans", chunk) for chunk in plan.chunks()],
         recipes=[f"{results}/report/{recipe}.html" for recipe in plan.recipes],
     output:
-        f"{results}/report/index.html",
+        report(
+            f"{results}/report/index.html",
+            caption="../report/index.rst",
+            category="Cohort",
+            labels={"page": "index"},
+        ),
     log:
         f"{results}/logs/report_index.log",
     benchmark:

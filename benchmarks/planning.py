@@ -1,0 +1,158 @@
+"""What the full-scale recipes cost on a cluster, by cohort size, as Markdown tables.
+
+    python benchmarks/planning.py > docs/planning.md
+
+Counted: floating-point operations of each network, from its shapes. Measured: jobs (a dry run), and the cost of
+a scan in preprocessing (IXI_SECONDS, docs/results.md). Assumed: what a GPU sustains.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from dry_run import SIZES, measure
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.models.autoencoder import KLAutoencoder
+from pipeline_lib.models.unet import UNet
+from pipeline_lib.models.vqgan import VQGAN
+
+RECIPES = Path(__file__).resolve().parent.parent / "config" / "recipes"
+SUSTAINED = 60e12
+"""Operations a second: a fifth of the bfloat16 peak of an A100. Assumed."""
+SCAN_SECONDS = 15.0
+"""Of one core, for one head at 1 mm, ingest and preprocessing."""
+SCAN_BYTES = 4.0 * 182 * 218 * 182 * 0.35
+"""A head in template space at 1 mm, compressed, with its mask, twice (ingested and preprocessed). Estimated."""
+TEST_SHARE = 0.2
+BYTES_A_WEIGHT = 20
+"""Weight, gradient, two moments of AdamW and the average, all float32."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that a recipe trains: operations of one image forward, and how often it is trained on how many."""
+
+    name: str
+    forward: float
+    weights: int
+    images: int  # over the whole training
+
+    @property
+    def training(self) -> float:
+        """Operations of the training: the backward pass costs twice the forward pass."""
+        return 3 * self.forward * self.images
+
+
+def counted(module: nn.Module, *inputs: Tensor) -> tuple[float, int]:
+    """Operations of one forward pass, and weights; of an autoencoder, its encoder and decoder."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        if isinstance(module, UNet):
+            module(*inputs)
+        else:
+            module.decoder(module.encode(*inputs)[0])  # without the codebook, which meta tensors cannot look up
+    return float(counter.get_total_flops()), sum(parameter.numel() for parameter in module.parameters())
+
+
+def networks(recipe: RecipeOptions) -> list[Network]:
+    """What the recipe trains; shapes only, nothing is computed."""
+    data, options, size, channels = recipe.data, recipe.autoencoder, recipe.data.size, recipe.data.channels
+    found = []
+    condition = 0
+    with torch.device("meta"):
+        if options is not None:
+            kept = {"dimensions": data.dimensions, "channels": options.channels, "blocks": options.blocks,
+                    "latent_channels": options.latent_channels}  # fmt: skip
+            roles = (
+                {"source": data.channels, "target": data.target_channels} if data.target else {"image": data.channels}
+            )
+            for role, inside in roles.items():
+                kind = KLAutoencoder if options.kind == "vae" else VQGAN
+                extra = {} if options.kind == "vae" else {"codes": options.codes}
+                cost = counted(kind(in_channels=inside, **kept, **extra), torch.empty(1, inside, *size))
+                images = options.training.steps * options.training.batch_size * options.training.accumulate
+                found.append(Network(f"{options.kind.upper()}, {role}", *cost, images))
+            size = [n // 2 ** (len(options.channels) - 1) for n in size]
+            channels = options.latent_channels
+            condition = channels if data.target else 0
+        denoiser, training = recipe.denoiser, recipe.denoiser.training
+        network = UNet(
+            dimensions=data.dimensions, in_channels=channels + condition, out_channels=channels,
+            channels=denoiser.channels, blocks=denoiser.blocks, attention=denoiser.attention,
+            head_channels=denoiser.head_channels,
+        )  # fmt: skip
+        cost = counted(network, torch.empty(1, channels + condition, *size), torch.zeros(1, dtype=torch.int64))
+        found.append(Network("denoiser", *cost, training.steps * training.batch_size * training.accumulate))
+    return found
+
+
+def images_a_scan(recipe: RecipeOptions) -> int:
+    """Slices of a scan, or the one volume it is."""
+    slices = recipe.data.slices
+    return 1 if recipe.data.dimensions == 3 else math.floor((slices.to_mm - slices.from_mm) / slices.every_mm) + 1
+
+
+def inference(recipe: RecipeOptions, forward: float, scans: int) -> float:
+    """Operations of sampling: of every test scan, or of as many images as are asked for."""
+    sampling = recipe.sampling
+    if recipe.task == "anomaly":
+        return forward * sampling.steps * sampling.start * images_a_scan(recipe) * scans
+    if recipe.task == "translation":
+        return forward * sampling.steps * scans
+    guided = 2 if sampling.guidance != 1 else 1
+    times = max(1, sampling.checkpoints) if recipe.task == "generation" else 2
+    return forward * sampling.steps * guided * sampling.count * times
+
+
+def main() -> None:
+    """Print the tables."""
+    recipes = {
+        path.stem: RecipeOptions.model_validate(yaml.safe_load(path.read_text()))
+        for path in sorted(RECIPES.glob("*.yaml"))
+    }
+    costs = {name: networks(recipe) for name, recipe in recipes.items()}
+    hours = SUSTAINED * 3600
+    print("# Planning a run on a cluster\n")
+    print("Made by `python benchmarks/planning.py > docs/planning.md` from the recipes in `config/recipes/`.\n")
+    print("## Training\n\nIndependent of the size of the cohort: the steps are fixed.\n")
+    print(
+        "| recipe | network | weights, millions | forward, GFLOP an image | images seen | GPU hours | GPU memory without activations, GB |"
+    )
+    print("|---|---|---:|---:|---:|---:|---:|")
+    for name, found in costs.items():
+        for each in found:
+            cells = [name, each.name, f"{each.weights / 1e6:.1f}", f"{each.forward / 1e9:.1f}", f"{each.images:,}",
+                     f"{each.training / hours:.1f}", f"{each.weights * BYTES_A_WEIGHT / 1e9:.2f}"]  # fmt: skip
+            print("| " + " | ".join(cells) + " |")
+    print("\n## By size of the cohort\n")
+    print("All four recipes on T1w, a fifth of the people tested, chunks of 50 scans.\n")
+    names = " | ".join(f"inference of {name}, GPU hours" for name in recipes)
+    print(f"| scans | jobs | preprocessing, core hours | scans on disk, GB | {names} | training, GPU hours |")
+    print("|---:|---:|---:|---:|" + "---:|" * (len(recipes) + 1))
+    training = sum(each.training for found in costs.values() for each in found) / hours
+    for scans in SIZES:
+        jobs, _, _ = measure(scans)
+        tested = round(TEST_SHARE * scans)
+        sampled = [
+            f"{inference(recipe, costs[name][-1].forward, tested) / hours:.2f}" for name, recipe in recipes.items()
+        ]
+        cells = [f"{scans:,}", f"{jobs:,}", f"{scans * SCAN_SECONDS / 3600:.1f}", f"{scans * SCAN_BYTES / 1e9:.1f}",
+                 *sampled, f"{training:.0f}"]  # fmt: skip
+        print("| " + " | ".join(cells) + " |")
+    print(f"""
+Measured: jobs (a dry run of the demo's configuration with so many scans); {SCAN_SECONDS:g} s of one core for a head at
+1 mm. Counted from the networks' shapes: operations and weights. Assumed, not measured: a GPU that sustains
+{SUSTAINED / 1e12:.0f} TFLOP/s in bfloat16 (a fifth of the peak of an A100); small networks and 3D convolutions may reach less, so take
+the GPU hours as an order of magnitude and set `runtime` in the profile with room. Estimated: the size of a scan on disk.
+Activations come on top of the memory; `training.accumulate`, `denoiser.checkpointing` and `training.devices` lower them.""")
+
+
+if __name__ == "__main__":
+    main()
