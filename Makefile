@@ -12,7 +12,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DEMO_THREADS := --set-threads train_vae=1 train_vqgan=1 train_denoiser=1 infer_anomaly=1 infer_translation=1 \
 	sample_generation=1 sample_synthesis=1
 
-.PHONY: all demo cohort test test-fast test-slurm lint format doctor schema clean
+.PHONY: all demo cohort test test-fast test-slurm lint bench format doctor schema clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml envs/constraints.txt
@@ -49,6 +49,10 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/snakemake --lint
+
+bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt --editable '.[dev,bench]'
+	$(BIN)/python benchmarks/peers.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -45,12 +45,12 @@ FIELDS = {"id": "%i", "state": "%T", "comment": "%k", "partition": "%P", "gres":
 
 
 def jobs() -> dict[str, dict[str, str]]:
-    """Every job SLURM remembers, by its id."""
+    """Every job SLURM remembers, by its id, in the order of submission."""
     command = ["squeue", "--states=all", "--noheader", f"--format={'|'.join(FIELDS.values())}"]
     shown = subprocess.run(command, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
     found = [dict(zip(FIELDS, line.split("|"), strict=True)) for line in shown.stdout.splitlines()]
-    return {job["id"]: job for job in found}
+    return {job["id"]: job for job in sorted(found, key=lambda job: int(job["id"]))}
 
 
 def rule_of(job: dict[str, str]) -> str:
@@ -73,9 +73,10 @@ def wait_for(condition: Callable[[], object], seconds: int = 180) -> object:
     raise AssertionError(f"not seen within {seconds} s")
 
 
-def checkpoints(workspace: Workspace) -> list[int]:
-    """Steps of the checkpoints in ``state``."""
-    return sorted(int(path.stem.removeprefix("step-")) for path in workspace.folder.glob("state/*/step-*.json"))
+def reached(workspace: Workspace) -> int:
+    """The step of the newest checkpoint."""
+    steps = [int(path.stem.removeprefix("step-")) for path in workspace.folder.glob("state/*/step-*.json")]
+    return max(steps, default=0)
 
 
 def test_workflow_interrupted_and_started_again_makes_everything(workspace: Workspace) -> None:
@@ -135,12 +136,12 @@ def test_training_survives_requeue_scancel_and_its_time_limit(workspace: Workspa
         known, model = set(jobs()), workspace.folder / "results/anomaly/diffusion/model.safetensors"
         running = workspace.start(*PROFILE, "--retries", "0", MODEL)
         job = wait_for(lambda: [job for job in of_rule("train_denoiser", known) if job["state"] == "RUNNING"])[0]
-        wait_for(lambda: max(checkpoints(workspace)) >= 50)
+        wait_for(lambda: reached(workspace) >= 50)
         subprocess.run(["scontrol", "requeue", job["id"]], check=True)
         log = workspace.folder / "results/logs/train_denoiser/anomaly.log"
-        wait_for(lambda: "resumed at step" in log.read_text(), 300)
-        resumed = checkpoints(workspace)[-1]
-        wait_for(lambda: checkpoints(workspace)[-1] > resumed)
+        wait_for(lambda: log.is_file() and "resumed at step" in log.read_text(), 300)
+        resumed = reached(workspace)
+        wait_for(lambda: reached(workspace) > resumed)
         subprocess.run(["scancel", job["id"]], check=True)
         assert running.wait(300) != 0, "cancelled, and no retry was allowed"
 

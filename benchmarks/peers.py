@@ -1,0 +1,352 @@
+"""Side by side with the packages that people use now, in one run, as Markdown tables.
+
+    make bench                                    # on this machine's CPU
+    python benchmarks/peers.py --device cuda      # on a GPU, bfloat16
+
+Every comparison alternates between the candidates, so that whatever else the machine does falls on all of them,
+and shows the median. "Relative" is to the first row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+import logging
+import os
+import platform
+import statistics
+import threading
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import diffusers
+import monai
+import numba
+import numpy as np
+import opensimplex
+import psutil
+import torch
+from denoising_diffusion_pytorch import Unet as LucidrainsUnet
+from monai.networks.layers.vector_quantizer import EMAQuantizer, VectorQuantizer
+from monai.networks.nets import DiffusionModelUNet
+from torch import Tensor, nn
+
+from pipeline_lib.diffusion.process import DiffusionProcess
+from pipeline_lib.diffusion.samplers import ddim, timestep_pairs
+from pipeline_lib.diffusion.schedule import make_schedule
+from pipeline_lib.models.monai import load_monai_unet
+from pipeline_lib.models.quantiser import Quantiser
+from pipeline_lib.models.unet import UNet
+from pipeline_lib.noise.compiled import permutations
+from pipeline_lib.noise.opensimplex import opensimplex as our_opensimplex
+from pipeline_lib.noise.simplex import SimplexNoise
+
+Work = Callable[[], object]
+Network = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how a run measures."""
+
+    device: torch.device
+    repeats: int
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """bfloat16 on a GPU, nothing on a CPU."""
+        on_gpu = self.device.type == "cuda"
+        return torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext()
+
+    def wait(self) -> None:
+        """Until the device has done what it was told."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def alternate(work: Mapping[str, Work], setting: Setting) -> dict[str, float]:
+    """Median seconds of each, in turns, after two warm-up rounds."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for turn in range(setting.repeats + 2):
+        for name, run in work.items():
+            setting.wait()
+            started = time.perf_counter()
+            run()
+            setting.wait()
+            if turn >= 2:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table below a heading."""
+    print(f"\n### {title}\n\n| " + " | ".join(header) + " |")
+    print("|---|" + "---:|" * (len(header) - 1))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+def millions(module: nn.Module) -> str:
+    """Weights in millions."""
+    return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.2f}"
+
+
+def training_step(network: nn.Module, call: Network, x: Tensor, t: Tensor, setting: Setting) -> Work:
+    """Forward, backward and AdamW on the squared error."""
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-4)
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        with setting.autocast():
+            loss = (call(x, t).float() - x).square().mean()
+        loss.backward()
+        optimiser.step()
+
+    return step
+
+
+def forward(call: Network, x: Tensor, t: Tensor, setting: Setting) -> Work:
+    """One evaluation without gradients."""
+
+    def run() -> None:
+        with torch.no_grad(), setting.autocast():
+            call(x, t)
+
+    return run
+
+
+def unets(dimensions: int, setting: Setting) -> None:
+    """This U-Net and MONAI's with the same weights; others as near in size as their options allow."""
+    on_gpu = setting.device.type == "cuda"
+    side, batch = ((128, 32) if dimensions == 2 else (48, 4)) if on_gpu else ((64, 8) if dimensions == 2 else (24, 2))
+    channels, attention = (32, 64, 128), (False, False, True)
+    theirs = DiffusionModelUNet(
+        spatial_dims=dimensions, in_channels=1, out_channels=1, num_res_blocks=2, channels=channels,
+        attention_levels=attention, num_head_channels=32,
+    )  # fmt: skip
+    ours = UNet(
+        dimensions=dimensions, in_channels=1, out_channels=1, channels=channels, blocks=2, attention=attention,
+        head_channels=32,
+    )  # fmt: skip
+    load_monai_unet(ours, theirs.state_dict())
+    layout: Any = torch.channels_last if dimensions == 2 else torch.channels_last_3d
+    networks: dict[str, nn.Module] = {
+        "MONAI DiffusionModelUNet": theirs,
+        "pipeline_lib UNet, same weights": ours,
+        "pipeline_lib UNet, channels_last": copy.deepcopy(ours).to(memory_format=layout),
+    }
+    if on_gpu:
+        networks["pipeline_lib UNet, torch.compile"] = copy.deepcopy(ours)
+    if dimensions == 2:
+        networks["diffusers UNet2DModel"] = diffusers.UNet2DModel(
+            sample_size=side, in_channels=1, out_channels=1, layers_per_block=2, block_out_channels=channels,
+            down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+            up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"), attention_head_dim=32,
+        )  # fmt: skip
+        networks["denoising-diffusion-pytorch Unet"] = LucidrainsUnet(32, dim_mults=(1, 2, 4), channels=1)
+    x = torch.randn(batch, 1, *[side] * dimensions, device=setting.device)
+    t = torch.randint(0, 1000, (batch,), device=setting.device)
+    calls: dict[str, Network] = {}
+    inputs: dict[str, Tensor] = {}
+    for name, network in networks.items():
+        network.to(setting.device)
+        called: Any = torch.compile(network) if "compile" in name else network
+        calls[name] = (lambda x, t, called=called: called(x, t).sample) if "diffusers" in name else called
+        inputs[name] = x.to(memory_format=layout) if "channels_last" in name else x
+    with torch.no_grad():
+        difference = float(
+            (calls["MONAI DiffusionModelUNet"](x, t) - calls["pipeline_lib UNet, same weights"](x, t)).abs().max()
+        )
+    steps = alternate(
+        {name: training_step(networks[name], calls[name], inputs[name], t, setting) for name in networks}, setting
+    )
+    forwards = alternate({name: forward(calls[name], inputs[name], t, setting) for name in networks}, setting)
+    base, first = next(iter(steps.values())), next(iter(forwards.values()))
+    rows = [
+        [name, millions(networks[name]), f"{1e3 * steps[name]:.0f}", f"{steps[name] / base:.2f}",
+         f"{1e3 * forwards[name]:.0f}", f"{forwards[name] / first:.2f}"]
+        for name in networks
+    ]  # fmt: skip
+    shape = " x ".join(map(str, x.shape))
+    table(
+        f"U-Net, {dimensions}D, {shape}",
+        ["network", "weights, millions", "training step, ms", "relative", "forward, ms", "relative"],
+        rows,
+    )
+    print(f"\nLargest difference between the outputs of the first two: {difference:.1e}.")
+
+
+def samplers(setting: Setting) -> None:
+    """What a sampler costs beside the model: DDIM, 50 of 1000 steps."""
+    network = UNet(
+        dimensions=2, in_channels=1, out_channels=1, channels=(32, 64, 128), blocks=2, attention=(False, False, True)
+    )
+    network.to(setting.device).eval()
+    x = torch.randn(8, 1, 64, 64, device=setting.device)
+    process = DiffusionProcess(make_schedule("linear", 1000), "eps")
+    process.to(setting.device)
+    scheduler = diffusers.DDIMScheduler(1000, beta_schedule="linear", clip_sample=True, timestep_spacing="trailing")
+    scheduler.set_timesteps(50, device=setting.device)
+    spent = 0.0
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        nonlocal spent
+        setting.wait()
+        started = time.perf_counter()
+        out: Tensor = network(x, t)
+        setting.wait()
+        spent += time.perf_counter() - started
+        return out
+
+    def ours() -> None:
+        ddim(model, x, timestep_pairs(1000, 50), process, clip=True)
+
+    def theirs() -> None:
+        sample = x
+        for t in scheduler.timesteps:
+            sample = scheduler.step(model(sample, t.expand(len(x))), t, sample).prev_sample
+
+    rows = []
+    for name, run in {"diffusers DDIMScheduler": theirs, "pipeline_lib ddim": ours}.items():
+        with torch.no_grad():
+            run()
+            spent, started = 0.0, time.perf_counter()
+            run()
+            setting.wait()
+        whole = time.perf_counter() - started
+        rows.append(
+            [
+                name,
+                f"{1e3 * spent / 50:.2f}",
+                f"{1e3 * (whole - spent) / 50:.3f}",
+                f"{100 * (whole - spent) / spent:.2f}",
+            ]
+        )
+    table(
+        "Sampler, DDIM, 50 steps of 8 x 1 x 64 x 64",
+        ["sampler", "model, ms a step", "sampler, ms a step", "overhead, %"],
+        rows,
+    )
+
+
+class Peak:
+    """The process's largest resident memory within a context, in bytes above what it started with; a GPU's own count."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting, self.bytes, self.done = setting, 0, threading.Event()
+
+    def __enter__(self) -> Peak:
+        gc.collect()
+        if self.setting.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            self.start = torch.cuda.memory_allocated()
+        else:
+            self.process = psutil.Process(os.getpid())
+            self.start = self.process.memory_info().rss
+            self.watcher = threading.Thread(target=self._watch)
+            self.watcher.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self.done.wait(0.002):
+            self.bytes = max(self.bytes, self.process.memory_info().rss - self.start)
+
+    def __exit__(self, *_: object) -> None:
+        if self.setting.device.type == "cuda":
+            self.bytes = torch.cuda.max_memory_allocated() - self.start
+        else:
+            self.done.set()
+            self.watcher.join()
+
+
+def quantisers(setting: Setting) -> None:
+    """Two volumes of 32 x 32 x 32 tokens, 16,384 codes of size 8, in training."""
+    codes, size = 16_384, 8
+    z = torch.randn(2, size, 32, 32, 32, device=setting.device)
+    ours = Quantiser(codes, size).to(setting.device).train()
+    theirs = VectorQuantizer(EMAQuantizer(3, codes, size)).to(setting.device).train()
+    rows = []
+    for name, quantise in {"MONAI VectorQuantizer": theirs, "pipeline_lib Quantiser": ours}.items():
+        with Peak(setting) as peak:
+            quantise(z)
+        times = []
+        for _ in range(2):
+            setting.wait()
+            started = time.perf_counter()
+            quantise(z)
+            setting.wait()
+            times.append(time.perf_counter() - started)
+        rows.append([name, f"{min(times):.2f}", f"{peak.bytes / 2**20:,.0f}"])
+    table("Vector quantisation, 2 x 32^3 tokens, 16,384 codes of 8", ["quantiser", "seconds", "peak memory, MiB"], rows)
+
+
+def simplex(setting: Setting) -> None:
+    """The same points: opensimplex (numba) and this library; then whole fields of six octaves."""
+    axis = np.arange(128) / 64 * 4 + 0.37
+    plane = np.array([7.3])
+    reference = opensimplex.OpenSimplex(3)
+    grid = np.stack(np.meshgrid(plane, axis, axis, indexing="ij"), -1)[..., ::-1].copy()
+    shuffled = torch.from_numpy(permutations(np.array([3])))
+    exact, single = torch.from_numpy(grid)[None], torch.from_numpy(grid).float()[None]
+    work: dict[str, Work] = {
+        "opensimplex noise3array (numba)": lambda: reference.noise3array(axis, axis, plane),
+        "pipeline_lib, float64": lambda: our_opensimplex(exact, shuffled),
+        "pipeline_lib, float32": lambda: our_opensimplex(single, shuffled),
+    }
+    rows = []
+    for cores in sorted({1, os.cpu_count() or 1}):
+        torch.set_num_threads(cores)
+        numba.set_num_threads(cores)
+        times = alternate(work, setting)
+        first = next(iter(times.values()))
+        rows += [[name, str(cores), f"{1e9 * s / 128**2:.0f}", f"{s / first:.2f}"] for name, s in times.items()]
+    table("Simplex noise, one octave at 128 x 128 points, CPU", ["", "cores", "ns a point", "relative"], rows)
+    difference = np.abs(
+        our_opensimplex(exact, shuffled)[0].numpy().squeeze() - reference.noise3array(axis, axis, plane)[0]
+    ).max()
+    print(f"\nLargest difference in float64: {difference:.1e}.")
+
+    noise = SimplexNoise()
+
+    def usual() -> None:
+        """A field a sample and octave, one after the other, as published code does."""
+        for seed in range(8):
+            made = opensimplex.OpenSimplex(seed)
+            points = np.arange(128) / 64
+            sum(0.8**k * made.noise3array(points * 2**k, points * 2**k, plane)[0] for k in range(6))
+
+    times = alternate({"opensimplex, a field at a time": usual, "pipeline_lib SimplexNoise": lambda: noise((8, 1, 128, 128), device=setting.device)}, setting)  # fmt: skip
+    rows = [[name, f"{1e3 * seconds / 8:.2f}"] for name, seconds in times.items()]
+    table(f"Simplex noise, 8 fields of 128 x 128, 6 octaves, {setting.device}", ["", "ms a field"], rows)
+
+
+def main() -> None:
+    """Print all tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=7)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    torch.manual_seed(0)
+    setting = Setting(torch.device(arguments.device), arguments.repeats)
+    where = (
+        torch.cuda.get_device_name()
+        if setting.device.type == "cuda"
+        else f"{os.cpu_count()} cores, {platform.machine()}"
+    )
+    versions = f"torch {torch.__version__}, MONAI {monai.__version__}, diffusers {diffusers.__version__}, opensimplex {opensimplex.__version__}"  # fmt: skip
+    print(f"## {where}\n\n{versions}")
+    unets(2, setting)
+    unets(3, setting)
+    samplers(setting)
+    quantisers(setting)
+    simplex(setting)
+
+
+if __name__ == "__main__":
+    main()
