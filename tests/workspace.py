@@ -18,6 +18,12 @@ from pipeline_lib.cohort.sheet import write_sheet
 from pipeline_lib.cohort.synthetic import make_cohort
 
 CHECKOUT = ("Snakefile", "workflow", "pipeline_lib", "profiles", "config", "envs", "slurm")
+SIDE_BY_SIDE = (
+    "--set-threads",
+    *(f"train_{kind}=1" for kind in ("vae", "vqgan", "denoiser")),
+    *("latents=1", "infer_anomaly=1", "infer_translation=1", "sample_synthesis=1", "sample_generation=1"),
+)
+"""One thread each: jobs as short as these are mostly imports, which two of them do side by side."""
 TINY = Path(__file__).with_name("tiny.yaml")
 BROKEN = "syn002"
 """Whose scan is truncated in the tiny cohort."""
@@ -66,7 +72,7 @@ class Workspace:
 
     def run(self, *targets: str) -> Planned:
         """Run for real; what ran."""
-        return _planned(self.snakemake("--cores", "2", *(targets or ("all",))).stdout)
+        return _planned(self.snakemake(*(targets or ("all",)), "--cores", "2", *SIDE_BY_SIDE).stdout)
 
     def planned(self, *targets: str) -> Planned:
         """What a dry run would do."""
@@ -122,9 +128,9 @@ def checkout(repository: Path, folder: Path) -> Workspace:
 
 
 def tiny_cohort(workspace: Workspace) -> None:
-    """14 synthetic people, one truncated scan, one faulty row."""
+    """12 synthetic people, one truncated scan, one faulty row."""
     folder = workspace.folder
-    scans = make_cohort(folder / "data", range(1, 15), root=folder, voxel_mm=6.0, workers=2)
+    scans = make_cohort(folder / "data", range(1, 13), root=folder, voxel_mm=6.0, workers=2)
     write_sheet(folder / "config" / "subjects.tsv", scans)
     with open(folder / "config" / "subjects.tsv", "a") as sheet:
         sheet.write("bad/id\t1\tT1w\tdata/nowhere.nii.gz\tCN\n")

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy import ndimage
 from skimage.filters import threshold_otsu
+from skimage.measure import find_contours
 
 from pipeline_lib.config.schema import QualityOptions
 from pipeline_lib.imaging.nifti import Volume
 
 Mask = NDArray[np.bool_]
+TILE, COLUMNS, DPI = 128, 6, 80
+"""Pixels of a slice, slices in a row, pixels an inch."""
 
 
 def measure_native(volume: Volume, mask: Mask, components: int) -> dict[str, float]:
@@ -93,22 +95,19 @@ def verdict(figures: dict[str, float], limits: QualityOptions, *, extracted: boo
 
 def draw_anatomy(path: Path, native: Volume, mask: Mask, normalised: Volume, outline: Mask) -> None:
     """Slices as scanned with the brain mask's outline, slices in template space with the template's, a histogram."""
-    figure = Figure(figsize=(9.6, 7.4), facecolor="black")
-    axes = figure.subplots(5, 6, gridspec_kw={"height_ratios": [1, 1, 1, 1, 0.7]})
-    _mosaic(axes[0:2], native.data, mask, native.zooms, "#ff5a36")
-    _mosaic(axes[2:4], normalised.data, outline, normalised.zooms, "#35c2ff")
-    for axis in axes[4]:
-        axis.remove()
-    histogram = figure.add_subplot(5, 1, 5)
-    inside = normalised.data[outline]
-    histogram.hist(inside, bins=80, color="#35c2ff")
-    histogram.set_facecolor("black")
-    histogram.tick_params(colors="white", labelsize=7)
-    histogram.set_yticks([])
-    histogram.set_xlabel("intensity within the brain, normalised", color="white", fontsize=8)
-    axes[0][0].set_title("as scanned, brain mask outlined", color="white", fontsize=8, loc="left")
-    axes[2][0].set_title("template space, template's brain outlined", color="white", fontsize=8, loc="left")
-    _save(figure, path)
+    parts = [
+        _caption("as scanned, brain mask outlined"),
+        _mosaic(native.data, mask, native.zooms, "#ff5a36"),
+        _caption("template space, template's brain outlined"),
+        _mosaic(normalised.data, outline, normalised.zooms, "#35c2ff"),
+        _histogram(normalised.data[outline], "intensity within the brain, normalised"),
+    ]
+    sheet = Image.new("RGB", (parts[0].width, sum(part.height for part in parts)))
+    top = 0
+    for part in parts:
+        sheet.paste(part, (0, top))
+        top += part.height
+    _write(sheet, path)
 
 
 def draw_maps(path: Path, volume: Volume, mask: Mask, names: Sequence[str]) -> None:
@@ -137,33 +136,66 @@ def draw_pictures(path: Path, slices: NDArray[np.uint8]) -> None:
     _save(figure, path)
 
 
-def _mosaic(axes: Any, data: NDArray[np.float32], mask: Mask, zooms: Sequence[float], colour: str) -> None:
+def _mosaic(data: NDArray[np.float32], mask: Mask, zooms: Sequence[float], colour: str) -> Image.Image:
     """Four slices of each plane across the mask, with its outline."""
-    high = float(np.percentile(data[mask], 99.5)) if mask.any() else float(data.max())
+    high = max(float(np.percentile(data[mask], 99.5)) if mask.any() else float(data.max()), 1e-6)
     places = [(axis, share) for axis in (2, 1, 0) for share in (0.25, 0.45, 0.6, 0.8)]
-    for panel, (axis, share) in zip(np.ravel(axes), places, strict=True):
+    sheet = Image.new("RGB", (COLUMNS * TILE, -(-len(places) // COLUMNS) * TILE))
+    for number, (axis, share) in enumerate(places):
         levels = np.flatnonzero(mask.any(tuple(n for n in range(3) if n != axis)))
         level = int(levels[int(share * (len(levels) - 1))]) if len(levels) else data.shape[axis] // 2
-        kept = [n for n in range(3) if n != axis]
-        panel.imshow(
-            data.take(level, axis).T,
-            cmap="gray",
-            origin="lower",
-            vmin=0,
-            vmax=high,
-            aspect=zooms[kept[1]] / zooms[kept[0]],
-        )
-        outline = mask.take(level, axis).T
-        if outline.any() and not outline.all():
-            panel.contour(outline, [0.5], colors=colour, linewidths=0.7)
-        panel.axis("off")
+        size = [zooms[n] for n in range(3) if n != axis]
+        cut = tuple(level if n == axis else slice(None) for n in range(3))
+        panel = _panel(data[cut] / high, mask[cut], size, colour)
+        row, column = divmod(number, COLUMNS)
+        sheet.paste(panel, (column * TILE + (TILE - panel.width) // 2, row * TILE + (TILE - panel.height) // 2))
+    return sheet
+
+
+def _panel(pixels: NDArray[np.float32], mask: Mask, size: Sequence[float], colour: str) -> Image.Image:
+    """A slice, its second axis upwards, as large as a tile allows; pixels of ``size`` mm."""
+    extent = np.array(pixels.shape) * size
+    width, height = np.maximum(1, np.round(extent * (TILE - 6) / extent.max())).astype(int)
+    grey = (np.clip(pixels, 0, 1) * 255).astype(np.uint8).T[::-1]
+    panel = Image.fromarray(np.ascontiguousarray(grey)).resize((int(width), int(height)), Image.Resampling.BILINEAR)
+    panel = panel.convert("RGB")
+    scale = np.array([width, height]) / pixels.shape
+    for line in find_contours(np.pad(mask, 1).astype(float), 0.5):
+        points = (line - 0.5) * scale  # a pad of 1, and pixels start half a pixel before their centre
+        points[:, 1] = height - points[:, 1]
+        ImageDraw.Draw(panel).line([(float(x), float(y)) for x, y in points], fill=colour)
+    return panel
+
+
+def _caption(text: str) -> Image.Image:
+    strip = Image.new("RGB", (COLUMNS * TILE, 20))
+    ImageDraw.Draw(strip).text((8, 4), text, fill="white", font_size=12)
+    return strip
+
+
+def _histogram(values: NDArray[np.float32], label: str) -> Image.Image:
+    figure = Figure(figsize=(COLUMNS * TILE / DPI, 1.6), facecolor="black", dpi=DPI)
+    axis = figure.add_axes((0.03, 0.36, 0.94, 0.6), facecolor="black")
+    axis.hist(values, bins=80, color="#35c2ff")
+    axis.tick_params(colors="white", labelsize=7)
+    axis.set_yticks([])
+    axis.set_xlabel(label, color="white", fontsize=8)
+    return _rendered(figure)
+
+
+def _rendered(figure: Figure) -> Image.Image:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
 def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.set_dpi(DPI)
     figure.subplots_adjust(left=0.02, right=0.98, bottom=0.08, top=0.95, wspace=0.03, hspace=0.12)
-    canvas = FigureCanvasAgg(figure)
-    figure.set_dpi(80)
-    canvas.draw()
-    # A palette of 64 colours is a third of the size of true colour, and a cohort has thousands of these.
-    Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(64).save(path, format="PNG", optimize=True)
+    _write(_rendered(figure), path)
+
+
+def _write(image: Image.Image, path: Path) -> None:
+    """With a palette of 64 colours, a third of the size of true colour: a cohort has thousands of these."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.quantize(64).save(path, format="PNG", optimize=True)
