@@ -51,7 +51,6 @@ lint: $(READY)
 	$(BIN)/snakemake --lint
 
 bench: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python benchmarks/peers.py
 
 format: $(READY)
