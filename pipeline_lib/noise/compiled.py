@@ -43,24 +43,38 @@ def permutations(seeds: np.ndarray) -> np.ndarray:
 
 
 @numba.njit(cache=True)
-def _region(x: float, y: float, z: float) -> int:
-    """Which list of vertices serves a point of the skewed cell; see `tables.space_vertices`."""
+def _cell(x: float, y: float, z: float) -> tuple[int, int, int, int]:
+    """The skewed cell of a point, and which list of vertices serves it; see `tables.space_vertices`.
+
+    On a regular grid many points lie on borders between regions. Every comparison, its order and its rounding are
+    those of the package, so that such a point falls to the same side; `fastmath` must stay away from here.
+    """
+    shift = (x + y + z) * _STRETCH3
+    x, y, z = x + shift, y + shift, z + shift
+    cx, cy, cz = math.floor(x), math.floor(y), math.floor(z)
+    x, y, z = x - cx, y - cy, z - cz
     total = x + y + z
     if 1 < total < 2:
-        px, py, pz = total - 1 - x, total - 1 - y, total - 1 - z
+        px, py, pz = y + z - 1, x + z - 1, x + y - 1
         ax, ay, az = abs(px), abs(py), abs(pz)
         if ax <= ay and ax <= az:
-            return 12 + 2 * (py > 0) + (pz > 0)
-        if ay <= az:
-            return 16 + 2 * (pz > 0) + (px > 0)
-        return 20 + 2 * (px > 0) + (py > 0)
-    mirrored = 0
-    if total >= 2:
-        x, y, z, total, mirrored = 1 - x, 1 - y, 1 - z, 3 - total, 6
-    largest = 0 if x >= y and x >= z else (1 if y >= z else 2)
-    smallest = 0 if x <= y and x <= z else (1 if y <= z else 2)
-    second = total - max(x, y, z) - min(x, y, z)
-    return mirrored + (largest if 1 - total > second else 3 + smallest)
+            return cx, cy, cz, 12 + 2 * (py > 0) + (pz > 0)
+        if az <= ay:
+            return cx, cy, cz, 20 + 2 * (px > 0) + (py > 0)
+        return cx, cy, cz, 16 + 2 * (pz > 0) + (px > 0)
+    start = 0
+    corner = 1 - total
+    if total >= 2:  # the same, seen from (1, 1, 1)
+        x, y, z, corner, start = -x, -y, -z, total - 3, 6
+    first, second, left_out = 0, 1, 2
+    a, b = x, y
+    if a >= b and z > b:
+        b, second, left_out = z, 2, 1
+    elif a < b and z > a:
+        a, first, left_out = z, 2, 0
+    if corner > a or corner > b:
+        return cx, cy, cz, start + (second if b > a else first)
+    return cx, cy, cz, start + 3 + left_out
 
 
 @numba.njit(cache=True, parallel=True, fastmath=True)
@@ -86,9 +100,7 @@ def evaluate(points: np.ndarray, shuffled: np.ndarray) -> np.ndarray:
                 cx, cy, region = math.floor(x + shift), math.floor(y + shift), 0
             else:
                 z = np.float64(points[row, point, 2])
-                shift = _STRETCH3 * (x + y + z)
-                cx, cy, cz = math.floor(x + shift), math.floor(y + shift), math.floor(z + shift)
-                region = _region(x + shift - cx, y + shift - cy, z + shift - cz)
+                cx, cy, cz, region = _cell(x, y, z)
             if region != last_region or cx != last_x or cy != last_y or cz != last_z:
                 last_x, last_y, last_z, last_region = cx, cy, cz, region
                 if dimensions == 2:

@@ -14,6 +14,7 @@ leaves out a few contributions of up to 1e-4; the same choice is made here, as a
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numba
 import numpy as np
@@ -64,7 +65,7 @@ def evaluate_tensors(points: Tensor, shuffled: Tensor) -> Tensor:
     dimensions = points.shape[-1]
     axes = points.unbind(-1)
     stretch, squish = STRETCH[dimensions], SQUISH[dimensions]
-    shift = stretch * sum(axes[1:], axes[0])
+    shift = sum(axes[1:], axes[0]) * stretch
     skewed = [axis + shift for axis in axes]
     cells = [torch.floor(q) for q in skewed]
     unskewed = squish * sum(cells[1:], cells[0])
@@ -75,7 +76,7 @@ def evaluate_tensors(points: Tensor, shuffled: Tensor) -> Tensor:
     reach = vertices + squish * vertices.sum(-1, keepdim=True).to(points.dtype)
     gradients = torch.from_numpy(GRADIENTS[dimensions]).to(points.device, points.dtype)
     region = (
-        _space_regions(torch.stack([q - c for q, c in zip(skewed, cells, strict=True)], dim=-1))
+        _space_regions([q - c for q, c in zip(skewed, cells, strict=True)])
         if dimensions == 3
         else torch.zeros_like(corner[0])
     )
@@ -92,20 +93,28 @@ def evaluate_tensors(points: Tensor, shuffled: Tensor) -> Tensor:
     return total.div_(NORM[dimensions])
 
 
-def _space_regions(x: Tensor) -> Tensor:
-    """Which list of `tables.space_vertices` serves points `x` (..., 3), skewed coordinates within the cell."""
-    total = x.sum(-1)
-    upper = total >= 2
-    b = torch.where(upper[..., None], 1 - x, x)  # barycentric coordinates in the (mirrored) tetrahedron
-    largest, smallest = b.max(-1), b.min(-1)
-    at_origin = 1 - b.sum(-1)
-    second = b.sum(-1) - largest.values - smallest.values
-    tetrahedron = torch.where(at_origin > second, largest.indices, 3 + smallest.indices) + 6 * upper
+def _space_regions(skewed: Sequence[Tensor]) -> Tensor:
+    """Which list of `tables.space_vertices` serves points whose skewed coordinates within the cell are x, y, z.
 
-    p = total[..., None] - 1 - x  # > 0: nearer to (1,1,1) - e_i than to e_i
-    k = p.abs().argmin(-1)
+    As `compiled._cell`, which says why every comparison is as it is.
+    """
+    x, y, z = skewed
+    total = x + y + z
+    upper = total >= 2
+    sign = 1 - 2 * upper.to(x.dtype)
+    x1, y1, z1 = (sign * axis for axis in skewed)
+    corner = torch.where(upper, total - 3, 1 - total)
+    second = (x1 >= y1) & (z1 > y1)
+    first = (x1 < y1) & (z1 > x1)
+    a, b = torch.where(first, z1, x1), torch.where(second, z1, y1)
+    nearest = torch.where(b > a, 1 + second.long(), 2 * first.long())
+    left_out = 2 - second.long() - 2 * first.long()
+    tetrahedron = torch.where((corner > a) | (corner > b), nearest, 3 + left_out) + 6 * upper
+
+    p = torch.stack([y + z - 1, x + z - 1, x + y - 1])  # > 0: nearer to (1,1,1) - e_i than to e_i
+    ax, ay, az = p.abs()
+    k = torch.where((ax <= ay) & (ax <= az), 0, torch.where(az <= ay, 2, 1))
     beyond = (p > 0).long()
-    i = beyond.gather(-1, (k[..., None] + 1) % 3).squeeze(-1)
-    j = beyond.gather(-1, (k[..., None] + 2) % 3).squeeze(-1)
+    i, j = (beyond.gather(0, ((k + n) % 3)[None]).squeeze(0) for n in (1, 2))
     octahedron = 12 + 4 * k + 2 * i + j
     return torch.where((total > 1) & ~upper, octahedron, tetrahedron)
