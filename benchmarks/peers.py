@@ -142,7 +142,7 @@ def unets(dimensions: int, setting: Setting) -> None:
     )  # fmt: skip
     ours = UNet(
         dimensions=dimensions, in_channels=1, out_channels=1, channels=channels, blocks=2, attention=attention,
-        head_channels=32,
+        head_channels=32, groups=32,
     )  # fmt: skip
     for parameter in theirs.parameters():  # some start at zero, and two networks that give zero prove nothing
         nn.init.normal_(parameter, std=0.05)

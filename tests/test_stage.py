@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
+
+from pipeline_lib.files import write_json
+from pipeline_lib.stage import state_folder
 
 SCRIPT = """
 import sys
@@ -70,3 +74,13 @@ def test_unexpected_error_keeps_its_traceback_in_the_log(tmp_path: Path, reposit
 def test_full_disk_names_the_file(tmp_path: Path, repository: Path) -> None:
     done, _, _ = run(tmp_path, repository, "disk")
     assert "cannot write big.npy: No space left on device" in done.stderr
+
+
+def test_progress_is_kept_under_a_key_of_data_configuration_and_code(tmp_path: Path) -> None:
+    def key(*, code: str = "a", options: str = "{}", data: str = "1", picture: str = "1") -> Path:
+        outputs = {"data.npy": data, "figure.png": picture}
+        write_json(tmp_path / "chunk" / "provenance.json", {"outputs": outputs})
+        return state_folder(tmp_path, Namespace(code=code, options=options), [tmp_path / "chunk"])
+
+    assert key() == key() == key(picture="2")
+    assert len({key(), key(code="b"), key(options='{"steps": 2}'), key(data="2")}) == 4

@@ -17,13 +17,15 @@ from safetensors.torch import load_file
 from tiny_chunks import FLAT, packed
 from tiny_training import RECIPE, VAE, train
 
+from pipeline_lib.dataset.packed import PackedDataset
 from pipeline_lib.dataset.people import hashed_id
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json
-from pipeline_lib.training import artifact
+from pipeline_lib.training import artifact, trainer
 from pipeline_lib.training.artifact import load_model
 from pipeline_lib.training.denoiser import train_denoiser
 from pipeline_lib.training.latents import encode_chunk
+from pipeline_lib.training.steps import Step
 from pipeline_lib.training.vae import VAEStep, train_vae
 
 
@@ -240,3 +242,69 @@ def test_short_memory_says_what_to_lower_and_keeps_what_was_written(
     with pytest.raises(UserError, match=r"out of memory with training.batch_size 3; lower it and raise"):
         train("vae", chunks, tmp_path / "out", tmp_path / "state")
     assert (tmp_path / "state" / "step-00000002.json").is_file()
+
+
+class Copying(Step):
+    """One convolution that learns to give its input back: nothing random, so that runs can be compared."""
+
+    averaged = "copy"
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.modules = {self.averaged: torch.nn.Conv2d(1, 1, 3, padding=1)}
+
+    def order(self, step: int) -> list[str]:
+        return [self.averaged]
+
+    def losses(self, name: str, batch: dict[str, torch.Tensor], draw: object, step: int) -> dict[str, torch.Tensor]:
+        return {"loss": (self.modules[name](batch["image"]).float() - batch["image"]).square().mean()}
+
+    def validate(
+        self, module: torch.nn.Module, batch: dict[str, torch.Tensor], draw: object
+    ) -> dict[str, torch.Tensor]:
+        return {"loss": (module(batch["image"]).float() - batch["image"]).square().mean()}
+
+    def strip(self, module: torch.nn.Module) -> torch.Tensor:
+        return torch.zeros(1, 1, 4, 4)
+
+
+def copied(chunks: tuple[list[Path], list[Path]], state: Path, **changes: object) -> trainer.Trained:
+    options = VAE.training.model_copy(update={"steps": 6, "batch_size": 4, "learning_rate": 0.01, **changes})
+    images = PackedDataset(chunks[0])
+    scans = images.index["scan"].tolist()
+    fabric = trainer.launch(options)
+    return trainer.train(fabric, "copy", Copying(), images, scans, PackedDataset(chunks[1]), options, state)
+
+
+def test_accumulated_batches_equal_one_large_batch(chunks: tuple[list[Path], list[Path]], tmp_path: Path) -> None:
+    whole = copied(chunks, tmp_path / "whole")
+    parts = copied(chunks, tmp_path / "parts", batch_size=2, accumulate=2)
+    for one, other in zip(whole.module.parameters(), parts.module.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    assert whole.history["images"].tolist() == parts.history["images"].tolist()
+
+
+def test_half_precision_keeps_its_weights_whole(chunks: tuple[list[Path], list[Path]], tmp_path: Path) -> None:
+    whole = copied(chunks, tmp_path / "whole", steps=30)
+    half = copied(chunks, tmp_path / "half", steps=30, precision="bfloat16")
+    assert all(parameter.dtype == torch.float32 for parameter in half.module.parameters())
+    last = [each.history["validation_loss"].dropna().iloc[-1] for each in (whole, half)]
+    assert last[1] == pytest.approx(last[0], rel=0.05)
+    assert last[1] != last[0], "it really was computed in half precision"
+
+
+def test_gradient_is_clipped_to_its_limit(chunks: tuple[list[Path], list[Path]], tmp_path: Path) -> None:
+    """AdamW hardly sees the scale of a gradient, its second moments do: after one step 0.001 x gradient squared."""
+    copied(chunks, tmp_path / "state", steps=1, clip=1e-3, checkpoint_every=1)
+    tensors = load_file(tmp_path / "state" / "step-00000001.safetensors")
+    moments = [value for name, value in tensors.items() if name.endswith("exp_avg_sq")]
+    assert sum(float(value.sum()) for value in moments) == pytest.approx(1e-6 * 0.001, rel=1e-3)
+
+
+def test_nothing_that_unpickles_is_called(repository: Path) -> None:
+    for folder in ("pipeline_lib", "workflow"):
+        for path in (repository / folder).rglob("*.py"):
+            text = path.read_text()
+            assert "torch.load(" not in text, path
+            assert "import pickle" not in text, path
+            assert "allow_pickle=True" not in text, path
