@@ -39,7 +39,7 @@ test-fast: $(READY)
 
 test-slurm: $(READY)
 	@sh tests/cluster/install.sh
-	folder=$$(mktemp -d) && $(AS_ROOT) $(BIN)/python tests/cluster/one_node.py $$folder \
+	folder=$$(mktemp -d) && $(AS_ROOT) $(BIN)/python tests/cluster/small_slurm.py $$folder \
 		$(abspath $(BIN))/python -m pytest -m slurm tests/cluster && $(AS_ROOT) rm -r $$folder
 
 lint: $(READY)

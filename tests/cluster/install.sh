@@ -1,10 +1,10 @@
 #!/bin/sh
-# Whether a SLURM of one node can run here; its programs come from Debian's packages where they are absent.
+# Whether a small SLURM can run here; its programs come from Debian's packages where they are absent.
 set -eu
 PATH=$PATH:/usr/sbin
 as_root=$([ "$(id -u)" = 0 ] || echo sudo)
 if ! $as_root unshare --mount --pid --fork true; then
-	echo "Namespaces of its own are refused here: a SLURM of one node needs Linux, and root or sudo."
+	echo "Namespaces of its own are refused here: a small SLURM needs Linux, and root or sudo."
 	exit 1
 fi
 absent=$(for program in munged slurmctld slurmd sbatch; do command -v $program > /dev/null || echo $program; done)

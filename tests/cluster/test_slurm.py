@@ -1,4 +1,4 @@
-"""The cluster profile on a real SLURM of one node; `make test-slurm` starts it."""
+"""The cluster profile on a real SLURM of two nodes; `make test-slurm` starts it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from workspace import Workspace, checkout, tiny_cohort
 
 pytestmark = [
     pytest.mark.slurm,
-    pytest.mark.skipif("ONE_NODE_SLURM" not in os.environ, reason="no SLURM of its own: run make test-slurm"),
+    pytest.mark.skipif("SMALL_SLURM" not in os.environ, reason="no SLURM of its own: run make test-slurm"),
 ]
 
 PROFILE = (
@@ -128,6 +129,21 @@ def test_job_over_its_memory_is_tried_again_with_more(workspace: Workspace) -> N
     assert [memory for memory, _ in states] == ["60M", "1920M"]
     assert states[0][1] != "COMPLETED"
     assert states[1][1] == "COMPLETED"
+
+
+def test_training_on_two_nodes_equals_training_on_one(workspace: Workspace) -> None:
+    """By the numbers in the configuration alone; the rule itself calls srun."""
+    weights = []
+    for nodes in (1, 2):
+        several = ("batch_size: 2,", f"batch_size: 2, nodes: {nodes},")
+        resources = ("--set-resources", "train_denoiser:nodes=2", "train_denoiser:tasks=2", "train_denoiser:mpi=srun")
+        with workspace.edited("config/tiny.yaml", several):
+            workspace.snakemake(MODEL, *PROFILE, *(resources if nodes == 2 else ()))
+        weights.append(load_file(workspace.folder / "results/anomaly/diffusion/model.safetensors"))
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-4) for name in weights[0])
+    last = list(jobs())[-1]
+    shown = subprocess.run(["scontrol", "show", "job", last], capture_output=True, text=True, check=True).stdout
+    assert "NumNodes=2" in shown
 
 
 def test_training_survives_requeue_scancel_and_its_time_limit(workspace: Workspace) -> None:
