@@ -71,7 +71,7 @@ def test_all_faults_are_reported_at_once(demo: dict) -> None:
 
 
 def test_zero_snr_with_eps_is_refused(demo: dict) -> None:
-    demo["recipes"]["anomaly"]["diffusion"]["zero_terminal_snr"] = True
+    demo["recipes"]["anomaly"]["diffusion"] |= {"zero_terminal_snr": True, "prediction": "eps"}
     with pytest.raises(UserError, match="needs prediction v or x0"):
         load_config(demo)
 
