@@ -42,7 +42,7 @@ def workspace(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Wor
     return made
 
 
-FIELDS = {"id": "%i", "state": "%T", "comment": "%k", "partition": "%P", "gres": "%b", "memory": "%m"}
+FIELDS = {"id": "%i", "state": "%T", "comment": "%k", "partition": "%P", "gres": "%b", "memory": "%m", "limit": "%l"}
 
 
 def jobs() -> dict[str, dict[str, str]]:
@@ -146,8 +146,27 @@ def test_training_on_two_nodes_equals_training_on_one(workspace: Workspace) -> N
     assert "NumNodes=2" in shown
 
 
-def test_training_survives_requeue_scancel_and_its_time_limit(workspace: Workspace) -> None:
-    """Pre-empted, cancelled, out of time: each time it goes on, and ends bit for bit where it would have."""
+def test_training_out_of_time_goes_on_with_more(workspace: Workspace) -> None:
+    with workspace.edited("config/tiny.yaml", (LONG[0], LONG[1].replace("steps: 1500", "steps: 1000000"))):
+        known = set(jobs())
+        running = workspace.start(
+            MODEL, *PROFILE, "--retries", "1", "--set-resources", "train_denoiser:runtime=1 * attempt",
+            "train_denoiser:slurm_extra='--signal=TERM@30'",
+        )  # fmt: skip
+        wait_for(lambda: len(of_rule("train_denoiser", known)) == 2, 300)
+        log = workspace.folder / "results/logs/train_denoiser/anomaly.log"
+        wait_for(lambda: log.is_file() and "resumed at step" in log.read_text())
+        first, second = of_rule("train_denoiser", known)
+        assert (first["limit"], second["limit"]) == ("1:00", "2:00")
+        assert first["state"] in ("FAILED", "TIMEOUT", "CANCELLED")
+        running.send_signal(signal.SIGINT)
+        running.wait(120)
+    wait_for(lambda: not any(job["state"] in ("RUNNING", "PENDING") for job in jobs().values()))
+
+
+def test_training_survives_requeue_and_scancel(workspace: Workspace) -> None:
+    """Pre-empted, cancelled: each time it goes on, and ends bit for bit where it would have."""
+    workspace.forget_state()
     with workspace.edited("config/tiny.yaml", LONG):
         known, model = set(jobs()), workspace.folder / "results/anomaly/diffusion/model.safetensors"
         running = workspace.start(*PROFILE, "--retries", "0", MODEL)
@@ -161,11 +180,7 @@ def test_training_survives_requeue_scancel_and_its_time_limit(workspace: Workspa
         subprocess.run(["scancel", job["id"]], check=True)
         assert running.wait(300) != 0, "cancelled, and no retry was allowed"
 
-        done = workspace.snakemake(
-            MODEL, *PROFILE, "--retries", "3", "--set-resources", "train_denoiser:runtime=1 * attempt",
-            "train_denoiser:slurm_partition=gpu", "train_denoiser:gres='gpu:1'",
-            "train_denoiser:slurm_extra='--signal=TERM@30'",
-        )  # fmt: skip
+        done = workspace.snakemake(MODEL, *PROFILE)
         assert "resumed at step" in log.read_text()
         survived = load_file(model)
 
