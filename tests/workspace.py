@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,8 +64,9 @@ class Workspace:
         command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", config]
         with open(self.folder / "snakemake.log", "a") as log:
             return subprocess.Popen(
-                command, cwd=self.folder, text=True, stdout=log, stderr=log, env=environment(), start_new_session=True
-            )
+                command, cwd=self.folder, text=True, stdout=log, stderr=log, env=environment(), start_new_session=True,
+                preexec_fn=_heed_interrupts,
+            )  # fmt: skip
 
     def forget_state(self) -> None:
         """Remove all training progress."""
@@ -97,6 +99,11 @@ class Workspace:
     def configuration(self) -> dict:
         """The tiny configuration as written."""
         return yaml.safe_load((self.folder / "config" / "tiny.yaml").read_text())
+
+
+def _heed_interrupts() -> None:
+    """Ctrl-C means something again, where these tests themselves run in the background and ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def environment() -> dict[str, str]:
