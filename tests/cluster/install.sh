@@ -3,7 +3,7 @@
 set -eu
 PATH=$PATH:/usr/sbin
 as_root=$([ "$(id -u)" = 0 ] || echo sudo)
-if ! $as_root unshare --mount --pid --fork true; then
+if ! $as_root unshare --mount --pid --fork --mount-proc mount --bind /tmp /mnt; then
 	echo "Namespaces of its own are refused here: a small SLURM needs Linux, and root or sudo."
 	exit 1
 fi

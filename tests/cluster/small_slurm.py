@@ -21,7 +21,7 @@ INSIDE = "SMALL_SLURM"
 NODES = ("n1", "n2")
 CONFIGURATION = """\
 ClusterName=small
-SlurmctldHost={host}
+SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
 SlurmUser=root
 SlurmdUser=root
@@ -90,7 +90,7 @@ def run(folder: Path, command: list[str]) -> int:
     key.chmod(0o400)
     Path("/etc/slurm").mkdir(exist_ok=True)
     known = Path("/etc/hosts").read_text()
-    (folder / "hosts").write_text(known + "".join(f"127.0.0.1 {node}\n" for node in NODES))
+    (folder / "hosts").write_text(known + "".join(f"127.0.0.1 {node}\n" for node in (*NODES, host)))
     for source, target in (("etc", "/etc/slurm"), ("hosts", "/etc/hosts")):
         subprocess.run(["mount", "--bind", str(folder / source), target], check=True)
     munge = {"socket": "munge.socket", "key-file": "munge.key", "pid-file": "munged.pid", "log-file": "munged.log"}
