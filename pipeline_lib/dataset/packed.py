@@ -90,11 +90,20 @@ class PackedArrays(Dataset[dict[str, Tensor]]):
         if chunk not in self._arrays:
             folder = self.folders[chunk]
             self._arrays[chunk] = {
-                name: np.load(folder / file, mmap_mode="r")
+                name: _mapped(folder / file)
                 for file, name in self.files.items()
                 if file in self.required or (folder / file).is_file()
             }
         return self._arrays[chunk]
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """A packed array, mapped; objects, which would have to be unpickled, are refused."""
+    try:
+        mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise UserError(f"{path} is no packed array ({error}); run the stage that writes it again") from None
+    return mapped
 
 
 class PackedDataset(PackedArrays):

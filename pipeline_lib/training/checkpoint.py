@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -69,8 +70,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], in
             log.warning("%s is %s: using the checkpoint before it", manifest.with_suffix(".safetensors"), fault)
             continue
         content = read_json(manifest)["content"]
-        tensors = load_file(manifest.with_suffix(".safetensors"))
-        return tensors, content["values"], int(content["step"])
+        return _tensors(manifest), content["values"], int(content["step"])
     return None
 
 
@@ -84,7 +84,7 @@ def load_step(folder: Path, step: int) -> dict[str, Tensor]:
     fault = _fault(manifest) if manifest.is_file() else "missing"
     if fault:
         raise UserError(f"{manifest.with_suffix('.safetensors')} is {fault}; remove {folder} and train again")
-    return load_file(manifest.with_suffix(".safetensors"))
+    return _tensors(manifest)
 
 
 def optimiser_tensors(optimiser: Optimizer, names: Mapping[int, str]) -> dict[str, Tensor]:
@@ -120,6 +120,14 @@ def _fault(manifest: Path) -> str:
     if sha256_file(tensors) != content["tensors_sha256"]:
         return "truncated or altered (its tensors do not match their hash)"
     return ""
+
+
+def _tensors(manifest: Path) -> dict[str, Tensor]:
+    path = manifest.with_suffix(".safetensors")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path} is no safetensors file ({error}); remove {path.parent} and train again") from None
 
 
 def _hash(content: Mapping[str, Any]) -> str:
