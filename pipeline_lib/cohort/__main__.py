@@ -55,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     synthetic = commands.add_parser("synthetic", parents=[shared], help="the embedded synthetic cohort")
     synthetic.add_argument("--out", type=Path, default=Path("data/synthetic"), help="folder for the scans")
     synthetic.add_argument("--people", type=int, help="how many people; default 28")
+    synthetic.add_argument(
+        "--modalities", nargs="+", default=["T1w"], choices=["T1w", "T2w", "FLAIR"], help="anatomical scans of each"
+    )
     synthetic.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     return parser
 
@@ -65,7 +68,7 @@ def _scans(arguments: argparse.Namespace) -> list[Scan]:
         from pipeline_lib.cohort.synthetic import PEOPLE, make_cohort
 
         numbers = range(1, (arguments.people or PEOPLE) + 1)
-        return make_cohort(arguments.out, numbers, workers=arguments.workers)
+        return make_cohort(arguments.out, numbers, modalities=arguments.modalities, workers=arguments.workers)
     if not arguments.folder.is_dir():
         raise UserError(f"{arguments.folder}: no such folder")
     if arguments.command == "from-pictures":

@@ -1,4 +1,4 @@
-"""A synthetic scanner: grid, contrast, bias field and noise of a T1-weighted scan."""
+"""A synthetic scanner: grid, contrast, bias field and noise of an anatomical scan."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ from pipeline_lib.cohort.anatomy import TISSUES, Anatomy
 CENTRE = np.array([0.0, -20.0, 0.0])
 FIELD_OF_VIEW = np.array([190.0, 230.0, 200.0])
 LARGEST = 1000
+CONTRASTS = {
+    "T1w": (0.60, 0.85, 0.22, 0.08, 0.80),
+    "T2w": (0.62, 0.45, 1.00, 0.06, 0.55),
+    "FLAIR": (0.72, 0.55, 0.14, 0.06, 0.55),
+}
+"""Brightness of grey matter, white matter, fluid, skull and scalp."""
+LESION = {"T1w": (0.25, 1.15), "T2w": (0.95, 0.95), "FLAIR": (1.15, 1.15)}
+"""A lesion's brightness, one or the other by chance."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +78,13 @@ def draw_grid(random: np.random.Generator, pose: NDArray[np.float64], voxel_mm: 
     return Grid((int(new_shape[0]), int(new_shape[1]), int(new_shape[2])), affine, pose)
 
 
-def scan_t1(random: np.random.Generator, anatomy: Anatomy, grid: Grid) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-    """A T1-weighted scan of int16, and the tissue fractions (6, X, Y, Z) it was made from."""
+def scan_head(
+    random: np.random.Generator, anatomy: Anatomy, grid: Grid, modality: str
+) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+    """A scan of int16 with the contrast of ``modality``, and the tissue fractions (6, X, Y, Z) it was made from."""
     tissues = anatomy.tissues(grid.head_points())
-    lesion = 0.25 if random.random() < 0.5 else 1.15
-    contrast = np.array([0.60, 0.85, 0.22, 0.08, 0.80, lesion]) + random.normal(0, 0.02, len(TISSUES))
+    lesion = LESION[modality][0 if random.random() < 0.5 else 1]
+    contrast = np.array([*CONTRASTS[modality], lesion]) + random.normal(0, 0.02, len(TISSUES))
     texture = ndimage.gaussian_filter(random.standard_normal(grid.shape), 1.0)
     signal = np.tensordot(contrast, tissues, 1) * (1 + 0.05 * texture / texture.std())
     signal *= np.exp(0.25 * _smooth_field(random, grid.shape))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.cohort.anatomy import Anatomy, make_anatomy
 from pipeline_lib.cohort.diffusion_mri import gradient_table, noddi_maps, simulate
-from pipeline_lib.cohort.scanner import CENTRE, Grid, draw_grid, draw_pose, scan_t1
+from pipeline_lib.cohort.scanner import CENTRE, CONTRASTS, Grid, draw_grid, draw_pose, scan_head
 from pipeline_lib.cohort.sheet import Scan
 from pipeline_lib.files import atomic_path, write_json, write_text
 
@@ -68,7 +68,13 @@ def draw_person(number: int) -> Person:
 
 
 def make_cohort(
-    out: Path, people: Sequence[int], *, root: Path = Path(), voxel_mm: float = 2.5, workers: int = 2
+    out: Path,
+    people: Sequence[int],
+    *,
+    root: Path = Path(),
+    voxel_mm: float = 2.5,
+    modalities: Sequence[str] = ("T1w",),
+    workers: int = 2,
 ) -> list[Scan]:
     """Write the scans of some people that are not there yet, and give the rows of the sheet.
 
@@ -76,7 +82,8 @@ def make_cohort(
         out: folder for the scans, a BIDS-like tree, with the truth in ``truth/``.
         people: numbers of the people.
         root: folder from which the sheet's paths start.
-        voxel_mm: about the voxel size of the T1-weighted scans.
+        voxel_mm: about the voxel size of the anatomical scans.
+        modalities: anatomical scans of each session: T1w, T2w, FLAIR.
         workers: processes.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -90,7 +97,7 @@ def make_cohort(
             "Description": NOTE,
         },
     )
-    make = functools.partial(_make_person, out=out, root=root, voxel_mm=voxel_mm)
+    make = functools.partial(_make_person, out=out, root=root, voxel_mm=voxel_mm, modalities=modalities)
     context = get_context("fork" if sys.platform == "linux" else "spawn")
     rows: list[Scan] = []
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
@@ -100,7 +107,14 @@ def make_cohort(
     return rows
 
 
-def _make_person(number: int, *, out: Path, root: Path, voxel_mm: float) -> list[Scan]:
+def brain_of(scan: Scan) -> Path:
+    """The true brain mask of an anatomical scan, as the sheet would name it, below the cohort's folder."""
+    stem = f"sub-{scan.participant}_ses-{scan.session}"
+    stem = stem if scan.modality == "T1w" else f"{stem}_{scan.modality}"
+    return Path("truth") / f"sub-{scan.participant}" / f"{stem}_brain.nii.gz"
+
+
+def _make_person(number: int, *, out: Path, root: Path, voxel_mm: float, modalities: Sequence[str]) -> list[Scan]:
     person = draw_person(number)
     random = np.random.default_rng([number, 1])
     count = int(random.integers(1, 4)) if person.group == "lesion" else 0
@@ -108,21 +122,25 @@ def _make_person(number: int, *, out: Path, root: Path, voxel_mm: float) -> list
     anatomy = make_anatomy(random, enlargement=enlargement, lesions=count)
     rows = []
     for session in ("1", "2") if number % SECOND_SESSION == 0 else ("1",):
-        rows.append(_t1(person, session, anatomy, out, root, voxel_mm))
+        rows += [_anatomical(person, session, modality, anatomy, out, root, voxel_mm) for modality in modalities]
     if number <= DIFFUSION_PEOPLE and person.group != "lesion":
         rows += _diffusion(person, anatomy, out, root)
     return rows
 
 
-def _t1(person: Person, session: str, anatomy: Anatomy, out: Path, root: Path, voxel_mm: float) -> Scan:
-    random = np.random.default_rng([person.number, 2, int(session)])
+def _anatomical(
+    person: Person, session: str, modality: str, anatomy: Anatomy, out: Path, root: Path, voxel_mm: float
+) -> Scan:
+    seed = [person.number, 2, int(session)]
+    random = np.random.default_rng(seed if modality == "T1w" else [*seed, list(CONTRASTS).index(modality)])
     stem = f"sub-{person.id}_ses-{session}"
-    path = out / f"sub-{person.id}" / f"ses-{session}" / "anat" / f"{stem}_T1w.nii.gz"
+    path = out / f"sub-{person.id}" / f"ses-{session}" / "anat" / f"{stem}_{modality}.nii.gz"
+    stem = stem if modality == "T1w" else f"{stem}_{modality}"
     truth = out / "truth" / f"sub-{person.id}"
     lesion = truth / f"{stem}_lesion.nii.gz"
     if not path.exists():
         grid = draw_grid(random, draw_pose(random), voxel_mm)
-        data, tissues = scan_t1(random, anatomy, grid)
+        data, tissues = scan_head(random, anatomy, grid, modality)
         _save(truth / f"{stem}_brain.nii.gz", (tissues[[0, 1, 2, 5]].sum(0) > 0.5).astype(np.uint8), grid.affine)
         _save(
             truth / f"{stem}_tissues.nii.gz",
@@ -137,7 +155,7 @@ def _t1(person: Person, session: str, anatomy: Anatomy, out: Path, root: Path, v
     return Scan(
         person.id,
         session,
-        "T1w",
+        modality,
         _relative(path, root),
         group=person.group,
         age=float(person.age),

@@ -81,9 +81,14 @@ class PreprocessOptions(Options):
     )
     bias_field: bool = Field(True, description="N4 bias field correction.")
     space: Literal["MNI152", "native"] = Field("MNI152", description="Space of the output.")
+    registration: Literal["affine", "deformable"] = Field(
+        "affine", description="To MNI152 by rotation, scale and shear, or by a smooth deformation on top of them."
+    )
     voxel_size: float = Field(1.0, gt=0, description="Isotropic voxel size of the output, mm.")
-    intensity: Literal["percentile", "zscore", "none"] = Field(
-        "percentile", description="0.5 and 99.5 percent of the brain to 0 and 1, mean 0 and deviation 1, or as scanned."
+    intensity: Literal["percentile", "zscore", "whitestripe", "none"] = Field(
+        "percentile",
+        description="0.5 and 99.5 percent of the brain to 0 and 1; mean 0 and deviation 1 of the brain, or of its "
+        "normal white matter (WhiteStripe); or as scanned.",
     )
     quality: QualityOptions = Field(QualityOptions(), description="Limits of quality.")
 

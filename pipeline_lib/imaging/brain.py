@@ -1,6 +1,6 @@
 """Brain extraction: one name, several methods, a mask on the scan's own grid.
 
-``learned``     the small 3D U-Net that ships with this library (docs/brain_extraction.md)
+``learned``     the small 3D U-Net that ships with this library (docs/preprocessing.md)
 ``given``       the mask named in the sheet
 ``synthstrip``  FreeSurfer's SynthStrip, where installed (Hoopes et al. 2022, doi:10.1016/j.neuroimage.2022.119474)
 ``hd-bet``      HD-BET, where installed (Isensee et al. 2019, doi:10.1002/hbm.24750)

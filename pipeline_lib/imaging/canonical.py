@@ -22,6 +22,8 @@ MOST_NOT_FINITE = 0.6
 """Share of NaN or infinite voxels up to which they are taken for a masked background and set to 0."""
 LARGEST_SHEAR = 0.2
 """Cosine between two voxel axes up to which an affine is a scanner's."""
+DISAGREEMENT_MM = 1.0
+"""Distance between the places that sform and qform give a corner from which they disagree."""
 UNREADABLE = (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, gzip.BadGzipFile, ValueError)
 
 
@@ -47,10 +49,17 @@ def open_scan(path: Path, where: str, *, volumes: bool = False) -> Volume:
         raise UserError(f"{where}: not a volume but {type(image).__name__}; give a NIfTI file")
     if raw.dtype.fields is not None:
         raise UserError(f"{where}: colour (RGB) voxels; give the scalar image")
-    affine = _affine(image, where)
+    affine, _ = _affine(image, where)
     data = _shaped(raw, where, volumes)
     data = _finite(data.astype(np.float32), where)
     return _canonical(data, affine)
+
+
+def coordinates(path: Path) -> str:
+    """Which affine of a scan that can be opened is used, and why, where the header holds two that differ."""
+    image = nib.load(path)
+    assert isinstance(image, SpatialImage)
+    return _affine(image, path.name)[1]
 
 
 def open_mask(path: Path, where: str, like: Volume) -> NDArray[np.bool_]:
@@ -108,8 +117,8 @@ def _finite(data: NDArray[np.float32], where: str) -> NDArray[np.float32]:
     return data
 
 
-def _affine(image: SpatialImage, where: str) -> NDArray[np.float64]:
-    """The affine to use.
+def _affine(image: SpatialImage, where: str) -> tuple[NDArray[np.float64], str]:
+    """The affine to use, and which it is.
 
     | sform code | qform code | used                                                             |
     |------------|------------|------------------------------------------------------------------|
@@ -129,16 +138,27 @@ def _affine(image: SpatialImage, where: str) -> NDArray[np.float64]:
                 log.debug("%s: its qform is not a rotation and is not used", where)
     else:
         candidates.append(("affine", image.affine))
-    usable = [(name, affine) for name, affine in candidates if _usable(affine)]
+    usable = [(name, np.asarray(affine, dtype=np.float64)) for name, affine in candidates if _usable(affine)]
     if not usable:
         raise UserError(
             f"{where}: no valid affine (sform and qform unset or singular), so left and right cannot be told apart; "
             "convert the scan again from DICOM"
         )
     name, affine = usable[0]
-    if len(usable) > 1 and not np.allclose(usable[0][1], usable[1][1], atol=0.5):
-        log.warning("%s: sform and qform disagree; the %s is used", where, name)
-    return np.asarray(affine, dtype=np.float64)
+    if len(usable) == 2:
+        apart = _apart(usable[0][1], usable[1][1], image.shape)
+        if apart > DISAGREEMENT_MM:
+            return affine, f"sform; the qform differs by up to {apart:.0f} mm, and an sform outranks it"
+    elif len(candidates) == 2:
+        other = next(other for other, _ in candidates if other != name)
+        return affine, f"{name}; the {other} is singular or sheared"
+    return affine, name
+
+
+def _apart(a: NDArray[np.float64], b: NDArray[np.float64], shape: tuple[int, ...]) -> float:
+    """Largest distance, mm, between where two affines put a corner of the volume."""
+    corners = np.array(np.meshgrid(*([0, n - 1] for n in shape[:3]), [1])).reshape(4, -1)
+    return float(np.linalg.norm(((a - b) @ corners)[:3], axis=0).max())
 
 
 def _usable(affine: NDArray[np.float64] | None) -> bool:

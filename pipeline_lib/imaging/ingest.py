@@ -13,7 +13,7 @@ import numpy as np
 from pipeline_lib.cohort.sheet import Scan
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import sha256_file, sha256_text
-from pipeline_lib.imaging.canonical import open_mask, open_scan
+from pipeline_lib.imaging.canonical import coordinates, open_mask, open_scan
 from pipeline_lib.imaging.chunk import Done, Task, run_chunk
 from pipeline_lib.imaging.dwi import read_gradients
 from pipeline_lib.imaging.nifti import Volume, write_volume
@@ -84,7 +84,7 @@ def _anatomy(given: _Given, out: Path) -> Done:
     volume = open_scan(given.path("path"), given.where)
     outputs = {"image": f"{given.scan.id}.nii.gz"}
     write_volume(out / outputs["image"], volume)
-    return Done(outputs | _masks(given, volume, out))
+    return Done(outputs | _masks(given, volume, out), {"affine": coordinates(given.path("path"))})
 
 
 def _masks(given: _Given, volume: Volume, out: Path) -> dict[str, str]:

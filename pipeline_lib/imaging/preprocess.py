@@ -87,14 +87,15 @@ def _anatomy(given: _Given, out: Path) -> Done:
     corrected = correct_bias(volume, brain.mask) if options.bias_field else volume
     stripped = Volume(normalise(corrected.data, brain.mask, "percentile"), volume.affine)
 
-    registered = register(stripped) if options.space == "MNI152" else None
+    deformable = options.registration == "deformable"
+    registered = register(stripped, deformable=deformable) if options.space == "MNI152" else None
     grid = output_grid(options.voxel_size) if registered else _native_grid(volume, options.voxel_size)
     moved = _Moved(grid, registered)
     inside = moved.mask(brain.mask, volume.affine)
     if not inside.any():
         raise UserError("registration moved the brain out of the template's space; look at the scan's orientation")
     resampled = moved.volume(corrected).data
-    image = normalise(resampled, inside, options.intensity)
+    image = normalise(resampled, inside, options.intensity, given.row["modality"])
     shown = Volume(normalise(resampled, inside, "percentile"), grid.affine)
     figures["brain_median"] = float(np.median(shown.data[inside]))
     if registered:
@@ -116,12 +117,22 @@ def _anatomy(given: _Given, out: Path) -> Done:
         where = Volume(moved.mask(lesion, volume.affine).astype(np.float32), grid.affine)
         write_volume(out / outputs["lesion"], where, np.uint8, space=_code(options))
     if registered:
-        outputs["transform"] = f"{scan.rsplit('_', 1)[0]}_from-MNI152_to-native_xfm.tfm"
-        sitk.WriteTransform(registered.transform, str(out / outputs["transform"]))
+        outputs |= _write_transforms(registered, scan.rsplit("_", 1)[0], "h5" if deformable else "tfm", out)
     _describe(out / outputs["image"], given, [*_steps(brain, options)])
-    quality.draw_anatomy(out / outputs["figure"], volume, brain.mask, shown, outline)
+    before = resample(stripped, grid, registered.start) if registered else None
+    quality.draw_anatomy(out / outputs["figure"], volume, brain.mask, before, shown, outline)
     fault = quality.verdict(figures, options.quality, extracted=brain.method != "given")
     return Done(outputs, _text(figures) | {"brain_method": brain.method}, fault)
+
+
+def _write_transforms(registered: Registered, stem: str, suffix: str, out: Path) -> dict[str, str]:
+    """Both ways, named by what they do to an image, as in fMRIPrep."""
+    outputs = {}
+    for name, transform in (("to-MNI152", registered.transform), ("to-native", registered.inverse)):
+        source = "native" if name == "to-MNI152" else "MNI152"
+        outputs[name] = f"{stem}_from-{source}_{name}_mode-image_xfm.{suffix}"
+        sitk.WriteTransform(transform, str(out / outputs[name]))
+    return outputs
 
 
 @dataclass(frozen=True)
@@ -241,7 +252,9 @@ def _steps(brain: Brain, options: PreprocessOptions) -> list[str]:
     if options.bias_field:
         steps.append("N4 bias field correction")
     if options.space == "MNI152":
-        steps.append("rigid + affine registration to MNI152")
+        steps.append(
+            f"rigid + {'affine' if options.registration == 'affine' else 'affine + deformable'} registration to MNI152"
+        )
     return [*steps, f"resampled to {options.voxel_size:g} mm", f"intensity: {options.intensity}"]
 
 

@@ -23,6 +23,8 @@ from pipeline_lib.imaging.nifti import Volume
 Mask = NDArray[np.bool_]
 TILE, COLUMNS, DPI = 128, 6, 80
 """Pixels of a slice, slices in a row, pixels an inch."""
+ALL = [(axis, share) for axis in (2, 1, 0) for share in (0.25, 0.45, 0.6, 0.8)]
+SOME = [(axis, share) for axis in (2, 1, 0) for share in (0.35, 0.6)]
 
 
 def measure_native(volume: Volume, mask: Mask, components: int) -> dict[str, float]:
@@ -93,13 +95,19 @@ def verdict(figures: dict[str, float], limits: QualityOptions, *, extracted: boo
     return ""
 
 
-def draw_anatomy(path: Path, native: Volume, mask: Mask, normalised: Volume, outline: Mask) -> None:
-    """Slices as scanned with the brain mask's outline, slices in template space with the template's, a histogram."""
-    parts = [
-        _caption("as scanned, brain mask outlined"),
-        _mosaic(native.data, mask, native.zooms, "#ff5a36"),
-        _caption("template space, template's brain outlined"),
-        _mosaic(normalised.data, outline, normalised.zooms, "#35c2ff"),
+def draw_anatomy(
+    path: Path, native: Volume, mask: Mask, before: Volume | None, normalised: Volume, outline: Mask
+) -> None:
+    """Slices of the scan with its brain mask, before and after registration with the template's, and a histogram."""
+    parts = [_caption("as scanned, brain mask outlined"), _mosaic(native.data, mask, native.zooms, "#ff5a36", ALL)]
+    if before is not None:
+        parts += [
+            _caption("before registration (centres of mass aligned), template's brain outlined"),
+            _mosaic(before.data, outline, before.zooms, "#35c2ff", SOME),
+        ]
+    parts += [
+        _caption("template space, template's brain outlined" if before is not None else "resampled, brain outlined"),
+        _mosaic(normalised.data, outline, normalised.zooms, "#35c2ff", ALL),
         _histogram(normalised.data[outline], "intensity within the brain, normalised"),
     ]
     sheet = Image.new("RGB", (parts[0].width, sum(part.height for part in parts)))
@@ -136,10 +144,11 @@ def draw_pictures(path: Path, slices: NDArray[np.uint8]) -> None:
     _save(figure, path)
 
 
-def _mosaic(data: NDArray[np.float32], mask: Mask, zooms: Sequence[float], colour: str) -> Image.Image:
-    """Four slices of each plane across the mask, with its outline."""
+def _mosaic(
+    data: NDArray[np.float32], mask: Mask, zooms: Sequence[float], colour: str, places: Sequence[tuple[int, float]]
+) -> Image.Image:
+    """Slices at ``places`` (axis, share of the mask's extent) with the mask's outline."""
     high = max(float(np.percentile(data[mask], 99.5)) if mask.any() else float(data.max()), 1e-6)
-    places = [(axis, share) for axis in (2, 1, 0) for share in (0.25, 0.45, 0.6, 0.8)]
     sheet = Image.new("RGB", (COLUMNS * TILE, -(-len(places) // COLUMNS) * TILE))
     for number, (axis, share) in enumerate(places):
         levels = np.flatnonzero(mask.any(tuple(n for n in range(3) if n != axis)))

@@ -1,7 +1,8 @@
-"""Rigid, then affine registration of a brain to the MNI152 template; the transform is kept and invertible.
+"""Registration of a brain to the MNI152 template: rigid, affine, then deformable where asked; both directions are kept.
 
 Mattes mutual information (Mattes et al. 2003, doi:10.1109/TMI.2003.809072) with SimpleITK, coarse to
-fine. The template is the symmetric MNI152 2009a brain that nilearn ships (Fonov et al. 2011).
+fine. The deformable part is a grid of cubic B-splines (Rueckert et al. 1999, doi:10.1109/42.796284).
+The template is the symmetric MNI152 2009a brain that nilearn ships (Fonov et al. 2011).
 """
 
 from __future__ import annotations
@@ -20,14 +21,27 @@ TEMPLATE_MM = 2
 SAMPLES = 0.1
 SEED = 1
 MARGIN_MM = 8.0
+SPLINE_MM = 25.0
+"""Distance of the deformable part's control points: the shape of lobes and ventricles, not of gyri."""
+UNFOLDED = 1 / 2.48
+"""Share of their distance up to which control points may move without folding space (Choi and Lee 2000,
+doi:10.1006/gmod.2000.0531)."""
+FIELD_MM = 4.0
+"""Voxels of the displacement fields that the deformable part is kept as."""
 FLIP = np.diag([-1.0, -1.0, 1.0])  # RAS (NIfTI) <-> LPS (ITK)
 
 
 @dataclass(frozen=True)
 class Registered:
-    """``transform`` maps points of the template to points of the scan (ITK's direction, LPS mm)."""
+    """Transforms of points, LPS mm, as ITK has them.
+
+    ``transform`` maps points of the template to points of the scan and so brings images of the scan
+    to the template; ``inverse`` is the way back. ``start`` only aligns the centres of mass.
+    """
 
     transform: sitk.Transform
+    inverse: sitk.Transform
+    start: sitk.Transform
     cost: float  # Mattes mutual information, negative; lower is better
 
 
@@ -65,23 +79,48 @@ def to_sitk(volume: Volume) -> sitk.Image:
     return image
 
 
-def register(brain: Volume) -> Registered:
+def register(brain: Volume, *, deformable: bool = False) -> Registered:
     """Register a stripped brain, zero outside, to the template."""
     reference, _ = template()
     fixed, moving = to_sitk(reference), to_sitk(brain)
     start = sitk.CenteredTransformInitializer(
         fixed, moving, sitk.VersorRigid3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
     )
-    rigid = sitk.VersorRigid3DTransform(_optimised(fixed, moving, start, sitk.sitkVersorRigid, iterations=40)[0])
+    rigid, _ = _optimised(fixed, moving, start, iterations=40)
+    rigid = sitk.VersorRigid3DTransform(rigid)
     affine = sitk.AffineTransform(3)
     affine.SetMatrix(rigid.GetMatrix())
     affine.SetTranslation(rigid.GetTranslation())
     affine.SetCenter(rigid.GetCenter())
-    return Registered(*_optimised(fixed, moving, affine, sitk.sitkAffine, iterations=60))
+    found, cost = _optimised(fixed, moving, affine, iterations=60)
+    if not deformable:
+        return Registered(found, found.GetInverse(), start, cost)
+    forward, backward, cost = _deformation(fixed, sitk.Resample(moving, fixed, found))
+    # A composite applies the transform that was added last first.
+    transform = sitk.CompositeTransform([found, forward])
+    return Registered(transform, sitk.CompositeTransform([backward, found.GetInverse()]), start, cost)
+
+
+def _deformation(fixed: sitk.Image, moving: sitk.Image) -> tuple[sitk.Transform, sitk.Transform, float]:
+    """Displacement fields from ``fixed`` to ``moving``, which are aligned but for their shape, and back; the cost."""
+    extent = np.array(fixed.GetSize()) * fixed.GetSpacing()
+    mesh = [int(n) for n in np.maximum(1, np.round(extent / SPLINE_MM))]
+    furthest = UNFOLDED * float((extent / mesh).min())
+    spline, cost = _optimised(
+        fixed, moving, sitk.BSplineTransformInitializer(fixed, mesh), iterations=20, furthest=furthest
+    )
+    size = [round(n / FIELD_MM) for n in extent]
+    field = sitk.TransformToDisplacementField(
+        spline, sitk.sitkVectorFloat64, size, fixed.GetOrigin(), [FIELD_MM] * 3, fixed.GetDirection()
+    )
+    back = sitk.InvertDisplacementField(
+        field, maximumNumberOfIterations=50, maxErrorToleranceThreshold=0.05, meanErrorToleranceThreshold=0.005
+    )
+    return sitk.DisplacementFieldTransform(field), sitk.DisplacementFieldTransform(back), cost
 
 
 def _optimised(
-    fixed: sitk.Image, moving: sitk.Image, start: sitk.Transform, kind: int, *, iterations: int
+    fixed: sitk.Image, moving: sitk.Image, start: sitk.Transform, *, iterations: int, furthest: float = 0.0
 ) -> tuple[sitk.Transform, float]:
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(32)
@@ -91,14 +130,22 @@ def _optimised(
     method.SetMetricUseFixedImageGradientFilter(False)
     method.SetMetricUseMovingImageGradientFilter(False)
     method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=1.0,
-        minStep=1e-3,
-        numberOfIterations=iterations,
-        relaxationFactor=0.6,
-        gradientMagnitudeTolerance=1e-6,
-    )
-    method.SetOptimizerScalesFromPhysicalShift()
+    if isinstance(start, sitk.BSplineTransform):
+        method.SetOptimizerAsLBFGSB(
+            numberOfIterations=iterations,
+            gradientConvergenceTolerance=1e-5,
+            lowerBound=-furthest,
+            upperBound=furthest,
+        )
+    else:
+        method.SetOptimizerAsRegularStepGradientDescent(
+            learningRate=1.0,
+            minStep=1e-3,
+            numberOfIterations=iterations,
+            relaxationFactor=0.6,
+            gradientMagnitudeTolerance=1e-6,
+        )
+        method.SetOptimizerScalesFromPhysicalShift()
     method.SetShrinkFactorsPerLevel((4, 2))
     method.SetSmoothingSigmasPerLevel((4.0, 2.0))
     method.SetSmoothingSigmasAreSpecifiedInPhysicalUnits(True)
@@ -106,7 +153,7 @@ def _optimised(
     found = method.Execute(fixed, moving)
     while found.GetName() == "CompositeTransform":
         found = sitk.CompositeTransform(found).GetNthTransform(0)
-    if found.GetTransformEnum() != kind:
+    if found.GetTransformEnum() != start.Downcast().GetTransformEnum():
         raise TypeError(f"registration gave a {found.GetName()}")
     return found.Downcast(), float(method.GetMetricValue())
 
@@ -118,6 +165,6 @@ def resample(volume: Volume, grid: Volume, transform: sitk.Transform | None, *, 
     return Volume(np.ascontiguousarray(sitk.GetArrayFromImage(moved).T), grid.affine)
 
 
-def native_map(volume: Volume, native: Volume, transform: sitk.Transform) -> Volume:
-    """A map in template space taken back to the scan's own grid."""
-    return resample(volume, native, transform.GetInverse())
+def native_map(volume: Volume, native: Volume, inverse: sitk.Transform) -> Volume:
+    """A map in template space taken back to the scan's own grid by the scan's ``to-native`` transform."""
+    return resample(volume, native, inverse)

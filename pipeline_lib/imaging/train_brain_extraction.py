@@ -2,8 +2,9 @@
 
 ``DIR`` holds raw heads in ``t1/ID_T1.nii.gz`` and their masks in ``brainmask/ID_brainmask.nii.gz``.
 Twenty people, chosen by the hash of their id, are never trained on; their Dice is printed at the
-end. Every example is randomised far beyond what scanners do (after SynthStrip, Hoopes et al. 2022),
-so that the network learns the shape of a brain and not the contrast of one scanner.
+end. Synthetic heads with the contrasts of T1, T2 and FLAIR join them. Most examples are randomised
+far beyond what scanners do (after SynthStrip, Hoopes et al. 2022), so that the network learns the
+shape of a brain and not the contrast of one scanner; the others show it where exactly a brain ends.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import hashlib
 import logging
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +24,9 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
 
+from pipeline_lib.cohort.synthetic import brain_of, make_cohort
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path
 from pipeline_lib.imaging.brain import (
@@ -37,10 +41,16 @@ from pipeline_lib.imaging.brain import (
     to_grid,
 )
 from pipeline_lib.imaging.nifti import read_volume
+from pipeline_lib.imaging.quality import dice
 
 logger = logging.getLogger("pipeline")
 HELD_OUT = 20
-Example = tuple[str, Tensor, Tensor]
+SYNTHETIC = range(1001, 1017)
+"""People of the synthetic cohort that are trained on; the embedded cohort's have lower numbers."""
+SYNTHETIC_SHARE = 0.15
+GENTLE_SHARE = 0.4
+Head = tuple[Tensor, Tensor]
+"""Intensities in [0, 1] and mask, both ``(1, 1, X, Y, Z)`` at 2 mm."""
 
 
 def find_heads(folder: Path) -> tuple[list[str], list[str]]:
@@ -52,23 +62,44 @@ def find_heads(folder: Path) -> tuple[list[str], list[str]]:
     return sorted(by_hash[HELD_OUT:]), sorted(by_hash[:HELD_OUT])
 
 
-def load_head(folder: Path, name: str) -> Example:
-    """Id, intensities in [0, 1] and mask, both ``(1, 1, X, Y, Z)`` at 2 mm."""
-    head = read_volume(folder / "t1" / f"{name}_T1.nii.gz")
-    mask = read_volume(folder / "brainmask" / f"{name}_brainmask.nii.gz")
-    image = normalise(to_grid(head.data, head.zooms))
-    return name, image, (to_grid(mask.data, mask.zooms) > 0.5).float()
+def load_head(scan: Path, truth: Path) -> Head:
+    """A scan and its brain mask at 2 mm."""
+    head, mask = read_volume(scan), read_volume(truth)
+    return normalise(to_grid(head.data, head.zooms)), (to_grid(mask.data, mask.zooms) > 0.5).float()
+
+
+def ixi_paths(folder: Path, name: str) -> tuple[Path, Path]:
+    """Scan and mask of a person."""
+    return folder / "t1" / f"{name}_T1.nii.gz", folder / "brainmask" / f"{name}_brainmask.nii.gz"
+
+
+def synthetic_heads() -> list[Head]:
+    """T1-, T2-weighted and FLAIR heads of people who are not in the embedded cohort."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        scans = make_cohort(folder, SYNTHETIC, root=folder, modalities=("T1w", "T2w", "FLAIR"))
+        return [load_head(folder / scan.path, folder / brain_of(scan)) for scan in scans]
 
 
 class Randomiser:
     """Draws randomised examples of shape ``(1, 1, *BOX)`` from heads."""
 
-    def __init__(self, seed: int) -> None:
-        self.random = np.random.default_rng(seed)
-        self.torch = torch.Generator().manual_seed(seed)
+    def __init__(self, random: np.random.Generator) -> None:
+        self.random = random
+        self.torch = torch.Generator().manual_seed(int(random.integers(2**62)))
 
     def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        image, mask = self._place(image, mask)
+        return self._gentle(image, mask) if self.random.random() < GENTLE_SHARE else self._wild(image, mask)
+
+    def _gentle(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Much as it was scanned; half of them on the scan's own voxels, as sharp as they were."""
+        image, mask = self._place(image, mask, degrees=0 if self.random.random() < 0.5 else 8)
+        image = image.clamp(min=1e-6) ** float(np.exp(self.random.normal(0, 0.2)))
+        image = image * self._field(4, float(self.random.uniform(0, 0.2))).exp()
+        return normalise(self._noise(image, float(self.random.uniform(0, 0.02)))), mask
+
+    def _wild(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        image, mask = self._place(image, mask, degrees=30 if self.random.random() < 0.7 else 8)
         image = self._contrast(image, mask)
         if self.random.random() < 0.6:
             image = image * self._field(4, float(self.random.uniform(0.1, 0.6))).exp()
@@ -84,23 +115,14 @@ class Randomiser:
             image, mask = self._crop(image, mask)
         return normalise(image), mask
 
-    def _place(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Rotation to 30 degrees, scale, shear, shift, left-right flip, around the brain's centre."""
-        angles = self.random.uniform(-1, 1, 3) * (30 if self.random.random() < 0.7 else 8) * np.pi / 180
-        matrix = np.eye(3)
-        for axis, angle in enumerate(angles):
-            turn = np.eye(3)
-            i, j = [n for n in range(3) if n != axis]
-            turn[i, i] = turn[j, j] = np.cos(angle)
-            turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
-            matrix = matrix @ turn
-        scale = np.exp(self.random.uniform(-0.12, 0.12) + self.random.uniform(-0.06, 0.06, 3))
-        matrix = matrix @ np.diag(scale) @ (np.eye(3) + self.random.uniform(-0.05, 0.05, (3, 3)))
+    def _place(self, image: Tensor, mask: Tensor, *, degrees: float) -> tuple[Tensor, Tensor]:
+        """Shift and left-right flip around the brain's centre; rotation by up to ``degrees``, scale and shear, or none."""
+        matrix = self._turned(degrees) if degrees else np.eye(3)
         if self.random.random() < 0.5:
             matrix[:, 0] *= -1
         shape = np.array(image.shape[2:])
         where = torch.nonzero(mask[0, 0]).float().mean(0).numpy()
-        centre = where + self.random.uniform(-12, 12, 3)
+        centre = np.floor(where + self.random.uniform(-12, 12, 3)) + 0.5  # with no turn, voxels fall on voxels
         out = np.array(BOX)
         # output voxel o (from the box's centre) -> input voxel centre + matrix o -> grid_sample's [-1, 1],
         # whose axes run backwards (x last); affine_grid gives o in units of half boxes
@@ -113,6 +135,18 @@ class Randomiser:
         both = torch.cat([image, mask], dim=1)
         both = functional.grid_sample(both, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         return both[:, :1], (both[:, 1:] > 0.5).float()
+
+    def _turned(self, degrees: float) -> NDArray[np.float64]:
+        matrix = np.eye(3)
+        for axis, angle in enumerate(np.deg2rad(self.random.uniform(-degrees, degrees, 3))):
+            turn = np.eye(3)
+            i, j = [n for n in range(3) if n != axis]
+            turn[i, i] = turn[j, j] = np.cos(angle)
+            turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
+            matrix = matrix @ turn
+        scale = np.exp(self.random.uniform(-0.12, 0.12) + self.random.uniform(-0.06, 0.06, 3))
+        turned: NDArray[np.float64] = matrix @ np.diag(scale) @ (np.eye(3) + self.random.uniform(-0.05, 0.05, (3, 3)))
+        return turned
 
     def _curve(self, x: Tensor, knots: Sequence[float]) -> Tensor:
         position = x.clamp(0, 1) * (len(knots) - 1)
@@ -128,7 +162,7 @@ class Randomiser:
         knots = self.random.uniform(0, 1, int(self.random.integers(4, 9)))
         if kind < 0.6:
             knots = np.sort(knots)
-        elif kind < 0.75:
+        elif kind < 0.8:
             knots = np.sort(knots)[::-1].copy()
         if self.random.random() < 0.8:
             knots[0] = 0.0
@@ -137,10 +171,10 @@ class Randomiser:
     def _contrast(self, image: Tensor, mask: Tensor) -> Tensor:
         """One curve for the head or, as in T2 where fluid is bright and bone dark, one inside and one outside."""
         kind = self.random.random()
-        if kind < 0.25:
+        if kind < 0.15:
             return image
         whole = self._random_curve(image)
-        if kind < 0.65:
+        if kind < 0.6:
             return whole
         soft = functional.avg_pool3d(mask, 3, stride=1, padding=1)
         return torch.lerp(whole, self._random_curve(image) * float(self.random.uniform(0.4, 1.2)), soft)
@@ -195,6 +229,22 @@ class Randomiser:
         return image, mask
 
 
+class Examples(Dataset[tuple[Tensor, Tensor]]):
+    """As many randomised examples as are asked for; the nth follows from the seed, whoever makes it."""
+
+    def __init__(self, real: Sequence[Head], synthetic: Sequence[Head], count: int, seed: int) -> None:
+        self.real, self.synthetic, self.count, self.seed = real, synthetic, count, seed
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        random = np.random.default_rng([self.seed, index])
+        heads = self.synthetic if self.synthetic and random.random() < SYNTHETIC_SHARE else self.real
+        image, mask = Randomiser(random)(*heads[int(random.integers(len(heads)))])
+        return image[0], mask[0]
+
+
 def loss_function(logits: Tensor, mask: Tensor) -> Tensor:
     """Cross-entropy plus 1 - soft Dice."""
     probability = logits.sigmoid()
@@ -202,29 +252,21 @@ def loss_function(logits: Tensor, mask: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits, mask) + 1 - overlap
 
 
-def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """2 |a and b| / (|a| + |b|)."""
-    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
-
-
-def train(
-    heads: Sequence[Example], *, steps: int, batch: int, learning_rate: float, seed: int, report_every: int = 50
-) -> BrainNetwork:
-    """Train with Adam, a linear warm-up and a cosine decay of the learning rate to 0."""
+def train(examples: Examples, *, batch: int, learning_rate: float, seed: int, report_every: int = 50) -> BrainNetwork:
+    """Train on each example once with AdamW, a linear warm-up and a cosine decay of the learning rate to 0."""
     torch.manual_seed(seed)
     network = BrainNetwork()
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4)
+    loader = DataLoader(examples, batch_size=batch, num_workers=1, prefetch_factor=4)
+    steps = len(loader)
     warmup = max(1, min(50, steps // 10))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser,
         lambda step: min((step + 1) / warmup, 0.5 * (1 + np.cos(np.pi * step / steps))),
     )
-    randomise = Randomiser(seed)
     average, began = 0.0, time.monotonic()
-    for step in range(1, steps + 1):
-        picked = randomise.random.integers(0, len(heads), batch)
-        pairs = [randomise(heads[index][1], heads[index][2]) for index in picked]
-        loss = loss_function(network(torch.cat([p[0] for p in pairs])), torch.cat([p[1] for p in pairs]))
+    for step, (image, mask) in enumerate(loader, start=1):
+        loss = loss_function(network(image), mask)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -254,10 +296,9 @@ def evaluate(folder: Path, names: Sequence[str]) -> dict[str, float]:
     """Dice on each head, at the scan's own resolution, with the weights in use."""
     scores = {}
     for name in names:
-        head = read_volume(folder / "t1" / f"{name}_T1.nii.gz")
-        truth = read_volume(folder / "brainmask" / f"{name}_brainmask.nii.gz").data > 0.5
+        head, truth = (read_volume(path) for path in ixi_paths(folder, name))
         mask, _ = largest_component(brain_probability(head.data, head.zooms) > 0.5)
-        scores[name] = dice(mask, truth)
+        scores[name] = dice(mask, truth.data > 0.5)
     return scores
 
 
@@ -266,7 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, required=True, help="folder with t1/ and brainmask/")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="weights file to write")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
@@ -274,11 +315,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
         trained, held_out = find_heads(options.data)
-        heads = [load_head(options.data, name) for name in trained]
-        logger.info("%d heads to train on, %d held out", len(trained), len(held_out))
-        network = train(
-            heads, steps=options.steps, batch=options.batch, learning_rate=options.learning_rate, seed=options.seed
-        )
+        heads = [load_head(*ixi_paths(options.data, name)) for name in trained]
+        synthetic = synthetic_heads()
+        logger.info("%d heads and %d synthetic ones to train on, %d held out", len(heads), len(synthetic), HELD_OUT)
+        examples = Examples(heads, synthetic, options.steps * options.batch, options.seed)
+        network = train(examples, batch=options.batch, learning_rate=options.learning_rate, seed=options.seed)
         save(network, options.out, trained, held_out, options.steps)
         if options.out == WEIGHTS:
             load_network.cache_clear()

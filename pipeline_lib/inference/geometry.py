@@ -33,6 +33,26 @@ def centred_affine(size: Sequence[int], millimetres: float) -> NDArray[np.float6
     return affine
 
 
+def stack_slices(
+    images: NDArray[np.floating], affines: Sequence[NDArray[np.float64]]
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Parallel slices ``(N, H, W)``, in any order, as a volume ``(H, W, D)`` and its affine.
+
+    The distance of neighbours is the slice thickness; a slice that is missing in between is 0.
+    """
+    first = affines[0]
+    across = first[:3, 2] / np.linalg.norm(first[:3, 2])
+    depths = np.array([affine[:3, 3] @ across for affine in affines])
+    steps = np.diff(np.unique(depths.round(3)))
+    step = float(steps.min()) if len(steps) else float(np.linalg.norm(first[:3, 2]))
+    places = np.round((depths - depths.min()) / step).astype(int)
+    volume = np.zeros((*images.shape[1:], int(places.max()) + 1), np.float32)
+    volume[..., places] = np.moveaxis(images, 0, -1)
+    affine = affines[int(depths.argmin())].copy()
+    affine[:3, 2] = across * step
+    return volume, affine
+
+
 def write_nifti(
     path: Path, image: NDArray[np.floating], affine: NDArray[np.float64], sidecar: Mapping[str, Any]
 ) -> None:

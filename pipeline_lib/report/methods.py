@@ -25,7 +25,9 @@ REFERENCES = {
     "oord": ("van den Oord et al., 2017", "van den Oord A, Vinyals O, Kavukcuoglu K. Neural discrete representation learning. NeurIPS 2017. arXiv:1711.00937"),
     "rombach": ("Rombach et al., 2022", "Rombach R, Blattmann A, Lorenz D, Esser P, Ommer B. High-resolution image synthesis with latent diffusion models. CVPR 2022. arXiv:2112.10752"),
     "ronneberger": ("Ronneberger et al., 2015", "Ronneberger O, Fischer P, Brox T. U-Net: convolutional networks for biomedical image segmentation. MICCAI 2015. arXiv:1505.04597"),
+    "rueckert": ("Rueckert et al., 1999", "Rueckert D, Sonoda LI, Hayes C, Hill DLG, Leach MO, Hawkes DJ. Nonrigid registration using free-form deformations: application to breast MR images. IEEE Transactions on Medical Imaging 1999; 18(8):712-721"),
     "salimans": ("Salimans and Ho, 2022", "Salimans T, Ho J. Progressive distillation for fast sampling of diffusion models. ICLR 2022. arXiv:2202.00512"),
+    "shinohara": ("Shinohara et al., 2014", "Shinohara RT, Sweeney EM, Goldsmith J, et al. Statistical normalization techniques for magnetic resonance imaging. NeuroImage: Clinical 2014; 6:9-19"),
     "song": ("Song et al., 2021", "Song J, Meng C, Ermon S. Denoising diffusion implicit models. ICLR 2021. arXiv:2010.02502"),
     "tustison": ("Tustison et al., 2010", "Tustison NJ, Avants BB, Cook PA, et al. N4ITK: improved N3 bias correction. IEEE Transactions on Medical Imaging 2010; 29(6):1310-1320"),
     "wyatt": ("Wyatt et al., 2022", "Wyatt J, Leach A, Schmon SM, Willcocks CG. AnoDDPM: anomaly detection with denoising diffusion probabilistic models using simplex noise. CVPR Workshops 2022"),
@@ -38,9 +40,14 @@ EXTRACTION = {
     "hd-bet": "The brain was extracted with HD-BET [isensee].",
     "none": "Scans were taken as already stripped of the skull.",
 }
+REGISTRATION = {
+    "affine": "with an affine transform",
+    "deformable": "with an affine transform and a grid of cubic B-splines [rueckert]",
+}
 INTENSITY = {
     "percentile": "Intensities were scaled linearly between robust percentiles within the brain and clipped.",
     "zscore": "Intensities were standardised to zero mean and unit variance within the brain.",
+    "whitestripe": "Intensities were standardised to zero mean and unit variance of normal white matter [shinohara].",
     "none": "Intensities were left as they are.",
 }
 SCHEDULE = {
@@ -89,8 +96,8 @@ def preprocess_paragraph(options: PreprocessOptions) -> str:
         steps.append("The bias field was corrected with N4 [tustison].")
     if options.space == "MNI152":
         steps.append(
-            "The brain was registered to the MNI152 template [fonov] with an affine transform in SimpleITK [lowekamp] "
-            f"and resampled to {options.voxel_size:g} mm isotropic voxels."
+            f"The brain was registered to the MNI152 template [fonov] {REGISTRATION[options.registration]} in SimpleITK "
+            f"[lowekamp] and resampled to {options.voxel_size:g} mm isotropic voxels."
         )
     else:
         steps.append(f"The scan stayed in its own space, resampled to {options.voxel_size:g} mm isotropic voxels.")

@@ -44,7 +44,7 @@ def write_scan_pages(
     """
     opened = {row["scan"]: row for row in read_table(ingest / "status.tsv")}
     rows = {row["scan"]: row for row in read_table(preprocess / "status.tsv")}
-    rows = {scan: rows.get(scan, row) for scan, row in {**opened, **rows}.items()}
+    rows = {scan: {**opened.get(scan, {}), **rows.get(scan, {})} for scan in {**opened, **rows}}
     made = [read_provenance("Ingest", ingest), read_provenance("Preprocess", preprocess)]
     methods = methods_text(preprocess_paragraph(options))
     names = list(rows)
@@ -98,9 +98,12 @@ def _figure(preprocess: Path, row: dict[str, str]) -> Picture | None:
 
 def _numbers(row: dict[str, str], options: PreprocessOptions) -> list[Row]:
     low, high = options.quality.brain_volume_ml
+    dark, bright = options.quality.brain_median
     limits = {
         "brain_volume_ml": f"{low:g} to {high:g}",
         "template_overlap": f"at least {options.quality.min_template_overlap:g}",
+        "mask_components": f"at most {options.quality.max_mask_components}",
+        "brain_median": f"{dark:g} to {bright:g}",
     }
     known = {*PERSON, *VERDICT, *BOOKKEEPING}
     return [

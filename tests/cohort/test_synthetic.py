@@ -11,14 +11,16 @@ import pytest
 from pipeline_lib.cohort.anatomy import make_anatomy, template_head
 from pipeline_lib.cohort.diffusion_mri import D_FREE, D_PARALLEL, noddi_maps, simulate
 from pipeline_lib.cohort.sheet import Scan, read_sheet, write_sheet
-from pipeline_lib.cohort.synthetic import PEOPLE, draw_person, make_cohort
+from pipeline_lib.cohort.synthetic import PEOPLE, brain_of, draw_person, make_cohort
 from pipeline_lib.files import read_json, sha256_file
+
+VOXEL = 6.0
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Scan]]:
     folder = tmp_path_factory.mktemp("synthetic")
-    return folder, make_cohort(folder, [1, 2, 4], root=folder, voxel_mm=6.0, workers=1)
+    return folder, make_cohort(folder, [1, 2, 4], root=folder, voxel_mm=VOXEL, workers=1)
 
 
 def of(scans: list[Scan], modality: str) -> list[Scan]:
@@ -37,11 +39,11 @@ def test_sheet_of_the_cohort_is_valid(cohort: tuple[Path, list[Scan]], tmp_path:
 
 def test_a_person_follows_from_the_number_and_files_stay(cohort: tuple[Path, list[Scan]], tmp_path: Path) -> None:
     folder, scans = cohort
-    again = make_cohort(tmp_path, [2], root=tmp_path, voxel_mm=6.0, workers=1)
+    again = make_cohort(tmp_path, [2], root=tmp_path, voxel_mm=VOXEL, workers=1)
     mine = of([scan for scan in scans if scan.participant == "syn002"], "T1w")[0]
     assert sha256_file(tmp_path / of(again, "T1w")[0].path) == sha256_file(folder / mine.path)
     before = (folder / mine.path).stat().st_mtime_ns
-    make_cohort(folder, [2], root=folder, voxel_mm=6.0, workers=1)
+    make_cohort(folder, [2], root=folder, voxel_mm=VOXEL, workers=1)
     assert (folder / mine.path).stat().st_mtime_ns == before
 
 
@@ -108,3 +110,22 @@ def test_maps_are_fractions_and_fluid_is_free_water() -> None:
         assert values.max() <= 1
     assert isovf[4:].mean() > 0.8 > 0.2 > isovf[:4].mean()
     assert icvf[:4].mean() > icvf[4:].mean()
+
+
+def test_other_contrasts_are_of_the_same_brain_and_leave_the_t1_as_it_is(
+    cohort: tuple[Path, list[Scan]], tmp_path: Path
+) -> None:
+    folder, scans = cohort
+    first = next(scan for scan in scans if scan.modality == "T1w")
+    number = int(first.participant.removeprefix("syn"))
+    made = make_cohort(tmp_path, [number], root=tmp_path, voxel_mm=VOXEL, modalities=("T1w", "T2w", "FLAIR"), workers=1)
+    anatomical = {scan.modality: scan for scan in made if scan.session == first.session and scan.family == "anat"}
+    assert set(anatomical) == {"T1w", "T2w", "FLAIR"}
+    assert (tmp_path / anatomical["T1w"].path).read_bytes() == (folder / first.path).read_bytes()
+    for modality, scan in anatomical.items():
+        data = nib.load(tmp_path / scan.path).get_fdata()
+        tissues = nib.load(str(tmp_path / brain_of(scan)).replace("_brain", "_tissues")).get_fdata()
+        white, fluid = (np.median(data[tissues == label]) for label in (2, 3))
+        assert (fluid > white) == (modality == "T2w")
+        brain = nib.load(tmp_path / brain_of(scan))
+        assert 1000 < (brain.get_fdata() > 0).sum() * np.prod(brain.header.get_zooms()) / 1000 < 2200

@@ -16,6 +16,7 @@ from pipeline_lib.cohort.sheet import Scan
 from pipeline_lib.files import read_table
 from pipeline_lib.imaging.canonical import open_scan
 from pipeline_lib.imaging.ingest import ingest_chunk
+from pipeline_lib.imaging.nifti import read_volume
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 
@@ -155,10 +156,11 @@ def test_real_files_of_any_orientation_are_one_volume(shared_data: Path) -> None
         np.testing.assert_array_equal(volume.data, first.data)
 
 
-@pytest.mark.parametrize("kind", ["scaled int16", "big-endian", "nifti2", "pair", "negative"])
+@pytest.mark.parametrize("kind", ["scaled int16", "uint8", "big-endian", "nifti2", "pair", "negative"])
 def test_unusual_files_are_read_right(tmp_path: Path, kind: str) -> None:
     data = np.round(head()) - (200 if kind == "negative" else 0)
     path = tmp_path / ("scan.img" if kind == "pair" else "scan.nii.gz")
+    data = data.astype(np.uint8) if kind == "uint8" else data
     if kind == "nifti2":
         image: nib.Nifti1Image = nib.Nifti2Image(data, AFFINE)
     elif kind == "big-endian":
@@ -167,12 +169,37 @@ def test_unusual_files_are_read_right(tmp_path: Path, kind: str) -> None:
         image = nib.Nifti1Pair(data, AFFINE)
     else:
         image = nib.Nifti1Image(data, AFFINE)
-    image.set_data_dtype(np.int16)
+    image.set_data_dtype(np.uint8 if kind == "uint8" else np.int16)
     if kind == "scaled int16":
         image.header.set_slope_inter(0.5, 3)
     nib.save(image, path)
     wanted = data * 0.5 + 3 if kind == "scaled int16" else data
     np.testing.assert_allclose(open_scan(path, "scan").data, wanted, atol=0.01)
+
+
+def test_which_affine_is_used_is_said(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(head(), AFFINE)
+    turned = AFFINE @ np.diag([-1.0, 1, 1, 1])
+    image.set_sform(AFFINE, 1)
+    image.set_qform(turned, 1)
+    nib.save(image, tmp_path / "both.nii.gz")
+    sheared = AFFINE.copy()
+    sheared[0, 1] = AFFINE[0, 0]
+    image.set_sform(sheared, 1)
+    nib.save(image, tmp_path / "sheared.nii.gz")
+    image.set_sform(AFFINE, 0)
+    image.set_qform(AFFINE, 1)
+    nib.save(image, tmp_path / "qform.nii.gz")
+    rows = ingest(
+        tmp_path,
+        *(Scan(str(n), "", "T1w", f"{name}.nii.gz", row=2) for n, name in enumerate(("both", "sheared", "qform"), 1)),
+    )
+    extent = 2 * AFFINE[0, 0] * (head().shape[0] - 1)
+    assert rows[0]["affine"] == f"sform; the qform differs by up to {extent:.0f} mm, and an sform outranks it"
+    assert rows[1]["affine"] == "qform; the sform is singular or sheared"
+    assert rows[2]["affine"] == "qform"
+    written = [read_volume(tmp_path / "out" / json.loads(row["outputs"])["image"]).affine for row in rows]
+    np.testing.assert_allclose(written[0], written[2], atol=1e-5)
 
 
 def test_no_header_text_leaves_the_library(tmp_path: Path) -> None:

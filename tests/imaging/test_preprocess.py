@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gzip
 import json
 from pathlib import Path
 
@@ -15,14 +17,15 @@ from pipeline_lib.cohort.synthetic import make_cohort
 from pipeline_lib.config.schema import PreprocessOptions, QualityOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_table
+from pipeline_lib.imaging.__main__ import main as to_native
 from pipeline_lib.imaging.brain import WEIGHTS, brain_probability, extract_brain, largest_component
 from pipeline_lib.imaging.dwi import shell_channels, shells
 from pipeline_lib.imaging.ingest import ingest_chunk
-from pipeline_lib.imaging.intensity import correct_bias, normalise
+from pipeline_lib.imaging.intensity import correct_bias, normalise, white_stripe
 from pipeline_lib.imaging.nifti import Volume, read_volume
 from pipeline_lib.imaging.preprocess import preprocess_chunk
 from pipeline_lib.imaging.quality import dice, measure_native, verdict
-from pipeline_lib.imaging.registration import native_map, output_grid, register, resample, template
+from pipeline_lib.imaging.registration import native_map, output_grid, register, resample, template, to_sitk
 
 HELD_OUT_DICE = 0.95
 
@@ -80,15 +83,47 @@ def test_lesion_follows_the_scan(chunk: tuple[Path, list[dict[str, str]]]) -> No
 
 
 def test_map_is_taken_back_to_the_scan(
-    people: tuple[Path, list[Scan]], chunk: tuple[Path, list[dict[str, str]]]
+    people: tuple[Path, list[Scan]],
+    chunk: tuple[Path, list[dict[str, str]]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder, rows = chunk
     row = next(row for row in rows if row["scan"] == "sub-syn001_ses-1_T1w")
     native = read_volume(people[0] / next(s.path for s in people[1] if s.id == row["scan"]))
     truth = read_volume(people[0] / "truth" / "sub-syn001" / "sub-syn001_ses-1_brain.nii.gz").data > 0
     mask = read_volume(output(folder, row, "mask"))
-    transform = sitk.ReadTransform(str(output(folder, row, "transform")))
-    assert dice(native_map(mask, native, transform).data > 0.5, truth) > 0.85
+    inverse = sitk.ReadTransform(str(output(folder, row, "to-native")))
+    assert dice(native_map(mask, native, inverse).data > 0.5, truth) > 0.85
+
+    scan = people[0] / next(s.path for s in people[1] if s.id == row["scan"])
+    command = [
+        "to-native",
+        *map(str, (output(folder, row, "mask"), output(folder, row, "to-native"), scan, tmp_path / "map.nii.gz")),
+    ]
+    assert to_native(command) == 0
+    assert dice(read_volume(tmp_path / "map.nii.gz").data > 0.5, truth) > 0.85
+    assert to_native([*command[:2], str(scan), *command[3:]]) == 1
+    assert "not a transform that can be read" in capsys.readouterr().err
+
+
+def test_neither_face_nor_header_text_is_left(people: tuple[Path, list[Scan]], tmp_path: Path) -> None:
+    folder, scans = people
+    first = next(scan for scan in scans if scan.modality == "T1w")
+    image = nib.load(folder / first.path)
+    for field in ("descrip", "aux_file", "intent_name", "db_name"):
+        image.header[field] = b"jane"
+    nib.save(image, tmp_path / "scan.nii.gz")
+    ingest_chunk([dataclasses.replace(first, path="scan.nii.gz")], tmp_path, tmp_path / "ingest", workers=1)
+    preprocess_chunk(tmp_path / "ingest", PreprocessOptions(voxel_size=4.0), tmp_path / "done", workers=1)
+    row = read_table(tmp_path / "done" / "status.tsv")[0]
+    brain = read_volume(output(tmp_path / "done", row, "mask")).data > 0
+    assert not read_volume(output(tmp_path / "done", row, "image")).data[~brain].any()
+    assert brain.mean() < 0.6
+    for path in (tmp_path / "done").rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert b"jane" not in (gzip.decompress(content) if path.suffix == ".gz" else content).lower(), path
 
 
 def test_diffusion_becomes_shell_channels(chunk: tuple[Path, list[dict[str, str]]]) -> None:
@@ -179,6 +214,28 @@ def test_registration_undoes_a_known_turn() -> None:
     assert dice(back.data > 0.5, mask) > 0.97
 
 
+def test_deformation_undoes_a_known_one_and_has_a_way_back() -> None:
+    reference, mask = template()
+    bend = sitk.BSplineTransformInitializer(to_sitk(reference), [3, 3, 3])
+    bend.SetParameters(np.random.default_rng(0).uniform(-9, 9, len(bend.GetParameters())).tolist())
+    bent = resample(reference, reference, bend)
+    found = {kind: register(bent, deformable=kind == "deformable") for kind in ("affine", "deformable")}
+    error = {
+        kind: np.abs(resample(bent, reference, one.transform).data - reference.data)[mask].mean()
+        for kind, one in found.items()
+    }
+    assert error["deformable"] < 0.75 * error["affine"], error
+    field = sitk.TransformToDisplacementField(
+        found["deformable"].transform, sitk.sitkVectorFloat64, [24] * 3, [-92.0, -120.0, -80.0], [8.0] * 3
+    )
+    assert sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(field)).min() > 0
+    points = reference.affine[:3, :3] @ np.argwhere(mask)[::5000].T + reference.affine[:3, 3:]
+    for x, y, z in points.T:
+        place = (-float(x), -float(y), float(z))
+        one = found["deformable"]
+        assert np.linalg.norm(np.subtract(one.inverse.TransformPoint(one.transform.TransformPoint(place)), place)) < 0.5
+
+
 def test_output_grid_holds_the_template() -> None:
     reference, mask = template()
     for voxel in (2.0, 3.0, 4.5):
@@ -217,6 +274,22 @@ def test_intensity_methods_do_what_they_say() -> None:
     assert z[mask].std() == pytest.approx(1, abs=1e-3)
     for changed in (scaled, z, normalise(data, mask, "none")):
         assert not changed[~mask].any()
+
+
+@pytest.mark.parametrize("modality", ["T1w", "FLAIR"])
+def test_white_stripe_finds_white_matter(modality: str) -> None:
+    random = np.random.default_rng(0)
+    white = {"T1w": 800.0, "FLAIR": 500.0}[modality]
+    grey = {"T1w": 550.0, "FLAIR": 680.0}[modality]
+    tissues = [random.normal(mean, 40, n) for mean, n in ((200.0, 15_000), (grey, 35_000), (white, 50_000))]
+    brain = np.concatenate([*tissues, random.uniform(900, 1500, 500)]).astype(np.float32)
+    data, mask = brain.reshape(1, 1, -1), np.ones((1, 1, len(brain)), bool)
+    scaled = normalise(data, mask, "whitestripe", modality).ravel()
+    at = np.interp(white, np.sort(brain), np.sort(scaled))
+    assert abs(at) < 0.6
+    stripe = white_stripe(brain, modality)
+    assert len(stripe) == pytest.approx(0.1 * len(brain), rel=0.05)
+    assert stripe.mean() == pytest.approx(white, abs=12)
 
 
 def test_shells_are_found_and_named() -> None:

@@ -76,7 +76,6 @@ def make_chunk(tmp_path: Path) -> Callable[..., Path]:
         if target:
             maps = np.concatenate([0.5 * data[:, :1] + 0.1, -0.3 * data[:, :1], data[:, 1:2] * data[:, :1]], axis=1)
             np.save(folder / "target.npy", np.where(mask > 0, maps, -1).astype(np.float32))
-        affine = json.dumps(np.diag([2.0, 2.0, 2.0, 1.0]).tolist())
         pd.DataFrame(
             [
                 {
@@ -90,7 +89,7 @@ def make_chunk(tmp_path: Path) -> Callable[..., Path]:
                     "sha256": f"sha-{person}",
                     "slice": place if dimensions == 2 else "",
                     "has_lesion": "false",
-                    "affine": affine,
+                    "affine": json.dumps([[2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 2, 5 * place], [0, 0, 0, 1]]),
                 }
                 for n, person in enumerate(people)
                 for place in range(slices)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from pipeline_lib.inference import anomaly
 from pipeline_lib.inference.anomaly import infer_anomaly, reconstruct
 from pipeline_lib.inference.baselines import asymmetry_map, intensity_map
 from pipeline_lib.inference.denoise import load_denoiser
+from pipeline_lib.inference.geometry import stack_slices
 
 
 def test_maps_are_squared_errors_of_the_reconstruction(
@@ -28,6 +30,27 @@ def test_maps_are_squared_errors_of_the_reconstruction(
     np.testing.assert_allclose(maps, (images - reconstruction) ** 2, atol=1e-6)
     assert maps.shape == (4, 1, 16, 16)
     assert len(pd.read_csv(tmp_path / "out/refused.tsv", sep="\t")) == 0
+
+
+def test_a_scans_map_is_one_volume_with_every_slice_in_its_place(
+    make_recipe: Callable, make_chunk: Callable, make_denoiser: Callable, tmp_path: Path
+) -> None:
+    recipe = make_recipe("anomaly")
+    infer_anomaly(
+        recipe, make_denoiser(recipe, ["z"], channels=1), make_chunk("test-anat-0001", ["a", "b"]), tmp_path / "out"
+    )
+    maps = np.load(tmp_path / "out/maps.npy")
+    volume = nib.load(tmp_path / "out/nifti/b_FLAIR_desc-anomaly_map.nii.gz")
+    np.testing.assert_allclose(volume.get_fdata(), np.moveaxis(maps[2:, 0], 0, -1), atol=1e-6)
+    np.testing.assert_allclose(volume.affine, np.diag([2, 2, 5, 1]))
+
+
+def test_slices_are_stacked_in_order_and_a_missing_one_is_zero() -> None:
+    turn = np.array([[0, 2.0, 0, 1], [-2.0, 0, 0, 2], [0, 0, 1, 0], [0, 0, 0, 1]])
+    affines = [turn + np.array([[0] * 4, [0] * 4, [0, 0, 0, depth], [0] * 4]) for depth in (10, -2, 4, 1)]
+    volume, affine = stack_slices(np.arange(1.0, 5)[:, None, None] * np.ones((4, 3, 2)), affines)
+    assert volume[0, 0].tolist() == [2, 4, 3, 0, 1]
+    np.testing.assert_allclose(affine @ [1, 1, 4, 1], affines[0] @ [1, 1, 0, 1])
 
 
 @pytest.mark.parametrize("trained", [["a"], ["a", "b"]])

@@ -47,5 +47,14 @@ def test_preprocessing_is_told_as_it_was_done(method: str, space: str) -> None:
     assert ("SynthStrip" in " ".join(text.references)) == (method == "synthstrip")
 
 
+def test_deformation_and_white_stripe_are_cited() -> None:
+    plain = methods_text(preprocess_paragraph(PreprocessOptions()))
+    options = PreprocessOptions(registration="deformable", intensity="whitestripe")
+    text = methods_text(preprocess_paragraph(options))
+    for cited in ("Rueckert D", "Shinohara RT"):
+        assert cited in " ".join(text.references)
+        assert cited not in " ".join(plain.references)
+
+
 def test_split_names_its_fractions() -> None:
     assert "(70%, 15%, 15%), stratified by group, sex and age band" in split_paragraph(SplitOptions())
