@@ -14,6 +14,8 @@ B0 = 50.0
 """Largest b-value, s/mm2, that counts as no diffusion weighting."""
 SHELL_WIDTH = 100.0
 LARGEST_RATIO = 1.5
+BEYOND_UNIT = 0.05
+"""How far from 1 the length of a direction may be; it is rounding then, and taken away."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ def read_gradients(bval: Path, bvec: Path, volumes: int, where: str) -> Gradient
     """Read FSL's text files.
 
     Raises:
-        UserError: a file is missing or not numbers, or counts differ from the scan's volumes.
+        UserError: a file is missing or not numbers, counts differ from the scan's volumes, a b-value is
+            negative, or a weighted volume has no direction of unit length.
     """
     tables = []
     for path in (bval, bvec):
@@ -47,7 +50,49 @@ def read_gradients(bval: Path, bvec: Path, volumes: int, where: str) -> Gradient
             f"{where}: {volumes} volumes, but {len(bvals)} b-values in {bval.name} and {len(bvecs)} directions "
             f"in {bvec.name}; give the files that belong to this scan"
         )
-    return Gradients(bvals, bvecs)
+    return _checked(bvals, bvecs, bval, bvec, where)
+
+
+def _checked(bvals: NDArray[np.float64], bvecs: NDArray[np.float64], bval: Path, bvec: Path, where: str) -> Gradients:
+    """Directions of unit length; those of unweighted volumes may be 0 or NaN, which becomes 0."""
+    wrong = np.flatnonzero(~(np.isfinite(bvals) & (bvals >= 0)))
+    if len(wrong):
+        raise UserError(
+            f"{where}: the b-value of volume {wrong[0]} (the first is 0) in {bval.name} is {bvals[wrong[0]]:g}; "
+            "give b-values in s/mm2"
+        )
+    weighted = bvals > B0
+    bvecs = np.where(weighted[:, None], bvecs, np.nan_to_num(bvecs, posinf=0, neginf=0))
+    length = np.linalg.norm(bvecs, axis=1)
+    wrong = np.flatnonzero(weighted & ~(np.abs(length - 1) <= BEYOND_UNIT))
+    if len(wrong):
+        raise UserError(
+            f"{where}: volume {wrong[0]} (the first is 0) has b = {bvals[wrong[0]]:g} and a direction of length "
+            f"{length[wrong[0]]:.3g} in {bvec.name}; give unit directions, and where the scanner wrote the weighting "
+            "into their length, multiply b by its square; remove averages (trace images)"
+        )
+    return Gradients(bvals, bvecs / np.where(length > 0, length, 1)[:, None])
+
+
+def turn(gradients: Gradients, before: NDArray[np.float64], after: NDArray[np.float64]) -> Gradients:
+    """The same directions in the patient, along the voxel axes of another affine."""
+    world = gradients.bvecs @ _axes(before).T
+    turned: NDArray[np.float64] = world @ np.linalg.inv(_axes(after)).T
+    return Gradients(gradients.bvals, np.round(turned, 12) + 0.0)  # + 0.0: no -0
+
+
+def _axes(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where FSL's three axes point in the patient: along the voxels', the first negated where det > 0."""
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return axes * ([-1, 1, 1] if np.linalg.det(axes) > 0 else [1, 1, 1])
+
+
+def write_gradients(stem: Path, gradients: Gradients) -> dict[str, str]:
+    """Write FSL's ``<stem>.bval`` and ``<stem>.bvec``; their names as outputs."""
+    names = {suffix: f"{stem.name}.{suffix}" for suffix in ("bval", "bvec")}
+    np.savetxt(stem.with_name(names["bval"]), gradients.bvals[None], fmt="%g")
+    np.savetxt(stem.with_name(names["bvec"]), gradients.bvecs.T, fmt="%.8g")
+    return names
 
 
 def shells(bvals: NDArray[np.float64]) -> dict[int, NDArray[np.intp]]:
