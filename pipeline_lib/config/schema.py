@@ -85,6 +85,9 @@ class PreprocessOptions(Options):
     intensity: Literal["percentile", "zscore", "none"] = Field(
         "percentile", description="0.5 and 99.5 percent of the brain to 0 and 1, mean 0 and deviation 1, or as scanned."
     )
+    dwi_channels: Literal["shells", "directions"] = Field(
+        "shells", description="Channels of diffusion MRI: b0, then each shell's mean over b0, or every volume over b0."
+    )
     quality: QualityOptions = Field(QualityOptions(), description="Limits of quality.")
 
 

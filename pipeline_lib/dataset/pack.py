@@ -198,7 +198,11 @@ def _packed(
         return
     source = _read(outputs["image"])
     if len(source.values) != data.channels:
-        raise LeftOut(f"{len(source.values)} volumes where data.channels is {data.channels}")
+        found = f"{row['shells']} in " if row.get("shells") else ""
+        raise LeftOut(
+            f"{found}{len(source.values)} channels where data.channels is {data.channels}; all scans of a recipe have "
+            f"one number: set data.channels to {len(source.values)}, or leave this scan out"
+        )
     shown, target = outputs, None
     if partner is not None:
         shown = {**outputs, **{name: root / path for name, path in _outputs(partner).items()}}

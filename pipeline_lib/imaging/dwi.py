@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,33 +111,50 @@ def shells(bvals: NDArray[np.float64]) -> dict[int, NDArray[np.intp]]:
     return found
 
 
-def shell_channels(
-    data: NDArray[np.float32], bvals: NDArray[np.float64], mask: NDArray[np.bool_], where: str
+def mean_b0(data: NDArray[np.float32], bvals: NDArray[np.float64], where: str) -> NDArray[np.float32]:
+    """Mean of the unweighted volumes of (X, Y, Z, V).
+
+    Raises:
+        UserError: there is none.
+    """
+    unweighted = shells(bvals)[0]
+    if not len(unweighted):
+        raise UserError(f"{where}: no volume with b below {B0:g} s/mm2; a b0 is needed to normalise the signal")
+    b0: NDArray[np.float32] = data[..., unweighted].mean(-1)
+    return b0
+
+
+def signal_channels(
+    data: NDArray[np.float32],
+    bvals: NDArray[np.float64],
+    mask: NDArray[np.bool_],
+    where: str,
+    kind: Literal["shells", "directions"] = "shells",
 ) -> tuple[NDArray[np.float32], list[str]]:
-    """What a network sees: b0 scaled by its 99th percentile in the brain, then each shell's mean over b0.
+    """What a network sees: b0 scaled by its 99th percentile in the brain, then the weighted signal over b0.
 
     Args:
         data: (X, Y, Z, V).
         mask: brain (X, Y, Z).
+        kind: each shell's mean, or every volume, ordered by shell and then as acquired.
 
     Returns:
-        (X, Y, Z, 1 + shells) in [0, 1], zero outside the brain, and the channels' names.
+        (X, Y, Z, C) in [0, 1], zero outside the brain, and the channels' names: ``b1000``, or ``b1000-v7`` of the
+        volume 7 (the first is 0).
 
     Raises:
         UserError: no unweighted volume, or no shell.
     """
-    found = shells(bvals)
-    if not len(found[0]):
-        raise UserError(f"{where}: no volume with b below {B0:g} s/mm2; a b0 is needed to normalise the signal")
-    if len(found) < 2:
+    b0 = mean_b0(data, bvals, where)
+    weighted = {b: members for b, members in shells(bvals).items() if b}
+    if not weighted:
         raise UserError(f"{where}: no diffusion-weighted volume; give the whole series")
-    b0 = data[..., found[0]].mean(-1)
+    if kind == "shells":
+        groups = [(f"b{b}", members) for b, members in weighted.items()]
+    else:
+        groups = [(f"b{b}-v{n}", np.array([n])) for b, members in weighted.items() for n in members]
     top = max(float(np.percentile(b0[mask], 99)), 1e-6)
-    channels, names = [np.clip(b0 / top, 0, 1)], ["b0"]
-    floor = 0.02 * top
-    for b, members in found.items():
-        if b:
-            ratio = data[..., members].mean(-1) / np.maximum(b0, floor)
-            channels.append(np.clip(ratio, 0, LARGEST_RATIO) / LARGEST_RATIO)
-            names.append(f"b{b}")
-    return (np.stack(channels, -1) * mask[..., None]).astype(np.float32), names
+    floor = np.maximum(b0, 0.02 * top)
+    channels = [np.clip(b0 / top, 0, 1)]
+    channels += [np.clip(data[..., g].mean(-1) / floor, 0, LARGEST_RATIO) / LARGEST_RATIO for _, g in groups]
+    return (np.stack(channels, -1) * mask[..., None]).astype(np.float32), ["b0", *(name for name, _ in groups)]

@@ -62,6 +62,20 @@ def test_pairs_share_one_grid_and_the_unpaired_are_named(tmp_path: Path) -> None
     assert left_out["scan"].tolist() == ["sub-b_dwi"]
 
 
+def test_scan_with_another_number_of_channels_is_left_out_and_says_how_to_take_it(tmp_path: Path) -> None:
+    chunk = preprocessed(tmp_path / "chunk", PEOPLE, modality="dwi")
+    shells = {"sub-a_dwi": "b0 b1000 b2000", "sub-b_dwi": "b0 b1000 b2000"}
+    write_status(
+        chunk / "status.tsv",
+        [row | {"shells": shells.get(row["scan"], "")} for row in read_table(chunk / "status.tsv")],
+    )
+    pack_chunk(chunk, PAIRED.model_copy(update={"channels": 2}), tmp_path / "packed")
+    left_out = pd.read_csv(tmp_path / "packed" / "left_out.tsv", sep="\t")
+    assert left_out["scan"].tolist() == ["sub-a_dwi", "sub-b_dwi"]
+    assert left_out["reason"].str.startswith("b0 b1000 b2000 in 3 channels where data.channels is 2").all()
+    assert left_out["reason"].str.contains("set data.channels to 3").all()
+
+
 def test_chunk_without_a_usable_scan_is_empty_and_not_a_crash(tmp_path: Path) -> None:
     chunk = preprocessed(tmp_path / "chunk", PEOPLE)
     flair = DataOptions.model_validate({"modality": "FLAIR", "size": [16, 16]})

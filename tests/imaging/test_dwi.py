@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from pipeline_lib.cohort.sheet import Scan
+from pipeline_lib.config.schema import PreprocessOptions, QualityOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_table
 from pipeline_lib.imaging.canonical import open_series
-from pipeline_lib.imaging.dwi import Gradients, read_gradients, turn
+from pipeline_lib.imaging.dwi import Gradients, read_gradients, signal_channels, turn
 from pipeline_lib.imaging.ingest import ingest_chunk
+from pipeline_lib.imaging.preprocess import preprocess_chunk
 
 BVALS = np.array([0.0, 1000.0, 1000.0, 2000.0, 2000.0])
 SLANTED = np.array([1.0, 2.0, 3.0]) / np.sqrt(14)
@@ -129,3 +131,43 @@ def test_unweighted_volume_needs_no_direction(tmp_path: Path) -> None:
     bvals[0], bvecs[0] = 5, np.nan
     read = read_gradients(*write_table(tmp_path, bvals, bvecs), len(BVALS), "dwi.nii (row 2)")
     np.testing.assert_array_equal(read.bvecs[0], 0)
+
+
+def test_channels_are_the_signal_over_b0() -> None:
+    bvals = np.array([1000.0, 0, 2000, 995, 0, 2010])
+    data = np.zeros((2, 2, 2, 6), np.float32) + np.array([50, 90, 30, 40, 110, 20], np.float32)
+    mask = np.arange(8).reshape(2, 2, 2) < 6
+    ratios = np.array([50, 40, 30, 20]) / 100 / 1.5
+    for kind, names, wanted in (
+        ("shells", ["b0", "b1000", "b2000"], [1, ratios[:2].mean(), ratios[2:].mean()]),
+        ("directions", ["b0", "b1000-v0", "b1000-v3", "b2000-v2", "b2000-v5"], [1, *ratios]),
+    ):
+        channels, found = signal_channels(data, bvals, mask, "scan", kind)
+        assert found == names
+        np.testing.assert_allclose(channels[mask], np.broadcast_to(wanted, (6, len(names))), rtol=1e-6)
+        assert not channels[~mask].any()
+
+
+def test_preprocessed_scan_keeps_its_table_b0_and_names(tmp_path: Path) -> None:
+    series(tmp_path / "dwi.nii", "LPS", oblique(15))
+    bval, bvec = write_table(tmp_path, BVALS, directions())
+    scan = Scan("01", "", "dwi", "dwi.nii", bval=bval.name, bvec=bvec.name, row=2)
+    ingest_chunk([scan], tmp_path, tmp_path / "in", workers=1)
+    anything = QualityOptions(brain_volume_ml=(0, 2300))
+    options = PreprocessOptions(dwi_channels="directions", quality=anything)
+    preprocess_chunk(tmp_path / "in", options, tmp_path / "out", workers=1)
+    row = read_table(tmp_path / "out" / "status.tsv")[0]
+    assert row["ok"] == "true", row["reason"]
+    assert row["shells"] == "b0 b1000 b2000"
+    given, kept = (
+        {name: folder / path for name, path in json.loads(read_table(folder / "status.tsv")[0]["outputs"]).items()}
+        for folder in (tmp_path / "in", tmp_path / "out")
+    )
+    for name in ("bval", "bvec"):
+        np.testing.assert_allclose(np.loadtxt(kept[name]), np.loadtxt(given[name]), atol=1e-7)
+    ingested, b0, image = (nib.load(path) for path in (given["image"], kept["b0"], kept["image"]))
+    np.testing.assert_array_equal(b0.affine, ingested.affine)
+    np.testing.assert_array_equal(b0.get_fdata(), ingested.get_fdata()[..., 0])
+    sidecar = json.loads(kept["image"].with_name(kept["image"].name.replace(".nii.gz", ".json")).read_text())
+    assert sidecar["Channels"] == ["b0", "b1000-v1", "b1000-v2", "b2000-v3", "b2000-v4"]
+    assert image.shape[3] == len(sidecar["Channels"])
