@@ -88,6 +88,9 @@ class PreprocessOptions(Options):
     dwi_channels: Literal["shells", "directions"] = Field(
         "shells", description="Channels of diffusion MRI: b0, then each shell's mean over b0, or every volume over b0."
     )
+    noddi: Literal["given", "amico"] = Field(
+        "given", description="NODDI maps: the sheet's only, or also fitted to multi-shell dwi (extra noddi)."
+    )
     quality: QualityOptions = Field(QualityOptions(), description="Limits of quality.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from pipeline_lib.imaging.dwi import Gradients, mean_b0, shells, signal_channels
 from pipeline_lib.imaging.ingest import NODDI_MAPS
 from pipeline_lib.imaging.intensity import correct_bias, normalise
 from pipeline_lib.imaging.nifti import Volume, read_volume, write_volume
+from pipeline_lib.imaging.noddi import fit_noddi, require_amico
 from pipeline_lib.imaging.registration import Registered, output_grid, register, resample, template
 from pipeline_lib.imaging.status import write_status
 
@@ -51,8 +53,13 @@ def preprocess_chunk(
         out: folder to write: ``status.tsv`` with the quality figures, ``scans/``, ``logs/``.
         workers: processes.
         cache: folder that keeps finished scans between runs.
+
+    Raises:
+        UserError: NODDI maps are to be fitted and AMICO is not installed.
     """
     rows = read_table(ingested / "status.tsv")
+    if options.noddi == "amico" and any(row["modality"] == "dwi" for row in rows):
+        require_amico()
     tasks = [_task(row, ingested, options) for row in rows if row["ok"] == "true"]
     run_chunk("preprocess", tasks, _preprocess, out, workers=workers, cache=cache)
     done = {row["scan"]: row for row in read_table(out / "status.tsv")}
@@ -152,7 +159,7 @@ def _native_grid(volume: Volume, voxel_size: float) -> Volume:
 
 
 def _diffusion(given: _Given, out: Path) -> Done:
-    """The signal over b0, in the scan's own space, with the gradient table of the scan beside it."""
+    """The signal over b0 and, where wanted, NODDI maps, in the scan's own space; its gradient table beside them."""
     options, scan = given.options, given.row["scan"]
     volume, gradients = _required(given, "image"), _gradients(given)
     b0 = mean_b0(volume.data, gradients.bvals, scan)
@@ -166,6 +173,11 @@ def _diffusion(given: _Given, out: Path) -> Done:
     write_volume(out / outputs["b0"], Volume(b0, volume.affine))
     _describe(out / outputs["image"], given, [f"brain mask: {brain.method}"], names)
     fault = quality.verdict(figures, options.quality)
+    if options.noddi == "amico" and not fault:
+        outputs["noddi"] = f"{stem}_desc-amico_noddi.nii.gz"
+        write_volume(out / outputs["noddi"], fit_noddi(volume, gradients, brain.mask, scan))
+        steps = [f"brain mask: {brain.method}", f"NODDI fitted with AMICO {version('dmri-amico')}"]
+        _describe(out / outputs["noddi"], given, steps, NODDI_MAPS)
     found = " ".join(f"b{b}" for b in shells(gradients.bvals))
     return Done(outputs, _text(figures) | {"shells": found}, fault)
 

@@ -47,5 +47,12 @@ def test_preprocessing_is_told_as_it_was_done(method: str, space: str) -> None:
     assert ("SynthStrip" in " ".join(text.references)) == (method == "synthstrip")
 
 
+def test_fitted_noddi_maps_cite_model_and_software() -> None:
+    for noddi, cited in (("amico", True), ("given", False)):
+        references = " ".join(methods_text(preprocess_paragraph(PreprocessOptions(noddi=noddi))).references)
+        assert ("NeuroImage 2012; 61(4):1000-1016" in references) == cited
+        assert ("NeuroImage 2015; 105:32-44" in references) == cited
+
+
 def test_split_names_its_fractions() -> None:
     assert "(70%, 15%, 15%), stratified by group, sex and age band" in split_paragraph(SplitOptions())
