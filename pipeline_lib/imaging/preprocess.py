@@ -164,8 +164,8 @@ def _diffusion(given: _Given, out: Path) -> Done:
     volume, gradients = _required(given, "image"), _gradients(given)
     b0 = mean_b0(volume.data, gradients.bvals, scan)
     brain = _diffusion_mask(given, b0)
-    channels, names = signal_channels(volume.data, gradients.bvals, brain.mask, scan, options.dwi_channels)
     figures = _volume_figures(volume, brain)
+    channels, names = signal_channels(volume.data, gradients.bvals, brain.mask, scan, options.dwi_channels)
     stem = scan.rsplit("_", 1)[0]
     image = Volume(channels, volume.affine)
     outputs = _maps(image, brain.mask, f"{stem}_desc-{options.dwi_channels}_dwi", scan, out, names)

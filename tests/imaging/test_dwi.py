@@ -171,3 +171,13 @@ def test_preprocessed_scan_keeps_its_table_b0_and_names(tmp_path: Path) -> None:
     sidecar = json.loads(kept["image"].with_name(kept["image"].name.replace(".nii.gz", ".json")).read_text())
     assert sidecar["Channels"] == ["b0", "b1000-v1", "b1000-v2", "b2000-v3", "b2000-v4"]
     assert image.shape[3] == len(sidecar["Channels"])
+
+
+def test_scan_without_a_brain_says_so(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).uniform(10, 100, (6, 6, 2, len(BVALS))).astype(np.float32)  # two slices
+    nib.save(nib.Nifti1Image(data, oblique(0)), tmp_path / "dwi.nii")
+    bval, bvec = write_table(tmp_path, BVALS, directions())
+    scan = Scan("01", "", "dwi", "dwi.nii", bval=bval.name, bvec=bvec.name, row=2)
+    ingest_chunk([scan], tmp_path, tmp_path / "in", workers=1)
+    preprocess_chunk(tmp_path / "in", PreprocessOptions(), tmp_path / "out", workers=1)
+    assert "no brain was found" in read_table(tmp_path / "out" / "status.tsv")[0]["reason"]
