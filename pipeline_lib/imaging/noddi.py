@@ -60,14 +60,14 @@ def fit_noddi(series: Volume, gradients: Gradients, mask: NDArray[np.bool_], whe
         folder = Path(name)
         # NIfTI-2 has room for all voxels along one axis.
         nib.save(nib.Nifti2Image(series.data[fitted][:, None, None, :], np.eye(4)), folder / "DWI.nii")
-        np.savetxt(folder / "DWI.scheme", _scheme(gradients), header="VERSION: BVECTOR", comments="")
+        np.savetxt(folder / "DWI.scheme", scheme(gradients), header="VERSION: BVECTOR", comments="")
         _run(folder, where)
         maps[fitted] = np.load(folder / "maps.npy")
     return Volume(np.clip(maps, 0, 1), series.affine)
 
 
-def _scheme(gradients: Gradients) -> NDArray[np.float64]:
-    """Direction and b of each volume, b being the mean of its shell: AMICO takes unequal values for further shells."""
+def scheme(gradients: Gradients) -> NDArray[np.float64]:
+    """Direction and b (V, 4) of each volume, b being its shell's mean: AMICO makes a shell of every other value."""
     nominal = np.zeros_like(gradients.bvals)
     for b, members in shells(gradients.bvals).items():
         if b:

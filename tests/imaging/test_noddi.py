@@ -21,7 +21,7 @@ from pipeline_lib.files import read_table
 from pipeline_lib.imaging.dwi import Gradients, shells
 from pipeline_lib.imaging.ingest import NODDI_MAPS, ingest_chunk
 from pipeline_lib.imaging.nifti import Volume, read_volume
-from pipeline_lib.imaging.noddi import fit_noddi
+from pipeline_lib.imaging.noddi import fit_noddi, scheme
 from pipeline_lib.imaging.preprocess import preprocess_chunk
 
 SHAPE = (12, 10, 6)
@@ -144,6 +144,11 @@ def test_fit_that_fails_is_one_line() -> None:
         fit_noddi(Volume(data, np.eye(4)), gradients, np.ones(SHAPE, bool), "scan")
     assert "\n" not in str(refusal.value)
     assert "\x1b" not in str(refusal.value)
+
+
+def test_volumes_of_a_shell_have_one_b_value() -> None:
+    written = np.array([5.0, 995, 1005, 2000, 1990, 0])
+    assert scheme(Gradients(written, np.zeros((6, 3))))[:, 3].tolist() == [0, 1000, 1000, 1995, 1995, 0]
 
 
 def test_one_shell_is_too_few() -> None:
