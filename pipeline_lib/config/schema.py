@@ -90,6 +90,12 @@ class PreprocessOptions(Options):
         description="0.5 and 99.5 percent of the brain to 0 and 1; mean 0 and deviation 1 of the brain, or of its "
         "normal white matter (WhiteStripe); or as scanned.",
     )
+    dwi_channels: Literal["shells", "directions"] = Field(
+        "shells", description="Channels of diffusion MRI: b0, then each shell's mean over b0, or every volume over b0."
+    )
+    noddi: Literal["given", "amico"] = Field(
+        "given", description="NODDI maps: the sheet's only, or also fitted to multi-shell dwi (extra noddi)."
+    )
     quality: QualityOptions = Field(QualityOptions(), description="Limits of quality.")
 
 

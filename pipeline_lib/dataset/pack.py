@@ -134,7 +134,10 @@ def pack_chunk(preprocessed: Path, data: DataOptions, out: Path) -> None:
 def _pairs(
     status: Sequence[Mapping[str, str]], data: DataOptions
 ) -> tuple[list[tuple[Mapping[str, str], Mapping[str, str] | None]], list[dict[str, str]]]:
-    """Scans of the recipe's modality with their targets, and rows for those without a partner."""
+    """Scans of the recipe's modality with their targets, and rows for those without a partner.
+
+    A target is a scan of its own; without one, the maps that were fitted to the scan.
+    """
     sources = [row for row in status if row["modality"] == data.modality]
     if data.target is None:
         return [(row, None) for row in sources], []
@@ -149,8 +152,12 @@ def _pairs(
     for row in sources:
         if _pair_key(row) in targets:
             pairs.append((row, targets[_pair_key(row)]))
+        elif data.target in _outputs(row):
+            pairs.append((row, _fitted(row, data.target)))
         else:
             reason = f"no {data.target} scan of this person and session came through preprocessing"
+            if (data.modality, data.target) == ("dwi", "noddi"):
+                reason += "; preprocess.noddi: amico fits the maps to multi-shell dwi"
             left_out.append({"scan": row["scan"], "reason": reason})
     matched = {_pair_key(row) for row in sources}
     for key, row in targets.items():
@@ -158,6 +165,12 @@ def _pairs(
             reason = f"no {data.modality} scan of this person and session came through preprocessing"
             left_out.append({"scan": row["scan"], "reason": reason})
     return pairs, left_out
+
+
+def _fitted(row: Mapping[str, str], target: str) -> dict[str, str]:
+    """The row of maps that preprocessing fitted to the scan of ``row``, on its grid and within its mask."""
+    outputs = _outputs(row)
+    return {**row, "modality": target, "outputs": json.dumps({"image": outputs[target], "mask": outputs["mask"]})}
 
 
 def _pair_key(row: Mapping[str, str]) -> str:
@@ -198,7 +211,11 @@ def _packed(
         return
     source = _read(outputs["image"])
     if len(source.values) != data.channels:
-        raise LeftOut(f"{len(source.values)} volumes where data.channels is {data.channels}")
+        found = f"{row['shells']} in " if row.get("shells") else ""
+        raise LeftOut(
+            f"{found}{len(source.values)} channels where data.channels is {data.channels}; all scans of a recipe have "
+            f"one number: set data.channels to {len(source.values)}, or leave this scan out"
+        )
     shown, target = outputs, None
     if partner is not None:
         shown = {**outputs, **{name: root / path for name, path in _outputs(partner).items()}}

@@ -38,6 +38,21 @@ def open_scan(path: Path, where: str, *, volumes: bool = False) -> Volume:
     Raises:
         UserError: one line that says what is wrong and what to do.
     """
+    return _canonical(*_stored(path, where, volumes))
+
+
+def open_series(path: Path, where: str) -> tuple[Volume, NDArray[np.float64]]:
+    """Read a 4D scan as `open_scan` does; beside it the affine of the voxels as stored, before they were turned.
+
+    Raises:
+        UserError: one line that says what is wrong and what to do.
+    """
+    data, affine = _stored(path, where, volumes=True)
+    return _canonical(data, affine), affine
+
+
+def _stored(path: Path, where: str, volumes: bool) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """The voxels in the order of the file, and the affine to use."""
     if not path.is_file():
         raise UserError(f"{where}: no such file; correct the path in the sheet, or cohort.root")
     try:
@@ -51,8 +66,7 @@ def open_scan(path: Path, where: str, *, volumes: bool = False) -> Volume:
         raise UserError(f"{where}: colour (RGB) voxels; give the scalar image")
     affine, _ = _affine(image, where)
     data = _shaped(raw, where, volumes)
-    data = _finite(data.astype(np.float32), where)
-    return _canonical(data, affine)
+    return _finite(data.astype(np.float32), where), affine
 
 
 def coordinates(path: Path) -> str:

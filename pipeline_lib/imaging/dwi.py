@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ B0 = 50.0
 """Largest b-value, s/mm2, that counts as no diffusion weighting."""
 SHELL_WIDTH = 100.0
 LARGEST_RATIO = 1.5
+BEYOND_UNIT = 0.05
+"""How far from 1 the length of a direction may be; it is rounding then, and taken away."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ def read_gradients(bval: Path, bvec: Path, volumes: int, where: str) -> Gradient
     """Read FSL's text files.
 
     Raises:
-        UserError: a file is missing or not numbers, or counts differ from the scan's volumes.
+        UserError: a file is missing or not numbers, counts differ from the scan's volumes, a b-value is
+            negative, or a weighted volume has no direction of unit length.
     """
     tables = []
     for path in (bval, bvec):
@@ -47,7 +51,49 @@ def read_gradients(bval: Path, bvec: Path, volumes: int, where: str) -> Gradient
             f"{where}: {volumes} volumes, but {len(bvals)} b-values in {bval.name} and {len(bvecs)} directions "
             f"in {bvec.name}; give the files that belong to this scan"
         )
-    return Gradients(bvals, bvecs)
+    return _checked(bvals, bvecs, bval, bvec, where)
+
+
+def _checked(bvals: NDArray[np.float64], bvecs: NDArray[np.float64], bval: Path, bvec: Path, where: str) -> Gradients:
+    """Directions of unit length; those of unweighted volumes may be 0 or NaN, which becomes 0."""
+    wrong = np.flatnonzero(~(np.isfinite(bvals) & (bvals >= 0)))
+    if len(wrong):
+        raise UserError(
+            f"{where}: the b-value of volume {wrong[0]} (the first is 0) in {bval.name} is {bvals[wrong[0]]:g}; "
+            "give b-values in s/mm2"
+        )
+    weighted = bvals > B0
+    bvecs = np.where(weighted[:, None], bvecs, np.nan_to_num(bvecs, posinf=0, neginf=0))
+    length = np.linalg.norm(bvecs, axis=1)
+    wrong = np.flatnonzero(weighted & ~(np.abs(length - 1) <= BEYOND_UNIT))
+    if len(wrong):
+        raise UserError(
+            f"{where}: volume {wrong[0]} (the first is 0) has b = {bvals[wrong[0]]:g} and a direction of length "
+            f"{length[wrong[0]]:.3g} in {bvec.name}; give unit directions, and where the scanner wrote the weighting "
+            "into their length, multiply b by its square; remove averages (trace images)"
+        )
+    return Gradients(bvals, bvecs / np.where(length > 0, length, 1)[:, None])
+
+
+def turn(gradients: Gradients, before: NDArray[np.float64], after: NDArray[np.float64]) -> Gradients:
+    """The same directions in the patient, along the voxel axes of another affine."""
+    world = gradients.bvecs @ _axes(before).T
+    turned: NDArray[np.float64] = world @ np.linalg.inv(_axes(after)).T
+    return Gradients(gradients.bvals, np.round(turned, 12) + 0.0)  # + 0.0: no -0
+
+
+def _axes(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where FSL's three axes point in the patient: along the voxels', the first negated where det > 0."""
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return axes * ([-1, 1, 1] if np.linalg.det(axes) > 0 else [1, 1, 1])
+
+
+def write_gradients(stem: Path, gradients: Gradients) -> dict[str, str]:
+    """Write FSL's ``<stem>.bval`` and ``<stem>.bvec``; their names as outputs."""
+    names = {suffix: f"{stem.name}.{suffix}" for suffix in ("bval", "bvec")}
+    np.savetxt(stem.with_name(names["bval"]), gradients.bvals[None], fmt="%g")
+    np.savetxt(stem.with_name(names["bvec"]), gradients.bvecs.T, fmt="%.8g")
+    return names
 
 
 def shells(bvals: NDArray[np.float64]) -> dict[int, NDArray[np.intp]]:
@@ -65,33 +111,50 @@ def shells(bvals: NDArray[np.float64]) -> dict[int, NDArray[np.intp]]:
     return found
 
 
-def shell_channels(
-    data: NDArray[np.float32], bvals: NDArray[np.float64], mask: NDArray[np.bool_], where: str
+def mean_b0(data: NDArray[np.float32], bvals: NDArray[np.float64], where: str) -> NDArray[np.float32]:
+    """Mean of the unweighted volumes of (X, Y, Z, V).
+
+    Raises:
+        UserError: there is none.
+    """
+    unweighted = shells(bvals)[0]
+    if not len(unweighted):
+        raise UserError(f"{where}: no volume with b below {B0:g} s/mm2; a b0 is needed to normalise the signal")
+    b0: NDArray[np.float32] = data[..., unweighted].mean(-1)
+    return b0
+
+
+def signal_channels(
+    data: NDArray[np.float32],
+    bvals: NDArray[np.float64],
+    mask: NDArray[np.bool_],
+    where: str,
+    kind: Literal["shells", "directions"] = "shells",
 ) -> tuple[NDArray[np.float32], list[str]]:
-    """What a network sees: b0 scaled by its 99th percentile in the brain, then each shell's mean over b0.
+    """What a network sees: b0 scaled by its 99th percentile in the brain, then the weighted signal over b0.
 
     Args:
         data: (X, Y, Z, V).
         mask: brain (X, Y, Z).
+        kind: each shell's mean, or every volume, ordered by shell and then as acquired.
 
     Returns:
-        (X, Y, Z, 1 + shells) in [0, 1], zero outside the brain, and the channels' names.
+        (X, Y, Z, C) in [0, 1], zero outside the brain, and the channels' names: ``b1000``, or ``b1000-v7`` of the
+        volume 7 (the first is 0).
 
     Raises:
         UserError: no unweighted volume, or no shell.
     """
-    found = shells(bvals)
-    if not len(found[0]):
-        raise UserError(f"{where}: no volume with b below {B0:g} s/mm2; a b0 is needed to normalise the signal")
-    if len(found) < 2:
+    b0 = mean_b0(data, bvals, where)
+    weighted = {b: members for b, members in shells(bvals).items() if b}
+    if not weighted:
         raise UserError(f"{where}: no diffusion-weighted volume; give the whole series")
-    b0 = data[..., found[0]].mean(-1)
+    if kind == "shells":
+        groups = [(f"b{b}", members) for b, members in weighted.items()]
+    else:
+        groups = [(f"b{b}-v{n}", np.array([n])) for b, members in weighted.items() for n in members]
     top = max(float(np.percentile(b0[mask], 99)), 1e-6)
-    channels, names = [np.clip(b0 / top, 0, 1)], ["b0"]
-    floor = 0.02 * top
-    for b, members in found.items():
-        if b:
-            ratio = data[..., members].mean(-1) / np.maximum(b0, floor)
-            channels.append(np.clip(ratio, 0, LARGEST_RATIO) / LARGEST_RATIO)
-            names.append(f"b{b}")
-    return (np.stack(channels, -1) * mask[..., None]).astype(np.float32), names
+    floor = np.maximum(b0, 0.02 * top)
+    channels = [np.clip(b0 / top, 0, 1)]
+    channels += [np.clip(data[..., g].mean(-1) / floor, 0, LARGEST_RATIO) / LARGEST_RATIO for _, g in groups]
+    return (np.stack(channels, -1) * mask[..., None]).astype(np.float32), ["b0", *(name for name, _ in groups)]

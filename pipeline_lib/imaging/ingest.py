@@ -13,9 +13,9 @@ import numpy as np
 from pipeline_lib.cohort.sheet import Scan
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import sha256_file, sha256_text
-from pipeline_lib.imaging.canonical import coordinates, open_mask, open_scan
+from pipeline_lib.imaging.canonical import coordinates, open_mask, open_scan, open_series
 from pipeline_lib.imaging.chunk import Done, Task, run_chunk
-from pipeline_lib.imaging.dwi import read_gradients
+from pipeline_lib.imaging.dwi import read_gradients, turn, write_gradients
 from pipeline_lib.imaging.nifti import Volume, write_volume
 from pipeline_lib.imaging.pictures import find_slices, read_slices
 
@@ -98,12 +98,11 @@ def _masks(given: _Given, volume: Volume, out: Path) -> dict[str, str]:
 
 
 def _diffusion(given: _Given, out: Path) -> Done:
-    volume = open_scan(given.path("path"), given.where, volumes=True)
+    volume, stored = open_series(given.path("path"), given.where)
     outputs = {"image": f"{given.scan.id}.nii.gz"}
     if given.scan.modality == "dwi":
         gradients = read_gradients(given.path("bval"), given.path("bvec"), volume.data.shape[3], given.where)
-        np.savetxt(out / f"{given.scan.id}.bval", gradients.bvals[None], fmt="%g")
-        outputs["bval"] = f"{given.scan.id}.bval"
+        outputs |= write_gradients(out / given.scan.id, turn(gradients, stored, volume.affine))
     else:
         volume = _checked_maps(volume, given.where)
     write_volume(out / outputs["image"], volume)

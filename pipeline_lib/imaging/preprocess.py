@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ from pipeline_lib.files import read_table, sha256_file, sha256_text, write_json
 from pipeline_lib.imaging import quality
 from pipeline_lib.imaging.brain import Brain, extract_brain, largest_component
 from pipeline_lib.imaging.chunk import Done, Task, run_chunk
-from pipeline_lib.imaging.dwi import shell_channels
+from pipeline_lib.imaging.dwi import Gradients, mean_b0, shells, signal_channels, write_gradients
 from pipeline_lib.imaging.ingest import NODDI_MAPS
 from pipeline_lib.imaging.intensity import correct_bias, normalise
 from pipeline_lib.imaging.nifti import Volume, read_volume, write_volume
+from pipeline_lib.imaging.noddi import fit_noddi, require_amico
 from pipeline_lib.imaging.registration import Registered, output_grid, register, resample, template
 from pipeline_lib.imaging.status import write_status
 
@@ -51,8 +53,13 @@ def preprocess_chunk(
         out: folder to write: ``status.tsv`` with the quality figures, ``scans/``, ``logs/``.
         workers: processes.
         cache: folder that keeps finished scans between runs.
+
+    Raises:
+        UserError: NODDI maps are to be fitted and AMICO is not installed.
     """
     rows = read_table(ingested / "status.tsv")
+    if options.noddi == "amico" and any(row["modality"] == "dwi" for row in rows):
+        require_amico()
     tasks = [_task(row, ingested, options) for row in rows if row["ok"] == "true"]
     run_chunk("preprocess", tasks, _preprocess, out, workers=workers, cache=cache)
     done = {row["scan"]: row for row in read_table(out / "status.tsv")}
@@ -163,29 +170,41 @@ def _native_grid(volume: Volume, voxel_size: float) -> Volume:
 
 
 def _diffusion(given: _Given, out: Path) -> Done:
-    """Shell averages over b0, in the scan's own space."""
-    scan = given.row["scan"]
-    volume = _required(given, "image")
-    table = given.path("bval")
-    if table is None:
-        raise UserError(f"{scan}: its b-values are missing from the ingested chunk; run ingest again")
-    bvals = np.loadtxt(table, ndmin=1)
-    brain = _diffusion_mask(given, volume, bvals)
-    channels, names = shell_channels(volume.data, bvals, brain.mask, scan)
+    """The signal over b0 and, where wanted, NODDI maps, in the scan's own space; its gradient table beside them."""
+    options, scan = given.options, given.row["scan"]
+    volume, gradients = _required(given, "image"), _gradients(given)
+    b0 = mean_b0(volume.data, gradients.bvals, scan)
+    brain = _diffusion_mask(given, b0)
     figures = _volume_figures(volume, brain)
+    channels, names = signal_channels(volume.data, gradients.bvals, brain.mask, scan, options.dwi_channels)
     stem = scan.rsplit("_", 1)[0]
-    outputs = _maps(Volume(channels, volume.affine), brain.mask, f"{stem}_desc-shells_dwi", scan, out, names)
-    _describe(out / outputs["image"], given, [f"channels: {', '.join(names)}", f"brain mask: {brain.method}"])
-    fault = quality.verdict(figures, given.options.quality)
-    return Done(outputs, _text(figures) | {"shells": " ".join(names)}, fault)
+    image = Volume(channels, volume.affine)
+    outputs = _maps(image, brain.mask, f"{stem}_desc-{options.dwi_channels}_dwi", scan, out, names)
+    outputs |= write_gradients(out / scan, gradients) | {"b0": f"{stem}_dwiref.nii.gz"}
+    write_volume(out / outputs["b0"], Volume(b0, volume.affine))
+    _describe(out / outputs["image"], given, [f"brain mask: {brain.method}"], names)
+    fault = quality.verdict(figures, options.quality)
+    if options.noddi == "amico" and not fault:
+        outputs["noddi"] = f"{stem}_desc-amico_noddi.nii.gz"
+        write_volume(out / outputs["noddi"], fit_noddi(volume, gradients, brain.mask, scan))
+        steps = [f"brain mask: {brain.method}", f"NODDI fitted with AMICO {version('dmri-amico')}"]
+        _describe(out / outputs["noddi"], given, steps, NODDI_MAPS)
+    found = " ".join(f"b{b}" for b in shells(gradients.bvals))
+    return Done(outputs, _text(figures) | {"shells": found}, fault)
 
 
-def _diffusion_mask(given: _Given, volume: Volume, bvals: NDArray[np.float64]) -> Brain:
+def _gradients(given: _Given) -> Gradients:
+    bval, bvec = given.path("bval"), given.path("bvec")
+    if bval is None or bvec is None:
+        raise UserError(f"{given.row['scan']}: its gradients are missing from the ingested chunk; run ingest again")
+    return Gradients(np.loadtxt(bval, ndmin=1), np.loadtxt(bvec, ndmin=2).T)
+
+
+def _diffusion_mask(given: _Given, b0: NDArray[np.float32]) -> Brain:
     """The mask of the sheet, or the foreground of the mean b0 (Otsu's threshold, largest component)."""
     mask = _mask(given, "mask")
     if mask is not None:
         return Brain(mask, int(ndimage.label(mask)[1]), "given")
-    b0 = volume.data[..., bvals <= max(50.0, float(bvals.min()))].mean(-1)
     smooth = ndimage.gaussian_filter(b0, 1)
     found, components = largest_component(smooth > quality.threshold_otsu(smooth))
     return Brain(ndimage.binary_opening(found), components, "Otsu threshold of b0")
@@ -203,7 +222,7 @@ def _noddi(given: _Given, out: Path) -> Done:
     figures = _volume_figures(volume, brain)
     maps = Volume(volume.data * mask[..., None], volume.affine)
     outputs = _maps(maps, mask, f"{scan.rsplit('_', 1)[0]}_desc-preproc_noddi", scan, out, NODDI_MAPS)
-    _describe(out / outputs["image"], given, [f"channels: {', '.join(NODDI_MAPS)}", f"brain mask: {method}"])
+    _describe(out / outputs["image"], given, [f"brain mask: {method}"], NODDI_MAPS)
     return Done(outputs, _text(figures), quality.verdict(figures, given.options.quality))
 
 
@@ -258,10 +277,11 @@ def _steps(brain: Brain, options: PreprocessOptions) -> list[str]:
     return [*steps, f"resampled to {options.voxel_size:g} mm", f"intensity: {options.intensity}"]
 
 
-def _describe(image: Path, given: _Given, steps: list[str]) -> None:
+def _describe(image: Path, given: _Given, steps: list[str], channels: Sequence[str] = ()) -> None:
     """The JSON that BIDS wants beside a derivative."""
-    source = f"{given.row['scan']} (sha256 {given.row['sha256']})"
-    write_json(image.with_name(image.name.replace(".nii.gz", ".json")), {"Sources": [source], "Steps": steps})
+    about = {"Sources": [f"{given.row['scan']} (sha256 {given.row['sha256']})"], "Steps": steps}
+    named = {"Channels": list(channels)} if channels else {}
+    write_json(image.with_name(image.name.replace(".nii.gz", ".json")), about | named)
 
 
 def _code(options: PreprocessOptions) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pipeline_lib.config.schema import AutoencoderOptions, PreprocessOptions, RecipeOptions, SplitOptions
 
 REFERENCES = {
+    "daducci": ("Daducci et al., 2015", "Daducci A, Canales-Rodríguez EJ, Zhang H, Dyrby TB, Alexander DC, Thiran JP. Accelerated Microstructure Imaging via Convex Optimization (AMICO) from diffusion MRI data. NeuroImage 2015; 105:32-44"),
     "esser": ("Esser et al., 2021", "Esser P, Rombach R, Ommer B. Taming transformers for high-resolution image synthesis. CVPR 2021. arXiv:2012.09841"),
     "fonov": ("Fonov et al., 2011", "Fonov V, Evans AC, Botteron K, Almli CR, McKinstry RC, Collins DL. Unbiased average age-appropriate atlases for pediatric studies. NeuroImage 2011; 54(1):313-327"),
     "hang": ("Hang et al., 2023", "Hang T, Gu S, Li C, et al. Efficient diffusion training via min-SNR weighting strategy. ICCV 2023. arXiv:2303.09556"),
@@ -31,6 +32,7 @@ REFERENCES = {
     "song": ("Song et al., 2021", "Song J, Meng C, Ermon S. Denoising diffusion implicit models. ICLR 2021. arXiv:2010.02502"),
     "tustison": ("Tustison et al., 2010", "Tustison NJ, Avants BB, Cook PA, et al. N4ITK: improved N3 bias correction. IEEE Transactions on Medical Imaging 2010; 29(6):1310-1320"),
     "wyatt": ("Wyatt et al., 2022", "Wyatt J, Leach A, Schmon SM, Willcocks CG. AnoDDPM: anomaly detection with denoising diffusion probabilistic models using simplex noise. CVPR Workshops 2022"),
+    "zhang": ("Zhang et al., 2012", "Zhang H, Schneider T, Wheeler-Kingshott CA, Alexander DC. NODDI: practical in vivo neurite orientation dispersion and density imaging of the human brain. NeuroImage 2012; 61(4):1000-1016"),
 }  # fmt: skip
 
 EXTRACTION = {
@@ -102,6 +104,10 @@ def preprocess_paragraph(options: PreprocessOptions) -> str:
     else:
         steps.append(f"The scan stayed in its own space, resampled to {options.voxel_size:g} mm isotropic voxels.")
     steps.append(INTENSITY[options.intensity])
+    if options.noddi == "amico":
+        steps.append(
+            "Where no NODDI maps [zhang] were given, they were fitted to multi-shell diffusion MRI with AMICO [daducci]."
+        )
     low, high = options.quality.brain_volume_ml
     limits = f"Scans with a brain volume outside {low:g} to {high:g} mL"
     if options.space == "MNI152":

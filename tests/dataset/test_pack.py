@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,6 +61,41 @@ def test_pairs_share_one_grid_and_the_unpaired_are_named(tmp_path: Path) -> None
     assert np.load(tmp_path / "packed" / "target.npy").shape == (1, 3, 8, 8, 8)
     left_out = pd.read_csv(tmp_path / "packed" / "left_out.tsv", sep="\t")
     assert left_out["scan"].tolist() == ["sub-b_dwi"]
+    assert "preprocess.noddi: amico fits the maps" in left_out["reason"][0]
+
+
+def test_given_maps_win_over_fitted_ones_and_fitted_ones_over_none(tmp_path: Path) -> None:
+    chunk = preprocessed(tmp_path / "chunk", PEOPLE, modality="dwi")
+    rows = []
+    for row in read_table(chunk / "status.tsv"):
+        outputs = json.loads(row["outputs"])
+        if row["modality"] == "dwi":
+            outputs["noddi"] = f"scans/{row['scan']}_fitted.nii.gz"
+            image = nib.load(chunk / outputs["image"])
+            nib.save(nib.Nifti1Image(np.full(image.shape, 0.75, np.float32), image.affine), chunk / outputs["noddi"])
+        if row["scan"] != "sub-b_noddi":
+            rows.append(row | {"outputs": json.dumps(outputs)})
+    write_status(chunk / "status.tsv", rows)
+    pack_chunk(chunk, PAIRED, tmp_path / "packed")
+    index = pd.read_csv(tmp_path / "packed" / "index.tsv", sep="\t")
+    assert index["scan"].tolist() == ["sub-a_dwi", "sub-b_dwi"]
+    middle = np.load(tmp_path / "packed" / "target.npy")[:, :, 4, 4, 4]
+    np.testing.assert_allclose(middle[1], 0.5, atol=1e-6)
+    assert (np.abs(middle[0] - 0.5) > 0.05).all()
+
+
+def test_scan_with_another_number_of_channels_is_left_out_and_says_how_to_take_it(tmp_path: Path) -> None:
+    chunk = preprocessed(tmp_path / "chunk", PEOPLE, modality="dwi")
+    shells = {"sub-a_dwi": "b0 b1000 b2000", "sub-b_dwi": "b0 b1000 b2000"}
+    write_status(
+        chunk / "status.tsv",
+        [row | {"shells": shells.get(row["scan"], "")} for row in read_table(chunk / "status.tsv")],
+    )
+    pack_chunk(chunk, PAIRED.model_copy(update={"channels": 2}), tmp_path / "packed")
+    left_out = pd.read_csv(tmp_path / "packed" / "left_out.tsv", sep="\t")
+    assert left_out["scan"].tolist() == ["sub-a_dwi", "sub-b_dwi"]
+    assert left_out["reason"].str.startswith("b0 b1000 b2000 in 3 channels where data.channels is 2").all()
+    assert left_out["reason"].str.contains("set data.channels to 3").all()
 
 
 def test_chunk_without_a_usable_scan_is_empty_and_not_a_crash(tmp_path: Path) -> None:

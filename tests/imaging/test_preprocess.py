@@ -19,7 +19,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_table
 from pipeline_lib.imaging.__main__ import main as to_native
 from pipeline_lib.imaging.brain import WEIGHTS, brain_probability, extract_brain, largest_component
-from pipeline_lib.imaging.dwi import shell_channels, shells
+from pipeline_lib.imaging.dwi import shells, signal_channels
 from pipeline_lib.imaging.ingest import ingest_chunk
 from pipeline_lib.imaging.intensity import correct_bias, normalise, white_stripe
 from pipeline_lib.imaging.nifti import Volume, read_volume
@@ -301,7 +301,7 @@ def test_shells_are_found_and_named() -> None:
         3000: [6],
     }
     with pytest.raises(UserError, match="a b0 is needed"):
-        shell_channels(np.ones((2, 2, 2, 1), np.float32), np.array([1000.0]), np.ones((2, 2, 2), bool), "scan")
+        signal_channels(np.ones((2, 2, 2, 1), np.float32), np.array([1000.0]), np.ones((2, 2, 2), bool), "scan")
 
 
 def test_real_multishell_scan_has_its_shells(shared_data: Path) -> None:

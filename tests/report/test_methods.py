@@ -56,5 +56,12 @@ def test_deformation_and_white_stripe_are_cited() -> None:
         assert cited not in " ".join(plain.references)
 
 
+def test_fitted_noddi_maps_cite_model_and_software() -> None:
+    for noddi, cited in (("amico", True), ("given", False)):
+        references = " ".join(methods_text(preprocess_paragraph(PreprocessOptions(noddi=noddi))).references)
+        assert ("NeuroImage 2012; 61(4):1000-1016" in references) == cited
+        assert ("NeuroImage 2015; 105:32-44" in references) == cited
+
+
 def test_split_names_its_fractions() -> None:
     assert "(70%, 15%, 15%), stratified by group, sex and age band" in split_paragraph(SplitOptions())

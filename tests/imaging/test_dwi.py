@@ -1,0 +1,183 @@
+"""Gradient tables follow the voxels they belong to."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from pipeline_lib.cohort.sheet import Scan
+from pipeline_lib.config.schema import PreprocessOptions, QualityOptions
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import read_table
+from pipeline_lib.imaging.canonical import open_series
+from pipeline_lib.imaging.dwi import Gradients, read_gradients, signal_channels, turn
+from pipeline_lib.imaging.ingest import ingest_chunk
+from pipeline_lib.imaging.preprocess import preprocess_chunk
+
+BVALS = np.array([0.0, 1000.0, 1000.0, 2000.0, 2000.0])
+SLANTED = np.array([1.0, 2.0, 3.0]) / np.sqrt(14)
+ORIENTATIONS = [
+    "".join(letters)
+    for order in itertools.permutations(("LR", "PA", "IS"))
+    for letters in itertools.product(*order)
+]  # fmt: skip
+
+
+def in_patient(affine: np.ndarray, bvecs: np.ndarray) -> np.ndarray:
+    """FSL's rule written out: along the voxel axes, x negated where the affine's determinant is positive."""
+    rotation = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    along = bvecs.copy()
+    if np.linalg.det(rotation) > 0:
+        along[:, 0] *= -1
+    return along @ rotation.T
+
+
+def oblique(degrees: float) -> np.ndarray:
+    a, b = np.deg2rad([degrees, degrees / 2])
+    about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    about_z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = about_x @ about_z @ np.diag([2.0, 2.1, 3.0])
+    affine[:3, 3] = (-5, 7, 11)
+    return affine
+
+
+def series(path: Path, axes: str, affine: np.ndarray) -> np.ndarray:
+    """Write a 4D scan stored along ``axes``; its affine."""
+    data = np.random.default_rng(0).uniform(10, 100, (5, 6, 4, len(BVALS))).astype(np.float32)
+    image = nib.Nifti1Image(data, affine)
+    turned = image.as_reoriented(
+        nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt(axes))
+    )
+    nib.save(turned, path)
+    return turned.affine
+
+
+def directions() -> np.ndarray:
+    drawn = np.random.default_rng(1).standard_normal((len(BVALS), 3))
+    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True) * (BVALS > 0)[:, None]
+
+
+def write_table(folder: Path, bvals: np.ndarray, bvecs: np.ndarray) -> tuple[Path, Path]:
+    np.savetxt(folder / "b.bval", bvals[None])
+    np.savetxt(folder / "b.bvec", bvecs.T)
+    return folder / "b.bval", folder / "b.bvec"
+
+
+@pytest.mark.parametrize("degrees", [0.0, 25.0])
+def test_directions_in_the_patient_stay_for_every_orientation(tmp_path: Path, degrees: float) -> None:
+    assert len(ORIENTATIONS) == 48
+    signs = set()
+    for axes in ORIENTATIONS:
+        stored = series(tmp_path / "dwi.nii", axes, oblique(degrees))
+        volume, before = open_series(tmp_path / "dwi.nii", axes)
+        after = turn(Gradients(BVALS, directions()), before, volume.affine)
+        np.testing.assert_allclose(in_patient(volume.affine, after.bvecs), in_patient(stored, directions()), atol=1e-6)
+        signs.add(np.sign(np.linalg.det(stored)))
+    assert signs == {-1, 1}
+
+
+@pytest.mark.parametrize(
+    ("axes", "wanted"), [("RAS", (1, 2, 3)), ("LAS", (1, 2, 3)), ("LPS", (-1, -2, 3)), ("PIR", (-3, 1, -2))]
+)
+def test_direction_worked_out_by_hand(tmp_path: Path, axes: str, wanted: tuple[int, int, int]) -> None:
+    series(tmp_path / "dwi.nii", axes, np.diag([2.0, 2.0, 2.0, 1.0]))
+    volume, before = open_series(tmp_path / "dwi.nii", axes)
+    after = turn(Gradients(BVALS[:1], SLANTED[None]), before, volume.affine)
+    np.testing.assert_allclose(after.bvecs[0] * np.sqrt(14), wanted, atol=1e-6)
+
+
+def test_ingested_scan_has_its_table_beside_it(tmp_path: Path) -> None:
+    stored = series(tmp_path / "dwi.nii", "PIR", oblique(15))
+    bval, bvec = write_table(tmp_path, BVALS, directions() * 1.004)
+    scan = Scan("01", "", "dwi", "dwi.nii", bval=bval.name, bvec=bvec.name, row=2)
+    ingest_chunk([scan], tmp_path, tmp_path / "out", workers=1)
+    outputs = json.loads(read_table(tmp_path / "out" / "status.tsv")[0]["outputs"])
+    written = np.loadtxt(tmp_path / "out" / outputs["bvec"]).T
+    affine = nib.load(tmp_path / "out" / outputs["image"]).affine
+    np.testing.assert_allclose(in_patient(affine, written), in_patient(stored, directions()), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(written[1:], axis=1), 1, atol=1e-6)
+    assert not written[0].any()
+    np.testing.assert_array_equal(np.loadtxt(tmp_path / "out" / outputs["bval"]), BVALS)
+
+
+@pytest.mark.parametrize(
+    ("volume", "direction", "bvalue", "message"),
+    [
+        (2, (0.5, 0, 0), 1000, r"volume 2 \(the first is 0\) has b = 1000 and a direction of length 0.5 in b.bvec"),
+        (3, (0, 0, 0), 2000, "direction of length 0 in b.bvec"),
+        (3, (np.nan, 0, 0), 2000, "direction of length nan in b.bvec"),
+        (1, (1, 0, 0), -1000, r"b-value of volume 1 \(the first is 0\) in b.bval is -1000"),
+        (1, (1, 0, 0), np.nan, "in b.bval is nan"),
+    ],
+)
+def test_table_that_cannot_be_meant_is_refused(
+    tmp_path: Path, volume: int, direction: tuple[float, float, float], bvalue: float, message: str
+) -> None:
+    bvals, bvecs = BVALS.copy(), directions()
+    bvals[volume], bvecs[volume] = bvalue, direction
+    with pytest.raises(UserError, match=message) as refusal:
+        read_gradients(*write_table(tmp_path, bvals, bvecs), len(BVALS), "dwi.nii (row 2)")
+    assert "\n" not in str(refusal.value)
+
+
+def test_unweighted_volume_needs_no_direction(tmp_path: Path) -> None:
+    bvals, bvecs = BVALS.copy(), directions()
+    bvals[0], bvecs[0] = 5, np.nan
+    read = read_gradients(*write_table(tmp_path, bvals, bvecs), len(BVALS), "dwi.nii (row 2)")
+    np.testing.assert_array_equal(read.bvecs[0], 0)
+
+
+def test_channels_are_the_signal_over_b0() -> None:
+    bvals = np.array([1000.0, 0, 2000, 995, 0, 2010])
+    data = np.zeros((2, 2, 2, 6), np.float32) + np.array([50, 90, 30, 40, 110, 20], np.float32)
+    mask = np.arange(8).reshape(2, 2, 2) < 6
+    ratios = np.array([50, 40, 30, 20]) / 100 / 1.5
+    for kind, names, wanted in (
+        ("shells", ["b0", "b1000", "b2000"], [1, ratios[:2].mean(), ratios[2:].mean()]),
+        ("directions", ["b0", "b1000-v0", "b1000-v3", "b2000-v2", "b2000-v5"], [1, *ratios]),
+    ):
+        channels, found = signal_channels(data, bvals, mask, "scan", kind)
+        assert found == names
+        np.testing.assert_allclose(channels[mask], np.broadcast_to(wanted, (6, len(names))), rtol=1e-6)
+        assert not channels[~mask].any()
+
+
+def test_preprocessed_scan_keeps_its_table_b0_and_names(tmp_path: Path) -> None:
+    series(tmp_path / "dwi.nii", "LPS", oblique(15))
+    bval, bvec = write_table(tmp_path, BVALS, directions())
+    scan = Scan("01", "", "dwi", "dwi.nii", bval=bval.name, bvec=bvec.name, row=2)
+    ingest_chunk([scan], tmp_path, tmp_path / "in", workers=1)
+    anything = QualityOptions(brain_volume_ml=(0, 2300))
+    options = PreprocessOptions(dwi_channels="directions", quality=anything)
+    preprocess_chunk(tmp_path / "in", options, tmp_path / "out", workers=1)
+    row = read_table(tmp_path / "out" / "status.tsv")[0]
+    assert row["ok"] == "true", row["reason"]
+    assert row["shells"] == "b0 b1000 b2000"
+    given, kept = (
+        {name: folder / path for name, path in json.loads(read_table(folder / "status.tsv")[0]["outputs"]).items()}
+        for folder in (tmp_path / "in", tmp_path / "out")
+    )
+    for name in ("bval", "bvec"):
+        np.testing.assert_allclose(np.loadtxt(kept[name]), np.loadtxt(given[name]), atol=1e-7)
+    ingested, b0, image = (nib.load(path) for path in (given["image"], kept["b0"], kept["image"]))
+    np.testing.assert_array_equal(b0.affine, ingested.affine)
+    np.testing.assert_array_equal(b0.get_fdata(), ingested.get_fdata()[..., 0])
+    sidecar = json.loads(kept["image"].with_name(kept["image"].name.replace(".nii.gz", ".json")).read_text())
+    assert sidecar["Channels"] == ["b0", "b1000-v1", "b1000-v2", "b2000-v3", "b2000-v4"]
+    assert image.shape[3] == len(sidecar["Channels"])
+
+
+def test_scan_without_a_brain_says_so(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).uniform(10, 100, (6, 6, 2, len(BVALS))).astype(np.float32)  # two slices
+    nib.save(nib.Nifti1Image(data, oblique(0)), tmp_path / "dwi.nii")
+    bval, bvec = write_table(tmp_path, BVALS, directions())
+    scan = Scan("01", "", "dwi", "dwi.nii", bval=bval.name, bvec=bvec.name, row=2)
+    ingest_chunk([scan], tmp_path, tmp_path / "in", workers=1)
+    preprocess_chunk(tmp_path / "in", PreprocessOptions(), tmp_path / "out", workers=1)
+    assert "no brain was found" in read_table(tmp_path / "out" / "status.tsv")[0]["reason"]
