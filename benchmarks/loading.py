@@ -15,14 +15,15 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
+from planning import SUSTAINED, networks, read_recipe
 
 from pipeline_lib.dataset.augment import Augmentation
 from pipeline_lib.dataset.packed import TEXT_COLUMNS, PackedDataset
 from pipeline_lib.training.stream import Positions, Stream, batches
 
 SLICES, SIDE, BATCH, STEPS = 4_000, 128, 32, 200
-NEEDED = 60e12 / (3 * 64.4e9)
-"""Images a second that the full-scale 2D denoiser takes on a GPU that sustains 60 TFLOP/s (docs/planning.md)."""
+NEEDED = SUSTAINED / (3 * networks(read_recipe("generation"))[-1].forward)
+"""Images a second that the full-scale 2D denoiser takes on the GPU that planning assumes."""
 
 
 def write_chunk(folder: Path) -> None:
@@ -74,7 +75,7 @@ batches of {BATCH}, flips, shifts and intensity changes included. With 0 workers
     for row in rows:
         print("| " + " | ".join(row) + " |")
     print(f"""
-What a GPU needs is {NEEDED:.0f} images a second: the full-scale 2D denoiser on a GPU that sustains 60 TFLOP/s
+What a GPU needs is {NEEDED:.0f} images a second: the full-scale 2D denoiser on a GPU that sustains {SUSTAINED / 1e12:.0f} TFLOP/s
 ([planning.md](planning.md), assumed). The packed file is mapped, so its pages are in memory once for all processes.""")
 
 

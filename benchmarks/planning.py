@@ -2,13 +2,15 @@
 
     python benchmarks/planning.py > docs/planning.md
 
-Counted: floating-point operations of each network, from its shapes. Measured: jobs (a dry run), and the cost of
-a scan in preprocessing (IXI_SECONDS, docs/results.md). Assumed: what a GPU sustains.
+Counted: floating-point operations of each network, from its shapes. Measured: jobs (a dry run), and seconds and
+bytes of synthetic heads of 1 mm through ingest and preprocessing. Assumed: what a GPU sustains.
 """
 
 from __future__ import annotations
 
 import math
+import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,10 @@ from dry_run import SIZES, measure
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.cohort.synthetic import make_cohort
+from pipeline_lib.config.schema import PreprocessOptions, RecipeOptions
+from pipeline_lib.imaging.ingest import ingest_chunk
+from pipeline_lib.imaging.preprocess import preprocess_chunk
 from pipeline_lib.models.autoencoder import KLAutoencoder
 from pipeline_lib.models.unet import UNet
 from pipeline_lib.models.vqgan import VQGAN
@@ -26,13 +31,15 @@ from pipeline_lib.models.vqgan import VQGAN
 RECIPES = Path(__file__).resolve().parent.parent / "config" / "recipes"
 SUSTAINED = 60e12
 """Operations a second: a fifth of the bfloat16 peak of an A100. Assumed."""
-SCAN_SECONDS = 15.0
-"""Of one core, for one head at 1 mm, ingest and preprocessing."""
-SCAN_BYTES = 4.0 * 182 * 218 * 182 * 0.35
-"""A head in template space at 1 mm, compressed, with its mask, twice (ingested and preprocessed). Estimated."""
+HEADS = range(1, 4)
 TEST_SHARE = 0.2
 BYTES_A_WEIGHT = 20
 """Weight, gradient, two moments of AdamW and the average, all float32."""
+
+
+def read_recipe(name: str) -> RecipeOptions:
+    """A recipe at full scale."""
+    return RecipeOptions.model_validate(yaml.safe_load((RECIPES / f"{name}.yaml").read_text()))
 
 
 @dataclass(frozen=True)
@@ -111,12 +118,23 @@ def inference(recipe: RecipeOptions, forward: float, scans: int) -> float:
     return forward * sampling.steps * guided * sampling.count * times
 
 
+def one_scan() -> tuple[float, float]:
+    """Seconds of one core and bytes on disk of a head of 1 mm, from ingest to the preprocessed scan."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        scans = [scan for scan in make_cohort(folder, HEADS, root=folder, voxel_mm=1.0) if scan.modality == "T1w"]
+        started = time.monotonic()
+        ingest_chunk(scans, folder, folder / "ingest", workers=1)
+        preprocess_chunk(folder / "ingest", PreprocessOptions(), folder / "preprocess", workers=1)
+        seconds = time.monotonic() - started
+        made = [path for stage in ("ingest", "preprocess") for path in (folder / stage).rglob("*") if path.is_file()]
+        return seconds / len(scans), sum(path.stat().st_size for path in made) / len(scans)
+
+
 def main() -> None:
     """Print the tables."""
-    recipes = {
-        path.stem: RecipeOptions.model_validate(yaml.safe_load(path.read_text()))
-        for path in sorted(RECIPES.glob("*.yaml"))
-    }
+    scan_seconds, scan_bytes = one_scan()
+    recipes = {path.stem: read_recipe(path.stem) for path in sorted(RECIPES.glob("*.yaml"))}
     costs = {name: networks(recipe) for name, recipe in recipes.items()}
     hours = SUSTAINED * 3600
     print("# Planning a run on a cluster\n")
@@ -143,14 +161,14 @@ def main() -> None:
         sampled = [
             f"{inference(recipe, costs[name][-1].forward, tested) / hours:.2f}" for name, recipe in recipes.items()
         ]
-        cells = [f"{scans:,}", f"{jobs:,}", f"{scans * SCAN_SECONDS / 3600:.1f}", f"{scans * SCAN_BYTES / 1e9:.1f}",
+        cells = [f"{scans:,}", f"{jobs:,}", f"{scans * scan_seconds / 3600:.1f}", f"{scans * scan_bytes / 1e9:.1f}",
                  *sampled, f"{training:.0f}"]  # fmt: skip
         print("| " + " | ".join(cells) + " |")
     print(f"""
-Measured: jobs (a dry run of the demo's configuration with so many scans); {SCAN_SECONDS:g} s of one core for a head at
-1 mm. Counted from the networks' shapes: operations and weights. Assumed, not measured: a GPU that sustains
+Measured: jobs (a dry run of the demo's configuration with so many scans); {scan_seconds:.0f} s of one core and {scan_bytes / 1e6:.0f} MB on disk
+for a head at 1 mm, ingested and preprocessed (synthetic heads). Counted from the networks' shapes: operations and weights. Assumed, not measured: a GPU that sustains
 {SUSTAINED / 1e12:.0f} TFLOP/s in bfloat16 (a fifth of the peak of an A100); small networks and 3D convolutions may reach less, so take
-the GPU hours as an order of magnitude and set `runtime` in the profile with room. Estimated: the size of a scan on disk.
+the GPU hours as an order of magnitude and set `runtime` in the profile with room.
 Activations come on top of the memory; `training.accumulate`, `denoiser.checkpointing` and `training.devices` lower them.""")
 
 
