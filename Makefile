@@ -1,5 +1,6 @@
 # make demo   the embedded cohort through all four recipes, to results/report/index.html
-# make test   the tests;  make test-slurm   on a SLURM of its own (root, Debian);  make lint   the checks;  make doctor   is this machine ready?
+# make test   the tests;  make test-slurm   on a SLURM of its own (root, Debian);  make test-noddi   with AMICO;
+# make lint   the checks;  make doctor   is this machine ready?
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +13,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DEMO_THREADS := --set-threads train_vae=1 train_vqgan=1 train_denoiser=1 infer_anomaly=1 infer_translation=1 \
 	sample_generation=1 sample_synthesis=1
 
-.PHONY: all demo cohort test test-fast test-slurm lint bench format doctor schema clean
+.PHONY: all demo cohort test test-fast test-slurm test-noddi lint bench format doctor schema clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml envs/constraints.txt
@@ -41,6 +42,13 @@ test-slurm: $(READY)
 	@sh tests/cluster/install.sh
 	folder=$$(mktemp -d) && $(AS_ROOT) $(BIN)/python tests/cluster/small_slurm.py $$folder \
 		$(abspath $(BIN))/python -m pytest -m slurm tests/cluster && $(AS_ROOT) rm -r $$folder
+
+# AMICO is not open source and stays out of the environment of the other tests.
+test-noddi: pyproject.toml envs/constraints.txt
+	$(PYTHON) -m venv $(VENV)-noddi
+	$(VENV)-noddi/bin/python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt \
+		--editable '.[noddi]' pytest hypothesis
+	$(VENV)-noddi/bin/python -m pytest tests/imaging/test_noddi.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
