@@ -255,7 +255,7 @@ def other_scanner(data: Path) -> str:
         name = path.name.removesuffix(".nii.gz")
         rows.append(f"| {name} | {zooms} | {millilitres:.0f} | {brain.components} | {seconds:.1f} |")
         with tempfile.TemporaryDirectory() as folder:
-            quality.draw_anatomy(Path(folder, "qc.png"), volume, brain.mask, None, volume, brain.mask)
+            quality.draw_anatomy(Path(folder, "qc.png"), volume, brain.mask, None, volume, brain.mask, brain.mask)
             sheet = Image.open(Path(folder, "qc.png")).convert("RGB")
             pictures.append(sheet.crop((0, 20, sheet.width, 20 + 2 * quality.TILE)))
     whole = Image.new("RGB", (pictures[0].width, sum(picture.height for picture in pictures)))
@@ -326,7 +326,8 @@ def _steps(head: Head, voxel_size: float) -> dict[str, float]:
         lap("resampling and intensity")
         write_volume(path, image)
         lap("writing")
-        quality.draw_anatomy(Path(folder, "qc.png"), volume, brain.mask, None, image, inside)
+        before = resample(unit, grid, registered.start)
+        quality.draw_anatomy(Path(folder, "qc.png"), volume, brain.mask, before, image, inside, inside)
         lap("QC picture")
     return seconds
 
@@ -455,8 +456,8 @@ Made by
 python benchmarks/preprocessing.py DATA --bet brainextractor --ants ANTS_PYTHON > docs/preprocessing.md
 ```
 
-on real heads: 99 of IXI at 2 mm (CC BY-SA 3.0), three of ds000011 (another scanner, faces removed; PDDL), fifty of
-ds002748 and one of open_ms, both stripped. CPU seconds are of one core.
+on real heads: 99 of IXI at 2 mm (CC BY-SA 3.0), three people of ds000011 (another scanner, faces removed; PDDL), and of
+ds002748 and open_ms, which are stripped. CPU seconds are of one core.
 
 ## The embedded brain extraction
 

@@ -98,6 +98,12 @@ def write_table(path: Path | str, columns: Sequence[str], rows: Iterable[Mapping
     write_text(path, text.getvalue())
 
 
+def image_files(path: Path) -> list[Path]:
+    """The files of a scan: itself, or header and voxels of a ``.hdr``/``.img`` pair."""
+    other = {".hdr": ".img", ".img": ".hdr"}.get(path.suffix)
+    return sorted([path, path.with_suffix(other)]) if other else [path]
+
+
 def sha256_file(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as file:

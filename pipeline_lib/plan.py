@@ -22,7 +22,7 @@ from pipeline_lib.cohort.sheet import Scan, Sheet, read_sheet
 from pipeline_lib.config.load import load_config
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, sha256_text
+from pipeline_lib.files import image_files, read_json, sha256_text
 
 SPLITS = ("train", "validation", "test")
 RESERVED = {"ingest", "preprocess", "cohort", "report", "benchmarks", "logs"}
@@ -274,6 +274,8 @@ class Plan:
 
 def _size(path: str) -> int:
     try:
+        if path.endswith((".hdr", ".img")):
+            return sum(file.stat().st_size for file in image_files(Path(path)))
         return os.stat(path).st_size
     except OSError:
         return -1

@@ -24,6 +24,7 @@ UNNAMED_FOLDERS = {"images", "image", "img", "slices"}
 ANAT = {"T1w": "T1w", "T2w": "T2w", "FLAIR": "FLAIR", "PDw": "PD", "PD": "PD"}
 PERSON_COLUMNS = ("participant_id", "participant", "id", "subject", "ID")
 GROUP_COLUMNS = ("group", "diagnosis", "dx", "Group", "DX")
+CONVERT = "convert DICOM to NIfTI first, e.g. with dcm2niix"
 PLACEHOLDER = re.compile(r"\{(participant|session|modality)\}")
 People = Mapping[str, Mapping[str, str]]
 
@@ -52,7 +53,9 @@ def from_bids(folder: Path) -> list[Scan]:
             scan = replace(scan, bval=bval, bvec=bvec)
         scans.append(_known(scan, people.get(scan.participant, {})))
     if not scans:
-        raise UserError(f"{folder}: no sub-*/[ses-*/]anat or dwi NIFTI file; is it a BIDS dataset?")
+        raise UserError(
+            f"{folder}: no sub-*/[ses-*/]anat or dwi NIFTI file; is it a BIDS dataset?{_dicom_hint(folder)}"
+        )
     return scans
 
 
@@ -78,6 +81,8 @@ def from_folder(folder: Path, pattern: str, people: People, *, modality: str = "
         expression += re.escape(pattern[place : found.start()]) + f"(?P<{found[1]}>[^/]+?)"
         place = found.end()
     expression += re.escape(pattern[place:])
+    if pattern.lower().endswith((".dcm", ".ima")):
+        raise UserError(f"pattern {pattern!r} names DICOM files; {CONVERT}")
     scans = []
     for path in sorted(folder.rglob("*")):
         match = re.fullmatch(expression, path.relative_to(folder).as_posix())
@@ -91,8 +96,14 @@ def from_folder(folder: Path, pattern: str, people: People, *, modality: str = "
             )
             scans.append(_known(scan, people.get(scan.participant, {})))
     if not scans:
-        raise UserError(f"{folder}: no file fits the pattern {pattern!r}")
+        raise UserError(f"{folder}: no file fits the pattern {pattern!r}{_dicom_hint(folder)}")
     return scans
+
+
+def _dicom_hint(folder: Path) -> str:
+    """What to do where a folder without scans holds DICOM files."""
+    named = any(path.suffix.lower() in (".dcm", ".ima") or path.name == "DICOMDIR" for path in folder.rglob("*"))
+    return f"; {CONVERT}" if named else ""
 
 
 def from_pictures(folder: Path) -> list[Scan]:
@@ -118,7 +129,7 @@ def from_pictures(folder: Path) -> list[Scan]:
                 person = path.stem
             found[person, split, classes[0] if classes else "", inside.parent.as_posix()].append(inside)
     if not found:
-        raise UserError(f"{folder}: no PNG or JPEG file below it")
+        raise UserError(f"{folder}: no PNG or JPEG file below it{_dicom_hint(folder)}")
     places = Counter(person for person, _, _ in {(person, split, group) for person, split, group, _ in found})
     neighbours = defaultdict(set)
     for person, _, _, parent in found:

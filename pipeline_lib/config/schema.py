@@ -63,6 +63,11 @@ class QualityOptions(Options):
 
     brain_volume_ml: tuple[float, float] = Field((800.0, 2300.0), description="Plausible brain volumes, mL.")
     min_template_overlap: Fraction = Field(0.8, description="Least Dice with the template's brain mask.")
+    max_registration_cost: float = Field(
+        -0.5,
+        description="Highest (worst) Mattes mutual information with the template, which is negative; whole brains of "
+        "IXI lie between -0.78 and -0.57, necks and noise above -0.46.",
+    )
     max_mask_components: int = Field(
         20, ge=1, description="Most pieces the extracted brain mask may have had before the largest was kept."
     )
@@ -97,6 +102,14 @@ class PreprocessOptions(Options):
         "given", description="NODDI maps: the sheet's only, or also fitted to multi-shell dwi (extra noddi)."
     )
     quality: QualityOptions = Field(QualityOptions(), description="Limits of quality.")
+
+    @model_validator(mode="after")
+    def _only_what_is_done(self) -> PreprocessOptions:
+        if self.space == "native" and self.registration == "deformable":
+            raise ValueError(
+                "registration is deformable but space is native, where nothing is registered; set space: MNI152"
+            )
+        return self
 
 
 class SliceOptions(Options):

@@ -21,16 +21,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     native = commands.add_parser("to-native", help="a map in template space on the grid of the scan it was made from")
     native.add_argument("map", type=Path, help="e.g. an anomaly map, NIfTI in MNI152 space")
-    native.add_argument("transform", type=Path, help="the scan's ..._from-MNI152_to-native_mode-image_xfm file")
+    native.add_argument("transform", type=Path, help="the scan's ..._from-MNI152_to-T1w_mode-image_xfm file")
     native.add_argument("scan", type=Path, help="the scan whose grid is wanted")
     native.add_argument("out", type=Path, help="NIfTI file to write, in RAS+ voxel order")
     options = parser.parse_args(arguments)
     try:
-        moved = native_map(
-            open_scan(options.map, str(options.map)),
-            open_scan(options.scan, str(options.scan)),
-            _read_transform(options.transform),
-        )
+        if not options.out.name.endswith((".nii", ".nii.gz")):
+            raise UserError(f"{options.out}: a NIfTI file is written; call it .nii.gz")
+        transform = _read_transform(options.transform)
+        brought, scan = (open_scan(path, str(path), constant=True) for path in (options.map, options.scan))
+        moved = native_map(brought, scan, transform)
         write_volume(options.out, moved)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
@@ -39,10 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _read_transform(path: Path) -> sitk.Transform:
+    if "_from-MNI152_to-" not in path.name:
+        raise UserError(f"{path}: not a transform from MNI152; give the scan's ..._from-MNI152_to-..._xfm file")
     try:
         return sitk.ReadTransform(str(path))
     except RuntimeError:
-        raise UserError(f"{path}: not a transform that can be read; give a ..._to-native_mode-image_xfm file") from None
+        raise UserError(f"{path}: cannot be read as a transform; preprocess the scan again") from None
 
 
 if __name__ == "__main__":

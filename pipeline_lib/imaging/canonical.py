@@ -18,27 +18,30 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.imaging.nifti import Volume
 
 log = logging.getLogger("pipeline")
-MOST_NOT_FINITE = 0.6
+MOST_NOT_FINITE = 0.95
 """Share of NaN or infinite voxels up to which they are taken for a masked background and set to 0."""
 LARGEST_SHEAR = 0.2
 """Cosine between two voxel axes up to which an affine is a scanner's."""
 DISAGREEMENT_MM = 1.0
 """Distance between the places that sform and qform give a corner from which they disagree."""
-UNREADABLE = (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, gzip.BadGzipFile, ValueError)
+MOST_INSIDE = 0.1
+"""Share of such voxels in the middle of the others from which they are no background."""
+UNREADABLE = (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError, MemoryError)
 
 
-def open_scan(path: Path, where: str, *, volumes: bool = False) -> Volume:
+def open_scan(path: Path, where: str, *, volumes: bool = False, constant: bool = False) -> Volume:
     """Read a scan of any orientation, data type and NIfTI flavour as RAS+ float32.
 
     Args:
-        path: NIfTI-1, NIfTI-2 or Analyze pair; may be compressed.
+        path: NIfTI-1 or NIfTI-2, one file or a pair; may be compressed.
         where: how a message names it, for instance ``sub-01_T1w.nii.gz (row 3)``.
         volumes: a 4D scan is meant; otherwise a 4D scan of one volume becomes 3D.
+        constant: all voxels may have one value, as in the mask of lesions of someone who has none.
 
     Raises:
         UserError: one line that says what is wrong and what to do.
     """
-    return _canonical(*_stored(path, where, volumes))
+    return _canonical(*_stored(path, where, volumes, constant))
 
 
 def open_series(path: Path, where: str) -> tuple[Volume, NDArray[np.float64]]:
@@ -47,26 +50,43 @@ def open_series(path: Path, where: str) -> tuple[Volume, NDArray[np.float64]]:
     Raises:
         UserError: one line that says what is wrong and what to do.
     """
-    data, affine = _stored(path, where, volumes=True)
+    data, affine = _stored(path, where, volumes=True, constant=False)
     return _canonical(data, affine), affine
 
 
-def _stored(path: Path, where: str, volumes: bool) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def _stored(path: Path, where: str, volumes: bool, constant: bool) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """The voxels in the order of the file, and the affine to use."""
+    if path.is_dir():
+        raise UserError(f"{where}: a folder; convert DICOM to NIfTI, e.g. with dcm2niix, and name the file")
     if not path.is_file():
         raise UserError(f"{where}: no such file; correct the path in the sheet, or cohort.root")
     try:
+        _check_compression(path)
         image = nib.load(path)
         raw = np.asanyarray(image.dataobj) if isinstance(image, SpatialImage) else None
     except UNREADABLE as error:
         raise UserError(f"{where}: {_why_unreadable(path, error)}") from None
     if raw is None or not isinstance(image, SpatialImage):
         raise UserError(f"{where}: not a volume but {type(image).__name__}; give a NIfTI file")
+    if isinstance(image, nib.AnalyzeImage) and not isinstance(image, nib.Nifti1Pair):
+        raise UserError(f"{where}: Analyze 7.5 does not say where left is; convert the scan again from DICOM to NIfTI")
     if raw.dtype.fields is not None:
         raise UserError(f"{where}: colour (RGB) voxels; give the scalar image")
+    if np.iscomplexobj(raw):
+        raise UserError(f"{where}: complex voxels; give the magnitude image")
     affine, _ = _affine(image, where)
-    data = _shaped(raw, where, volumes)
-    return _finite(data.astype(np.float32), where), affine
+    data = _finite(_shaped(raw, where, volumes).astype(np.float32), where)
+    if not constant and float(np.ptp(data)) == 0:
+        raise UserError(f"{where}: every voxel is {data.flat[0]:g}, the image is empty; export the scan again")
+    return data, affine
+
+
+def _check_compression(path: Path) -> None:
+    """Read to the end, where the checksum is: a reader of the voxels alone never gets there."""
+    if path.suffix == ".gz":
+        with gzip.open(path) as file:
+            while file.read(1 << 20):
+                pass
 
 
 def coordinates(path: Path) -> str:
@@ -82,13 +102,13 @@ def open_mask(path: Path, where: str, like: Volume) -> NDArray[np.bool_]:
     Raises:
         UserError: when its shape or affine differ from the scan's.
     """
-    mask = open_scan(path, where)
+    mask = open_scan(path, where, constant=True)
     if mask.data.shape != like.data.shape[:3]:
         raise UserError(
             f"{where}: mask of {_by(mask.data.shape)} voxels for a scan of {_by(like.data.shape[:3])}; "
             "give a mask on the scan's own grid"
         )
-    if not np.allclose(mask.affine, like.affine, atol=0.1):
+    if _apart(mask.affine, like.affine, mask.data.shape) > DISAGREEMENT_MM:
         raise UserError(f"{where}: mask and scan have different affines; give a mask on the scan's own grid")
     return mask.data > 0.5
 
@@ -96,7 +116,13 @@ def open_mask(path: Path, where: str, like: Volume) -> NDArray[np.bool_]:
 def _why_unreadable(path: Path, error: Exception) -> str:
     if path.stat().st_size == 0:
         return "the file is empty; copy it again"
-    if isinstance(error, EOFError | zlib.error) or "Expected" in str(error) or "buffer" in str(error):
+    if isinstance(error, MemoryError):
+        return "its header promises more voxels than memory holds; the file is damaged, copy it again"
+    if (
+        isinstance(error, EOFError | zlib.error | gzip.BadGzipFile)
+        or "Expected" in str(error)
+        or "buffer" in str(error)
+    ):
         return "the file is truncated or damaged; copy it again"
     return f"cannot be read as an image ({' '.join(str(error).split())[:120]}); convert it to NIfTI, e.g. with dcm2niix"
 
@@ -122,13 +148,20 @@ def _finite(data: NDArray[np.float32], where: str) -> NDArray[np.float32]:
     if share > MOST_NOT_FINITE:
         raise UserError(f"{where}: {share:.0%} of the voxels are NaN or infinite; export the scan again")
     if share > 0:
-        inner = tuple(slice(n // 3, n - n // 3) for n in data.shape[:3])
-        if bad[inner].mean() > 0.01:
+        if bad[_middle(~bad)].mean() > MOST_INSIDE:
             raise UserError(f"{where}: NaN or infinite voxels in the middle of the head; export the scan again")
         data = np.where(bad, np.float32(0), data)
-    if float(np.ptp(data)) == 0:
-        raise UserError(f"{where}: every voxel is {data.flat[0]:g}, the image is empty; export the scan again")
     return data
+
+
+def _middle(good: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The middle third, along each axis, of the box that holds all good voxels."""
+    box = []
+    for axis in range(3):
+        places = np.flatnonzero(good.any(tuple(n for n in range(good.ndim) if n != axis)))
+        third = (places[-1] - places[0] + 1) // 3
+        box.append(slice(places[0] + third, places[-1] + 1 - third))
+    return tuple(box)
 
 
 def _affine(image: SpatialImage, where: str) -> tuple[NDArray[np.float64], str]:

@@ -176,5 +176,7 @@ def _finish(task: Task, stage: str, place: Path, folder: Path) -> dict[str, str]
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
+    except FileExistsError:
+        raise FileExistsError(f"{target.name} is written by two scans of the chunk") from None
     except OSError:  # another file system
         shutil.copyfile(source, target)

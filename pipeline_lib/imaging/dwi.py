@@ -62,6 +62,10 @@ def _checked(bvals: NDArray[np.float64], bvecs: NDArray[np.float64], bval: Path,
             f"{where}: the b-value of volume {wrong[0]} (the first is 0) in {bval.name} is {bvals[wrong[0]]:g}; "
             "give b-values in s/mm2"
         )
+    if 0 < bvals.max() <= B0:
+        raise UserError(
+            f"{where}: b-values up to {bvals.max():g} in {bval.name}, where no volume is weighted; give b-values in s/mm2"
+        )
     weighted = bvals > B0
     bvecs = np.where(weighted[:, None], bvecs, np.nan_to_num(bvecs, posinf=0, neginf=0))
     length = np.linalg.norm(bvecs, axis=1)

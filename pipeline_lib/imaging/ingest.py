@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline_lib.cohort.sheet import Scan
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import sha256_file, sha256_text
+from pipeline_lib.files import image_files, sha256_file, sha256_text
 from pipeline_lib.imaging.canonical import coordinates, open_mask, open_scan, open_series
 from pipeline_lib.imaging.chunk import Done, Task, run_chunk
 from pipeline_lib.imaging.dwi import read_gradients, turn, write_gradients
@@ -52,7 +52,8 @@ def ingest_chunk(scans: Sequence[Scan], root: Path, out: Path, *, workers: int, 
 
 def _task(scan: Scan, root: Path) -> Task:
     row = {name: getattr(scan, name) for name in ("participant", "session", "modality", "group", "sex", "site", "pair")}
-    row |= {"scan": scan.id, "age": "" if scan.age is None else f"{scan.age:g}", "sha256": _hash(scan, root)}
+    age = "" if scan.age is None else f"{scan.age:g}"
+    row |= {"scan": scan.id, "age": age, "source": scan.path, "sha256": _hash(scan, root)}
     named = [_file_hash(root / path) for path in (scan.mask, scan.lesion, scan.bval, scan.bvec) if path]
     key = sha256_text(json.dumps([row, named, dataclasses.asdict(scan) | {"row": 0}], default=str))[:32]
     return Task(row, key, _Given(scan, root))
@@ -69,8 +70,10 @@ def _hash(scan: Scan, root: Path) -> str:
 
 
 def _file_hash(path: Path) -> str:
+    """Of one file, or of both where a scan is a pair of header and voxels; empty where it cannot be read."""
     try:
-        return sha256_file(path)
+        paths = image_files(path)
+        return sha256_file(path) if len(paths) == 1 else sha256_text("".join(map(sha256_file, paths)))
     except OSError:
         return ""
 
@@ -91,7 +94,10 @@ def _masks(given: _Given, volume: Volume, out: Path) -> dict[str, str]:
     outputs = {}
     for name in ("mask", "lesion"):
         if path := getattr(given.scan, name):
-            mask = open_mask(given.path(name), f"{path} ({name} of row {given.scan.row} of the sheet)", volume)
+            where = f"{path} ({name} of row {given.scan.row} of the sheet)"
+            mask = open_mask(given.path(name), where, volume)
+            if name == "mask" and not mask.any():
+                raise UserError(f"{where}: no voxel is above 0.5, the brain mask is empty; make it again")
             outputs[name] = f"{given.scan.id}_{name}.nii.gz"
             write_volume(out / outputs[name], Volume(mask.astype(np.float32), volume.affine), np.uint8)
     return outputs
@@ -106,7 +112,7 @@ def _diffusion(given: _Given, out: Path) -> Done:
     else:
         volume = _checked_maps(volume, given.where)
     write_volume(out / outputs["image"], volume)
-    return Done(outputs | _masks(given, volume, out))
+    return Done(outputs | _masks(given, volume, out), {"affine": coordinates(given.path("path"))})
 
 
 def _checked_maps(volume: Volume, where: str) -> Volume:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ def find_slices(root: Path, pattern: str, where: str) -> list[Path]:
 def read_slices(paths: list[Path], where: str) -> NDArray[np.uint8]:
     """One person's slices (S, H, W, C), C 1 (grey) or 3 (RGB), all of the size of the first.
 
+    Grey levels of more than 8 bits are scaled so that the range of all the person's slices becomes 0 to 255.
+
     Raises:
         UserError: a file that is no image, is constant, or differs in size.
     """
@@ -40,16 +43,25 @@ def read_slices(paths: list[Path], where: str) -> NDArray[np.uint8]:
                 f"{where}: {path.name} is {pixels.shape[1]} x {pixels.shape[0]} pixels but {paths[0].name} is "
                 f"{first[1]} x {first[0]}; a person's slices must have one size"
             )
-    if np.ptp(np.stack([np.array([pixels.min(), pixels.max()]) for pixels in slices])) == 0:
+    low, high = min(pixels.min() for pixels in slices), max(pixels.max() for pixels in slices)
+    if low == high:
         raise UserError(f"{where}: every pixel is the same, the image is empty; export it again")
+    if any(pixels.dtype != np.uint8 for pixels in slices):
+        slices = [
+            np.round((pixels.astype(np.float64) - low) * (255 / (high - low))).astype(np.uint8) for pixels in slices
+        ]
     channels = max(pixels.shape[2] for pixels in slices)
     return np.stack([np.repeat(p, channels, 2) if p.shape[2] < channels else p for p in slices])
 
 
-def _read(path: Path, where: str) -> NDArray[np.uint8]:
+def _read(path: Path, where: str) -> NDArray[Any]:
+    if path.is_dir():
+        raise UserError(f"{where}: {path.name} is a folder; name PNG or JPEG files, and convert DICOM with dcm2niix")
     try:
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("L" if image.mode in ("1", "L", "I;16", "I", "F", "LA") else "RGB"))
+            if image.mode.startswith(("I", "F")):
+                return np.asarray(image)[..., None]
+            pixels = np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise UserError(f"{where}: {path.name} cannot be read as an image ({error}); export it again") from None
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def preprocess_chunk(
 
 
 def _task(row: Mapping[str, str], ingested: Path, options: PreprocessOptions) -> Task:
-    kept = ("scan", "participant", "session", "modality", "group", "age", "sex", "site", "pair", "sha256")
+    kept = ("scan", "participant", "session", "modality", "group", "age", "sex", "site", "pair", "sha256", "source")
     start = {name: row[name] for name in kept}
     written = [sha256_file(ingested / path) for path in json.loads(row["outputs"]).values()]
     key = sha256_text(json.dumps([start, written, options.model_dump()], sort_keys=True))[:32]
@@ -80,14 +80,21 @@ def _preprocess(given: object, out: Path) -> Done:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     modality = given.row["modality"]
     work = {"dwi": _diffusion, "noddi": _noddi, "image": _pictures}.get(modality, _anatomy)
-    return work(given, out)
+    source = given.row["source"]
+    try:
+        done = work(given, out)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+    fault = f"{source}: {done.fault}; look at its picture, then give a mask or change the limit" if done.fault else ""
+    return replace(done, fault=fault)
 
 
 def _anatomy(given: _Given, out: Path) -> Done:
     options, scan = given.options, given.row["scan"]
-    volume = _required(given, "image")
+    volume = _from_zero(_required(given, "image"))
     mask = _mask(given, "mask")
     lesion = _mask(given, "lesion")
+    person, modality = scan.rsplit("_", 1)
 
     brain = extract_brain(volume, options.brain_extraction, mask)
     figures = quality.measure_native(volume, brain.mask, brain.components)
@@ -102,7 +109,7 @@ def _anatomy(given: _Given, out: Path) -> Done:
     if not inside.any():
         raise UserError("registration moved the brain out of the template's space; look at the scan's orientation")
     resampled = moved.volume(corrected).data
-    image = normalise(resampled, inside, options.intensity, given.row["modality"])
+    image = normalise(resampled, inside, options.intensity, modality)
     shown = Volume(normalise(resampled, inside, "percentile"), grid.affine)
     figures["brain_median"] = float(np.median(shown.data[inside]))
     if registered:
@@ -111,34 +118,40 @@ def _anatomy(given: _Given, out: Path) -> Done:
     else:
         outline = inside
 
-    stem = f"{scan.rsplit('_', 1)[0]}_space-{options.space}"
+    stem = f"{person}_space-{options.space}"
     outputs = {
-        "image": f"{stem}_desc-preproc_{given.row['modality']}.nii.gz",
-        "mask": f"{stem}_desc-brain_mask.nii.gz",
+        "image": f"{stem}_desc-preproc_{modality}.nii.gz",
+        "mask": f"{stem}_desc-{modality}Brain_mask.nii.gz",
         "figure": f"figures/{scan}.png",
     }
     write_volume(out / outputs["image"], Volume(image, grid.affine), space=_code(options))
     write_volume(out / outputs["mask"], Volume(inside.astype(np.float32), grid.affine), np.uint8, space=_code(options))
     if lesion is not None:
-        outputs["lesion"] = f"{stem}_desc-lesion_mask.nii.gz"
+        outputs["lesion"] = f"{stem}_desc-{modality}Lesion_mask.nii.gz"
         where = Volume(moved.mask(lesion, volume.affine).astype(np.float32), grid.affine)
         write_volume(out / outputs["lesion"], where, np.uint8, space=_code(options))
     if registered:
-        outputs |= _write_transforms(registered, scan.rsplit("_", 1)[0], "h5" if deformable else "tfm", out)
+        outputs |= _write_transforms(registered, person, modality, "h5" if deformable else "tfm", out)
     _describe(out / outputs["image"], given, [*_steps(brain, options)])
     before = resample(stripped, grid, registered.start) if registered else None
-    quality.draw_anatomy(out / outputs["figure"], volume, brain.mask, before, shown, outline)
+    quality.draw_anatomy(out / outputs["figure"], volume, brain.mask, before, shown, outline, inside)
     fault = quality.verdict(figures, options.quality, extracted=brain.method != "given")
     return Done(outputs, _text(figures) | {"brain_method": brain.method}, fault)
 
 
-def _write_transforms(registered: Registered, stem: str, suffix: str, out: Path) -> dict[str, str]:
+def _from_zero(volume: Volume) -> Volume:
+    """Without negative intensities, which a magnitude does not have: a bias field multiplies what is above 0."""
+    return Volume(volume.data - min(np.float32(0), volume.data.min()), volume.affine)
+
+
+def _write_transforms(registered: Registered, person: str, modality: str, suffix: str, out: Path) -> dict[str, str]:
     """Both ways, named by what they do to an image, as in fMRIPrep."""
-    outputs = {}
-    for name, transform in (("to-MNI152", registered.transform), ("to-native", registered.inverse)):
-        source = "native" if name == "to-MNI152" else "MNI152"
-        outputs[name] = f"{stem}_from-{source}_{name}_mode-image_xfm.{suffix}"
-        sitk.WriteTransform(transform, str(out / outputs[name]))
+    outputs = {
+        "to_MNI152": f"{person}_from-{modality}_to-MNI152_mode-image_xfm.{suffix}",
+        "to_scan": f"{person}_from-MNI152_to-{modality}_mode-image_xfm.{suffix}",
+    }
+    sitk.WriteTransform(registered.transform, str(out / outputs["to_MNI152"]))
+    sitk.WriteTransform(registered.inverse, str(out / outputs["to_scan"]))
     return outputs
 
 
@@ -181,7 +194,7 @@ def _diffusion(given: _Given, out: Path) -> Done:
     image = Volume(channels, volume.affine)
     outputs = _maps(image, brain.mask, f"{stem}_desc-{options.dwi_channels}_dwi", scan, out, names)
     outputs |= write_gradients(out / scan, gradients) | {"b0": f"{stem}_dwiref.nii.gz"}
-    write_volume(out / outputs["b0"], Volume(b0, volume.affine))
+    write_volume(out / outputs["b0"], Volume(b0 * brain.mask, volume.affine))
     _describe(out / outputs["image"], given, [f"brain mask: {brain.method}"], names)
     fault = quality.verdict(figures, options.quality)
     if options.noddi == "amico" and not fault:
@@ -196,7 +209,7 @@ def _diffusion(given: _Given, out: Path) -> Done:
 def _gradients(given: _Given) -> Gradients:
     bval, bvec = given.path("bval"), given.path("bvec")
     if bval is None or bvec is None:
-        raise UserError(f"{given.row['scan']}: its gradients are missing from the ingested chunk; run ingest again")
+        raise UserError("its gradients are missing from the ingested chunk; run ingest again")
     return Gradients(np.loadtxt(bval, ndmin=1), np.loadtxt(bvec, ndmin=2).T)
 
 
@@ -246,7 +259,7 @@ def _pictures(given: _Given, out: Path) -> Done:
     """Slices as they are."""
     path = given.path("image")
     if path is None:
-        raise UserError(f"{given.row['scan']}: its slices are missing from the ingested chunk; run ingest again")
+        raise UserError("its slices are missing from the ingested chunk; run ingest again")
     slices = np.load(path)
     outputs = {"image": path.name, "figure": f"figures/{given.row['scan']}.png"}
     np.save(out / outputs["image"], slices)
@@ -257,7 +270,7 @@ def _pictures(given: _Given, out: Path) -> Done:
 def _required(given: _Given, name: str) -> Volume:
     path = given.path(name)
     if path is None:
-        raise UserError(f"{given.row['scan']}: its {name} is missing from the ingested chunk; run ingest again")
+        raise UserError(f"its {name} is missing from the ingested chunk; run ingest again")
     return read_volume(path)
 
 

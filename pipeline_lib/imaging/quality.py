@@ -23,6 +23,7 @@ from pipeline_lib.imaging.nifti import Volume
 Mask = NDArray[np.bool_]
 TILE, COLUMNS, DPI = 128, 6, 80
 """Pixels of a slice, slices in a row, pixels an inch."""
+SHOWN_MM = 10.0
 ALL = [(axis, share) for axis in (2, 1, 0) for share in (0.25, 0.45, 0.6, 0.8)]
 SOME = [(axis, share) for axis in (2, 1, 0) for share in (0.35, 0.6)]
 
@@ -84,6 +85,10 @@ def verdict(figures: dict[str, float], limits: QualityOptions, *, extracted: boo
     if overlap is not None and overlap < limits.min_template_overlap:
         limit = f"{limits.min_template_overlap:g} (quality.min_template_overlap)"
         return f"overlap with the template {overlap:.2f} is below {limit}"
+    cost = figures.get("registration_cost")
+    if cost is not None and cost > limits.max_registration_cost:
+        limit = f"{limits.max_registration_cost:g} (quality.max_registration_cost)"
+        return f"registration cost {cost:.2f} is above {limit}: what was taken for a brain is not like the template's"
     pieces = figures.get("mask_components", 0)
     if extracted and pieces > limits.max_mask_components:
         limit = f"{limits.max_mask_components} (quality.max_mask_components)"
@@ -96,10 +101,22 @@ def verdict(figures: dict[str, float], limits: QualityOptions, *, extracted: boo
 
 
 def draw_anatomy(
-    path: Path, native: Volume, mask: Mask, before: Volume | None, normalised: Volume, outline: Mask
+    path: Path, native: Volume, mask: Mask, before: Volume | None, normalised: Volume, outline: Mask, inside: Mask
 ) -> None:
-    """Slices of the scan with its brain mask, before and after registration with the template's, and a histogram."""
-    parts = [_caption("as scanned, brain mask outlined"), _mosaic(native.data, mask, native.zooms, "#ff5a36", ALL)]
+    """Slices of the scan with its brain mask, before and after registration with the template's, and a histogram.
+
+    Of the scan as it came, nothing is shown further than a centimetre from the brain: no face.
+
+    Args:
+        mask: brain on the grid of ``native``.
+        before: the brain with its centre of mass on the template's, where it was registered.
+        outline: the template's brain on the grid of ``normalised``.
+        inside: the person's brain there, whose histogram is drawn.
+    """
+    parts = [
+        _caption("as scanned, up to 1 cm around the brain; brain mask outlined"),
+        _mosaic(native.data, mask, native.zooms, "#ff5a36", ALL, around=SHOWN_MM),
+    ]
     if before is not None:
         parts += [
             _caption("before registration (centres of mass aligned), template's brain outlined"),
@@ -108,7 +125,7 @@ def draw_anatomy(
     parts += [
         _caption("template space, template's brain outlined" if before is not None else "resampled, brain outlined"),
         _mosaic(normalised.data, outline, normalised.zooms, "#35c2ff", ALL),
-        _histogram(normalised.data[outline], "intensity within the brain, normalised"),
+        _histogram(normalised.data[inside], "intensity within the brain, normalised"),
     ]
     sheet = Image.new("RGB", (parts[0].width, sum(part.height for part in parts)))
     top = 0
@@ -145,9 +162,14 @@ def draw_pictures(path: Path, slices: NDArray[np.uint8]) -> None:
 
 
 def _mosaic(
-    data: NDArray[np.float32], mask: Mask, zooms: Sequence[float], colour: str, places: Sequence[tuple[int, float]]
+    data: NDArray[np.float32],
+    mask: Mask,
+    zooms: Sequence[float],
+    colour: str,
+    places: Sequence[tuple[int, float]],
+    around: float = np.inf,
 ) -> Image.Image:
-    """Slices at ``places`` (axis, share of the mask's extent) with the mask's outline."""
+    """Slices at ``places`` (axis, share of the mask's extent) with the mask's outline, black ``around`` mm from it."""
     high = max(float(np.percentile(data[mask], 99.5)) if mask.any() else float(data.max()), 1e-6)
     sheet = Image.new("RGB", (COLUMNS * TILE, -(-len(places) // COLUMNS) * TILE))
     for number, (axis, share) in enumerate(places):
@@ -155,7 +177,8 @@ def _mosaic(
         level = int(levels[int(share * (len(levels) - 1))]) if len(levels) else data.shape[axis] // 2
         size = [zooms[n] for n in range(3) if n != axis]
         cut = tuple(level if n == axis else slice(None) for n in range(3))
-        panel = _panel(data[cut] / high, mask[cut], size, colour)
+        near = ndimage.distance_transform_edt(~mask[cut], size) <= around
+        panel = _panel(np.where(near, data[cut] / high, 0), mask[cut], size, colour)
         row, column = divmod(number, COLUMNS)
         sheet.paste(panel, (column * TILE + (TILE - panel.width) // 2, row * TILE + (TILE - panel.height) // 2))
     return sheet

@@ -69,7 +69,9 @@ def write_index(
         strips=_strips(scans),
         measured=[(name, MEASURES.get(name, Measure(name))) for name in _measured(scans)],
         scans=[{**row, "split": splits.get(name, "")} for name, row in scans.items()],
-        methods=methods_text(split_paragraph(split), preprocess_paragraph(preprocess)),
+        methods=methods_text(
+            split_paragraph(split), preprocess_paragraph(preprocess, {row["modality"] for row in scans.values()})
+        ),
         provenance=[item for item in provenance if item],
     )
 
@@ -202,14 +204,18 @@ def _excluded(
 
 
 def _strips(scans: Mapping[str, Mapping[str, str]]) -> list[Strip]:
+    """A strip for every measure and modality: a T1w and a FLAIR are no outliers of each other."""
     strips = []
+    modalities = sorted({row["modality"] for row in scans.values()})
     for name in _measured(scans):
         measure = MEASURES.get(name, Measure(name))
-        values = [
-            Value(float(row[name]), scan, row["page"])
-            for scan, row in scans.items()
-            if _finite(row.get(name, "")) and float(row[name]) != measure.absent
-        ]
-        drawn = strip(values, title=measure.title, unit=measure.unit, meaning=measure.meaning)
-        strips += [drawn] if drawn else []
+        for modality in modalities:
+            values = [
+                Value(float(row[name]), scan, row["page"])
+                for scan, row in scans.items()
+                if row["modality"] == modality and _finite(row.get(name, "")) and float(row[name]) != measure.absent
+            ]
+            title = f"{measure.title}, {modality}" if len(modalities) > 1 else measure.title
+            drawn = strip(values, title=title, unit=measure.unit, meaning=measure.meaning)
+            strips += [drawn] if drawn else []
     return strips

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from pipeline_lib.config.schema import AutoencoderOptions, PreprocessOptions, RecipeOptions, SplitOptions
@@ -35,12 +36,14 @@ REFERENCES = {
     "zhang": ("Zhang et al., 2012", "Zhang H, Schneider T, Wheeler-Kingshott CA, Alexander DC. NODDI: practical in vivo neurite orientation dispersion and density imaging of the human brain. NeuroImage 2012; 61(4):1000-1016"),
 }  # fmt: skip
 
+OPENED = "Every scan was opened, checked and brought to canonical orientation."
 EXTRACTION = {
     "learned": "The brain was extracted with the small 3D U-Net that comes with this pipeline.",
     "given": "The brain masks given in the sheet were used.",
     "synthstrip": "The brain was extracted with SynthStrip [hoopes].",
     "hd-bet": "The brain was extracted with HD-BET [isensee].",
     "none": "Scans were taken as already stripped of the skull.",
+    "found": "The scan was recognised as already stripped of the skull.",
 }
 REGISTRATION = {
     "affine": "with an affine transform",
@@ -88,12 +91,41 @@ def methods_text(*paragraphs: str) -> Methods:
     return Methods(written, tuple(REFERENCES[key][1] for key in cited))
 
 
-def preprocess_paragraph(options: PreprocessOptions) -> str:
-    """How a scan came to a common space."""
-    steps = [
-        "Every scan was opened, checked and brought to canonical orientation.",
-        EXTRACTION[options.brain_extraction],
-    ]
+def preprocess_paragraph(options: PreprocessOptions, modalities: Collection[str]) -> str:
+    """How the scans of a cohort with these modalities came to a common space."""
+    steps = [OPENED]
+    anatomical = bool({*modalities} - {"dwi", "noddi", "image"})
+    if anatomical:
+        steps.append(_anatomical(options, options.brain_extraction))
+    if "dwi" in modalities:
+        steps.append(_diffusion_series(options))
+    return " ".join([*steps, _excluded(options, anatomical=anatomical)])
+
+
+def scan_paragraph(options: PreprocessOptions, row: Mapping[str, str]) -> str:
+    """How one scan of the status table came to be what it is."""
+    modality = row["modality"]
+    if modality == "image":
+        return "The slices were opened, checked and taken as they are."
+    if modality in ("dwi", "noddi"):
+        done = (
+            _diffusion_series(options)
+            if modality == "dwi"
+            else "The maps stayed in their own space, within their mask."
+        )
+        return f"{OPENED} {done} {_excluded(options, anatomical=False)}"
+    known = row.get("brain_method") == "already stripped"
+    return " ".join(
+        [
+            OPENED,
+            _anatomical(options, "found" if known else options.brain_extraction),
+            _excluded(options, anatomical=True),
+        ]
+    )
+
+
+def _anatomical(options: PreprocessOptions, extraction: str) -> str:
+    steps = [EXTRACTION[extraction]]
     if options.bias_field:
         steps.append("The bias field was corrected with N4 [tustison].")
     if options.space == "MNI152":
@@ -103,17 +135,31 @@ def preprocess_paragraph(options: PreprocessOptions) -> str:
         )
     else:
         steps.append(f"The scan stayed in its own space, resampled to {options.voxel_size:g} mm isotropic voxels.")
-    steps.append(INTENSITY[options.intensity])
-    if options.noddi == "amico":
-        steps.append(
-            "Where no NODDI maps [zhang] were given, they were fitted to multi-shell diffusion MRI with AMICO [daducci]."
-        )
-    low, high = options.quality.brain_volume_ml
-    limits = f"Scans with a brain volume outside {low:g} to {high:g} mL"
-    if options.space == "MNI152":
-        limits += f" or a Dice overlap with the template's brain under {options.quality.min_template_overlap:g}"
-    steps.append(f"{limits} were kept out of training and evaluation.")
-    return " ".join(steps)
+    return " ".join([*steps, INTENSITY[options.intensity]])
+
+
+def _diffusion_series(options: PreprocessOptions) -> str:
+    fitted = (
+        " Where no NODDI maps [zhang] were given, they were fitted to multi-shell diffusion MRI with AMICO [daducci]."
+        if options.noddi == "amico"
+        else ""
+    )
+    return f"Diffusion MRI stayed in its own space, its signal divided by the mean b0.{fitted}"
+
+
+def _excluded(options: PreprocessOptions, *, anatomical: bool) -> str:
+    limits = options.quality
+    low, high = limits.brain_volume_ml
+    reasons = [f"a brain volume outside {low:g} to {high:g} mL"]
+    if anatomical:
+        if options.space == "MNI152":
+            reasons.append(f"a Dice overlap with the template's brain under {limits.min_template_overlap:g}")
+            reasons.append(f"a registration cost above {limits.max_registration_cost:g}")
+        dark, bright = limits.brain_median
+        reasons.append(f"more than {limits.max_mask_components} pieces of an extracted brain mask")
+        reasons.append(f"a median brain intensity outside {dark:g} to {bright:g}")
+    listed = reasons[0] if len(reasons) == 1 else f"{', '.join(reasons[:-1])} or {reasons[-1]}"
+    return f"Scans with {listed} were kept out of training and evaluation."
 
 
 def split_paragraph(options: SplitOptions) -> str:

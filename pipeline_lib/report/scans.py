@@ -11,12 +11,12 @@ from pathlib import Path
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions
 from pipeline_lib.files import read_table, write_table
 from pipeline_lib.report.measures import MEASURES, Measure
-from pipeline_lib.report.methods import methods_text, preprocess_paragraph
+from pipeline_lib.report.methods import methods_text, scan_paragraph
 from pipeline_lib.report.page import Picture, load_picture, number, read_provenance, write_page
 
 PERSON = ("scan", "participant", "session", "modality", "group", "age", "sex", "site")
 VERDICT = ("ok", "stage", "reason")
-BOOKKEEPING = ("pair", "log", "sha256", "outputs")
+BOOKKEEPING = ("pair", "log", "source", "sha256", "outputs")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,6 @@ def write_scan_pages(
     rows = {row["scan"]: row for row in read_table(preprocess / "status.tsv")}
     rows = {scan: {**opened.get(scan, {}), **rows.get(scan, {})} for scan in {**opened, **rows}}
     made = [read_provenance("Ingest", ingest), read_provenance("Preprocess", preprocess)]
-    methods = methods_text(preprocess_paragraph(options))
     names = list(rows)
     for position, (scan, row) in enumerate(rows.items()):
         logs = [("Ingest", _log(ingest, opened.get(scan))), ("Preprocess", _log(preprocess, row))]
@@ -63,7 +62,7 @@ def write_scan_pages(
             numbers=_numbers(row, options),
             logs=[(stage, text) for stage, text in logs if text],
             outputs=sorted(_outputs(row).items()),
-            methods=methods,
+            methods=methods_text(scan_paragraph(options, row)),
             provenance=[item for item in made if item],
             previous=names[position - 1] if position else "",
             following=names[position + 1] if position + 1 < len(names) else "",
@@ -97,14 +96,18 @@ def _figure(preprocess: Path, row: dict[str, str]) -> Picture | None:
 
 
 def _numbers(row: dict[str, str], options: PreprocessOptions) -> list[Row]:
-    low, high = options.quality.brain_volume_ml
-    dark, bright = options.quality.brain_median
-    limits = {
-        "brain_volume_ml": f"{low:g} to {high:g}",
-        "template_overlap": f"at least {options.quality.min_template_overlap:g}",
-        "mask_components": f"at most {options.quality.max_mask_components}",
-        "brain_median": f"{dark:g} to {bright:g}",
-    }
+    quality = options.quality
+    low, high = quality.brain_volume_ml
+    limits = {"brain_volume_ml": f"{low:g} to {high:g}"}
+    if row["modality"] not in ("dwi", "noddi"):
+        dark, bright = quality.brain_median
+        limits |= {
+            "template_overlap": f"at least {quality.min_template_overlap:g}",
+            "registration_cost": f"at most {quality.max_registration_cost:g}",
+            "brain_median": f"{dark:g} to {bright:g}",
+        }
+        if row.get("brain_method") != "given":
+            limits["mask_components"] = f"at most {quality.max_mask_components}"
     known = {*PERSON, *VERDICT, *BOOKKEEPING}
     return [
         Row(MEASURES.get(name, Measure(name)), number(value), limits.get(name, ""))

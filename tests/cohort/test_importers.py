@@ -144,3 +144,16 @@ def test_command_line_refuses_to_replace_a_sheet(tmp_path: Path, repository: Pat
     assert second.returncode == 1
     assert second.stderr.count("\n") == 1
     assert "--force" in second.stderr
+
+
+def test_dicom_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "IM1.dcm").write_bytes(b"x")
+    for run in (
+        lambda: from_bids(tmp_path),
+        lambda: from_pictures(tmp_path),
+        lambda: from_folder(tmp_path, "study/{participant}.dcm", {}),
+        lambda: from_folder(tmp_path, "{participant}.nii.gz", {}),
+    ):
+        with pytest.raises(UserError, match="dcm2niix"):
+            run()

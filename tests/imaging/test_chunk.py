@@ -23,8 +23,8 @@ def work(given: object, out: Path) -> Done:
         raise ZeroDivisionError("oh")
     if kind == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
-    (out / "image.txt").write_text(kind)
-    return Done({"image": "image.txt"}, {"snr": "3"}, "brain volume 3 mL" if kind == "poor" else "")
+    (out / f"{kind}.txt").write_text(kind)
+    return Done({"image": f"{kind}.txt"}, {"snr": "3"}, "brain volume 3 mL" if kind == "poor" else "")
 
 
 def run(folder: Path, *kinds: str, cache: Path | None = None) -> tuple[dict[str, dict[str, str]], list[str]]:
@@ -44,7 +44,7 @@ def test_rows_keep_the_order_and_say_what_happened(tmp_path: Path) -> None:
     assert rows["bug"]["reason"].startswith("unexpected ZeroDivisionError: oh")
     assert "Traceback" in (tmp_path / "out" / rows["bug"]["log"]).read_text()
     assert (rows["poor"]["stage"], rows["poor"]["reason"]) == ("quality", "brain volume 3 mL")
-    assert (tmp_path / "out" / "scans" / "image.txt").is_file()
+    assert (tmp_path / "out" / "scans" / "good.txt").is_file()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -60,7 +60,14 @@ def test_finished_scans_are_not_repeated_and_failed_ones_are(tmp_path: Path) -> 
     rows, done = run(tmp_path, "good", "user", "new", cache=cache)
     assert sorted(done) == ["new", "user"]
     assert rows["good"]["ok"] == "true"
-    assert (tmp_path / "out" / "scans" / "image.txt").is_file()
+    assert (tmp_path / "out" / "scans" / "good.txt").is_file()
+
+
+def test_two_scans_never_write_one_file(tmp_path: Path) -> None:
+    tasks = [Task({"scan": name, "participant": name}, name, ("good", tmp_path / "counter")) for name in ("a", "b")]
+    with pytest.raises(FileExistsError, match=r"good.txt is written by two scans"):
+        run_chunk("stage", tasks, work, tmp_path / "out", workers=1, cache=tmp_path / "cache")
+    assert (tmp_path / "cache" / "a" / "good.txt").read_text() == "good"
 
 
 def test_a_chunk_that_is_stopped_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,6 +148,14 @@ def test_channels_are_the_signal_over_b0() -> None:
         assert not channels[~mask].any()
 
 
+def test_b_values_in_other_units_are_refused(tmp_path: Path) -> None:
+    series(tmp_path / "dwi.nii", "LPS", oblique(15))
+    bval, bvec = write_table(tmp_path, BVALS / 1000, directions())
+    scan = Scan("01", "", "dwi", "dwi.nii", bval=bval.name, bvec=bvec.name, row=2)
+    ingest_chunk([scan], tmp_path, tmp_path / "in", workers=1)
+    assert "give b-values in s/mm2" in read_table(tmp_path / "in" / "status.tsv")[0]["reason"]
+
+
 def test_preprocessed_scan_keeps_its_table_b0_and_names(tmp_path: Path) -> None:
     series(tmp_path / "dwi.nii", "LPS", oblique(15))
     bval, bvec = write_table(tmp_path, BVALS, directions())
@@ -167,7 +175,8 @@ def test_preprocessed_scan_keeps_its_table_b0_and_names(tmp_path: Path) -> None:
         np.testing.assert_allclose(np.loadtxt(kept[name]), np.loadtxt(given[name]), atol=1e-7)
     ingested, b0, image = (nib.load(path) for path in (given["image"], kept["b0"], kept["image"]))
     np.testing.assert_array_equal(b0.affine, ingested.affine)
-    np.testing.assert_array_equal(b0.get_fdata(), ingested.get_fdata()[..., 0])
+    brain = nib.load(kept["mask"]).get_fdata() > 0
+    np.testing.assert_array_equal(b0.get_fdata(), ingested.get_fdata()[..., 0] * brain)
     sidecar = json.loads(kept["image"].with_name(kept["image"].name.replace(".nii.gz", ".json")).read_text())
     assert sidecar["Channels"] == ["b0", "b1000-v1", "b1000-v2", "b2000-v3", "b2000-v4"]
     assert image.shape[3] == len(sidecar["Channels"])

@@ -51,6 +51,25 @@ def truncated(path: Path) -> str:
     return path.name
 
 
+def holed(path: Path) -> str:
+    data = head()
+    data[4:8, 5:9, 3:7] = np.nan
+    return save(path, data)
+
+
+def bad_checksum(path: Path) -> str:
+    save(path, head())
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 0xFF
+    path.write_bytes(content)
+    return path.name
+
+
+def analyze(path: Path) -> str:
+    nib.save(nib.AnalyzeImage(head(), AFFINE), path.with_name("broken.nii.gz.img"))
+    return "broken.nii.gz.img"
+
+
 def empty(path: Path) -> str:
     path.write_bytes(b"")
     return path.name
@@ -83,7 +102,11 @@ BROKEN = {
     "not an image": (not_an_image, "cannot be read as an image|truncated"),
     "4D": (lambda path: save(path, head((8, 8, 8, 5))), r"4D \(8 x 8 x 8 x 5\) where 3D is meant"),
     "2D": (lambda path: save(path, head((8, 8, 1))), "a single slice|2D"),
-    "all NaN": (lambda path: save(path, with_nan(0.95)), "NaN or infinite"),
+    "all NaN": (lambda path: save(path, with_nan(0.97)), "NaN or infinite"),
+    "NaN in the middle": (holed, "in the middle of the head"),
+    "complex": (lambda path: save(path, head().astype(np.complex64)), "give the magnitude image"),
+    "bad checksum": (bad_checksum, "truncated or damaged"),
+    "Analyze": (analyze, "does not say where left is"),
     "constant": (lambda path: save(path, np.full((8, 8, 8), 7, np.float32)), "every voxel is 7"),
     "no affine": (lambda path: save(path, head(), sform=0, qform=0), "no valid affine"),
     "singular affine": (singular, "no valid affine"),
@@ -100,9 +123,43 @@ def test_broken_scan_is_excluded_in_one_line_and_the_others_go_on(tmp_path: Path
     rows = ingest(tmp_path, Scan("01", "", "T1w", path, row=2), Scan("02", "", "T1w", good, row=3))
     assert [row["ok"] for row in rows] == ["false", "true"]
     assert re.search(reason, rows[0]["reason"]), rows[0]["reason"]
-    assert "broken.nii.gz (row 2 of the sheet)" in rows[0]["reason"]
+    assert f"{path} (row 2 of the sheet)" in rows[0]["reason"]
     assert "\n" not in rows[0]["reason"]
     assert rows[0]["stage"] == "ingest"
+
+
+def test_a_dicom_folder_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "dicom").mkdir()
+    (tmp_path / "dicom" / "IM0001").write_bytes(b"x")
+    rows = ingest(tmp_path, Scan("01", "", "T1w", "dicom", row=2), Scan("02", "", "image", "dico*", row=3))
+    assert "dicom (row 2 of the sheet): a folder" in rows[0]["reason"]
+    assert all("dcm2niix" in row["reason"] for row in rows)
+
+
+def test_someone_without_lesions_may_have_an_empty_mask_but_not_an_empty_brain(tmp_path: Path) -> None:
+    scan = save(tmp_path / "scan.nii.gz", head())
+    nothing = save(tmp_path / "nothing.nii.gz", np.zeros((12, 14, 10), np.uint8))
+    rows = ingest(
+        tmp_path, Scan("01", "", "T1w", scan, lesion=nothing, row=2), Scan("02", "", "T1w", scan, mask=nothing, row=3)
+    )
+    assert rows[0]["ok"] == "true", rows[0]["reason"]
+    assert not read_volume(tmp_path / "out" / json.loads(rows[0]["outputs"])["lesion"]).data.any()
+    assert "nothing.nii.gz (mask of row 3 of the sheet): no voxel is above 0.5" in rows[1]["reason"]
+
+
+def test_both_files_of_a_pair_are_hashed(tmp_path: Path) -> None:
+    for name, factor in (("a", 1), ("b", 2)):
+        nib.save(nib.Nifti1Pair(head() * factor, AFFINE), tmp_path / f"{name}.img")
+    rows = ingest(tmp_path, *(Scan(name, "", "T1w", f"{name}.hdr", row=2) for name in "ab"))
+    assert rows[0]["sha256"] != rows[1]["sha256"]
+
+
+def test_grey_levels_of_16_bits_keep_their_order(tmp_path: Path) -> None:
+    levels = np.linspace(0, 4000, 64).astype(np.uint16).reshape(8, 8)
+    Image.fromarray(levels).save(tmp_path / "p_1.png")
+    row = ingest(tmp_path, Scan("01", "", "image", "p_*.png", row=2))[0]
+    pixels = np.load(tmp_path / "out" / json.loads(row["outputs"])["image"])
+    np.testing.assert_allclose(pixels[0, ..., 0], levels * (255 / 4000), atol=0.6)
 
 
 def test_mask_of_another_shape_names_both_shapes(tmp_path: Path) -> None:
@@ -129,6 +186,14 @@ def test_nan_background_becomes_zero(tmp_path: Path) -> None:
     save(tmp_path / "scan.nii.gz", with_nan(0.1))
     volume = open_scan(tmp_path / "scan.nii.gz", "scan")
     assert np.isfinite(volume.data).all()
+
+
+def test_stripped_scan_whose_background_is_nan_is_read(tmp_path: Path) -> None:
+    x, y, z = np.meshgrid(*[np.linspace(-1, 1, 40)] * 3, indexing="ij")
+    data = np.where(x**2 + y**2 + z**2 < 0.35, 100 + 10 * x, np.nan).astype(np.float32)
+    assert np.isnan(data).mean() > 0.85
+    save(tmp_path / "scan.nii.gz", data)
+    np.testing.assert_array_equal(open_scan(tmp_path / "scan.nii.gz", "scan").data, np.nan_to_num(data))
 
 
 def test_4d_with_one_volume_is_3d(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from PIL import Image
+from scipy import ndimage
 
 from pipeline_lib.cohort.sheet import Scan
 from pipeline_lib.cohort.synthetic import make_cohort
@@ -22,9 +24,9 @@ from pipeline_lib.imaging.brain import WEIGHTS, brain_probability, extract_brain
 from pipeline_lib.imaging.dwi import shells, signal_channels
 from pipeline_lib.imaging.ingest import ingest_chunk
 from pipeline_lib.imaging.intensity import correct_bias, normalise, white_stripe
-from pipeline_lib.imaging.nifti import Volume, read_volume
+from pipeline_lib.imaging.nifti import Volume, read_volume, write_volume
 from pipeline_lib.imaging.preprocess import preprocess_chunk
-from pipeline_lib.imaging.quality import dice, measure_native, verdict
+from pipeline_lib.imaging.quality import dice, draw_anatomy, measure_native, verdict
 from pipeline_lib.imaging.registration import native_map, output_grid, register, resample, template, to_sitk
 
 HELD_OUT_DICE = 0.95
@@ -93,18 +95,20 @@ def test_map_is_taken_back_to_the_scan(
     native = read_volume(people[0] / next(s.path for s in people[1] if s.id == row["scan"]))
     truth = read_volume(people[0] / "truth" / "sub-syn001" / "sub-syn001_ses-1_brain.nii.gz").data > 0
     mask = read_volume(output(folder, row, "mask"))
-    inverse = sitk.ReadTransform(str(output(folder, row, "to-native")))
+    inverse = sitk.ReadTransform(str(output(folder, row, "to_scan")))
     assert dice(native_map(mask, native, inverse).data > 0.5, truth) > 0.85
 
     scan = people[0] / next(s.path for s in people[1] if s.id == row["scan"])
     command = [
         "to-native",
-        *map(str, (output(folder, row, "mask"), output(folder, row, "to-native"), scan, tmp_path / "map.nii.gz")),
+        *map(str, (output(folder, row, "mask"), output(folder, row, "to_scan"), scan, tmp_path / "map.nii.gz")),
     ]
     assert to_native(command) == 0
     assert dice(read_volume(tmp_path / "map.nii.gz").data > 0.5, truth) > 0.85
-    assert to_native([*command[:2], str(scan), *command[3:]]) == 1
-    assert "not a transform that can be read" in capsys.readouterr().err
+    assert to_native([*command[:2], str(output(folder, row, "to_MNI152")), *command[3:]]) == 1
+    assert "not a transform from MNI152" in capsys.readouterr().err
+    assert to_native([*command[:4], str(tmp_path / "map.txt")]) == 1
+    assert "call it .nii.gz" in capsys.readouterr().err
 
 
 def test_neither_face_nor_header_text_is_left(people: tuple[Path, list[Scan]], tmp_path: Path) -> None:
@@ -117,13 +121,128 @@ def test_neither_face_nor_header_text_is_left(people: tuple[Path, list[Scan]], t
     ingest_chunk([dataclasses.replace(first, path="scan.nii.gz")], tmp_path, tmp_path / "ingest", workers=1)
     preprocess_chunk(tmp_path / "ingest", PreprocessOptions(voxel_size=4.0), tmp_path / "done", workers=1)
     row = read_table(tmp_path / "done" / "status.tsv")[0]
-    brain = read_volume(output(tmp_path / "done", row, "mask")).data > 0
-    assert not read_volume(output(tmp_path / "done", row, "image")).data[~brain].any()
-    assert brain.mean() < 0.6
+    registered = sitk.ReadTransform(str(output(tmp_path / "done", row, "to_MNI152")))
+    image = read_volume(output(tmp_path / "done", row, "image"))
+    truth = read_volume(folder / "truth" / f"sub-{first.participant}" / f"sub-{first.participant}_ses-1_brain.nii.gz")
+    near = ndimage.binary_dilation(truth.data > 0.5, iterations=3)  # 9 mm: further out lie skin, eyes and nose
+    brain = resample(Volume(near.astype(np.float32), truth.affine), image, registered).data > 0.5
+    assert not image.data[~brain].any()
     for path in (tmp_path / "done").rglob("*"):
         if path.is_file():
             content = path.read_bytes()
             assert b"jane" not in (gzip.decompress(content) if path.suffix == ".gz" else content).lower(), path
+
+
+def test_two_contrasts_of_a_session_have_files_of_their_own(tmp_path: Path) -> None:
+    scans = [scan for scan in make_cohort(tmp_path, [1], root=tmp_path, voxel_mm=4.0, modalities=("T1w", "FLAIR"), workers=1)
+             if scan.family == "anat"]  # fmt: skip
+    ingest_chunk(scans, tmp_path, tmp_path / "in", workers=2)
+    options = PreprocessOptions(voxel_size=6.0, bias_field=False)
+    preprocess_chunk(tmp_path / "in", options, tmp_path / "out", workers=2, cache=tmp_path / "cache")
+    rows = read_table(tmp_path / "out" / "status.tsv")
+    assert [row["ok"] for row in rows] == ["true", "true"], [row["reason"] for row in rows]
+    first, second = (set(json.loads(row["outputs"]).values()) for row in rows)
+    assert len(first) == len(second) == 5
+    assert not first & second
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"space": "native"},
+        {"intensity": "zscore"},
+        {"intensity": "whitestripe"},
+        {"intensity": "none"},
+        {"brain_extraction": "given"},
+    ],
+    ids=str,
+)
+def test_what_is_asked_for_is_done(people: tuple[Path, list[Scan]], tmp_path: Path, choice: dict[str, str]) -> None:
+    folder, scans = people
+    truth = f"truth/sub-{scans[0].participant}/sub-{scans[0].participant}_ses-1_brain.nii.gz"
+    ingest_chunk([dataclasses.replace(scans[0], mask=truth)], folder, tmp_path / "in", workers=1)
+    options = PreprocessOptions.model_validate({"voxel_size": 6.0, "bias_field": False, **choice})
+    preprocess_chunk(tmp_path / "in", options, tmp_path / "out", workers=1)
+    row = read_table(tmp_path / "out" / "status.tsv")[0]
+    assert row["ok"] == "true", row["reason"]
+    image, mask = (read_volume(output(tmp_path / "out", row, name)) for name in ("image", "mask"))
+    inside = image.data[mask.data > 0]
+    if "space" in choice:
+        native = read_volume(
+            tmp_path / "in" / json.loads(read_table(tmp_path / "in" / "status.tsv")[0]["outputs"])["image"]
+        )
+        np.testing.assert_allclose(image.affine[:3, :3] / 6, native.affine[:3, :3] / native.zooms, atol=1e-5)
+        assert "to_scan" not in json.loads(row["outputs"])
+    elif choice == {"intensity": "zscore"}:
+        assert (inside.mean(), inside.std()) == (pytest.approx(0, abs=1e-3), pytest.approx(1, abs=1e-3))
+    elif choice == {"intensity": "whitestripe"}:
+        assert np.median(inside) < -0.5, "most of the brain is darker than white matter in a T1-weighted scan"
+    elif choice == {"intensity": "none"}:
+        assert inside.max() > 100
+    else:
+        assert row["brain_method"] == "given"
+
+
+def test_a_neck_is_not_taken_for_a_brain(shared_data: Path, tmp_path: Path) -> None:
+    path = shared_data / "ixi_t1_2mm_rawhead" / "t1" / "IXI012-HH-1211_T1.nii.gz"
+    image = nib.load(path)
+    nib.save(image.slicer[:, :60], tmp_path / "lower.nii.gz")
+    ingest_chunk([Scan("01", "", "T1w", "lower.nii.gz", row=2)], tmp_path, tmp_path / "in", workers=1)
+    preprocess_chunk(tmp_path / "in", PreprocessOptions(voxel_size=4.0), tmp_path / "out", workers=1)
+    row = read_table(tmp_path / "out" / "status.tsv")[0]
+    assert (row["ok"], row["stage"]) == ("false", "quality"), row
+    assert row["reason"].startswith("lower.nii.gz: ")
+    assert "look at its picture" in row["reason"]
+
+
+def test_slices_of_6_mm_turned_by_17_degrees_come_to_the_same_place(shared_data: Path, tmp_path: Path) -> None:
+    name = "IXI048-HH-1326"
+    head = read_volume(shared_data / "ixi_t1_2mm_rawhead" / "t1" / f"{name}_T1.nii.gz")
+    turn = sitk.Euler3DTransform()
+    turn.SetRotation(np.deg2rad(17), 0, 0)
+    affine = np.diag([1.5, 1.5, 6.0, 1.0])
+    affine[:3, 3] = [-120, -150, -150]
+    write_volume(tmp_path / "head.nii.gz", head)
+    write_volume(tmp_path / "thick.nii.gz", resample(head, Volume(np.zeros((160, 200, 50), np.float32), affine), turn))
+    scans = [Scan(str(n), "", "T1w", f"{kind}.nii.gz", row=n) for n, kind in enumerate(("head", "thick"), 1)]
+    ingest_chunk(scans, tmp_path, tmp_path / "in", workers=2)
+    preprocess_chunk(tmp_path / "in", PreprocessOptions(voxel_size=4.0), tmp_path / "out", workers=2)
+    rows = read_table(tmp_path / "out" / "status.tsv")
+    assert [row["ok"] for row in rows] == ["true", "true"], [row["reason"] for row in rows]
+    first, second = (read_volume(output(tmp_path / "out", row, "image")).data for row in rows)
+    both = (first > 0) & (second > 0)
+    assert np.corrcoef(first[both], second[both])[0, 1] > 0.7
+    masks = [read_volume(output(tmp_path / "out", row, "mask")).data > 0 for row in rows]
+    assert dice(*masks) > 0.94
+
+
+def test_an_offset_below_zero_does_not_stop_the_bias_correction(
+    people: tuple[Path, list[Scan]], tmp_path: Path
+) -> None:
+    folder, scans = people
+    image = nib.load(folder / scans[0].path)
+    for name, offset in (("plain", 0), ("shifted", -700)):
+        nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32) + offset, image.affine), tmp_path / f"{name}.nii.gz")
+    chosen = [Scan(str(n), "", "T1w", f"{name}.nii.gz", row=n) for n, name in enumerate(("plain", "shifted"), 1)]
+    ingest_chunk(chosen, tmp_path, tmp_path / "in", workers=2)
+    preprocess_chunk(tmp_path / "in", PreprocessOptions(voxel_size=6.0), tmp_path / "out", workers=2)
+    rows = read_table(tmp_path / "out" / "status.tsv")
+    first, second = (read_volume(output(tmp_path / "out", row, "image")).data for row in rows)
+    np.testing.assert_allclose(first, second, atol=0.02)
+
+
+def test_picture_shows_no_face(people: tuple[Path, list[Scan]], tmp_path: Path) -> None:
+    folder, scans = people
+    head = read_volume(folder / scans[0].path)
+    truth = read_volume(
+        folder / "truth" / f"sub-{scans[0].participant}" / f"sub-{scans[0].participant}_ses-1_brain.nii.gz"
+    )
+    bright = Volume(np.full_like(head.data, 1000.0), head.affine)
+    brain = truth.data > 0
+    draw_anatomy(tmp_path / "qc.png", bright, brain, None, bright, brain, brain)
+    pixels = np.asarray(Image.open(tmp_path / "qc.png").convert("L"))[20 : 20 + 128]  # the first row of slices
+    assert (pixels > 200).mean() < 0.6
+    assert (pixels == 0).mean() > 0.25, "what is far from the brain is black though the scan is bright everywhere"
 
 
 def test_diffusion_becomes_shell_channels(chunk: tuple[Path, list[dict[str, str]]]) -> None:
@@ -153,11 +272,14 @@ def test_scan_outside_the_limits_is_excluded_with_number_and_limit(
 
 def test_many_pieces_or_an_odd_median_are_a_reason_to_exclude() -> None:
     limits = QualityOptions()
-    figures = {"brain_volume_ml": 1500.0, "template_overlap": 0.95, "mask_components": 1.0, "brain_median": 0.5}
+    figures = {"brain_volume_ml": 1500.0, "template_overlap": 0.95, "mask_components": 1.0, "brain_median": 0.5,
+               "registration_cost": -0.7}  # fmt: skip
     assert verdict(figures, limits, extracted=True) == ""
     pieces = figures | {"mask_components": 25.0}
     assert "25 pieces, more than 20 (quality.max_mask_components)" in verdict(pieces, limits, extracted=True)
     assert verdict(pieces, limits) == "", "a given mask may have specks"
+    unlike = figures | {"registration_cost": -0.41}
+    assert "-0.41 is above -0.5 (quality.max_registration_cost)" in verdict(unlike, limits, extracted=True)
     dark = figures | {"brain_median": 0.02}
     assert "0.02 is outside 0.1 to 0.95 (quality.brain_median)" in verdict(dark, limits, extracted=True)
 

@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from pipeline_lib.config.schema import PreprocessOptions, RecipeOptions, SplitOptions
-from pipeline_lib.report.methods import methods_text, preprocess_paragraph, recipe_methods, split_paragraph
+from pipeline_lib.report.methods import (
+    methods_text,
+    preprocess_paragraph,
+    recipe_methods,
+    scan_paragraph,
+    split_paragraph,
+)
 
 VAE: dict[str, Any] = {"task": "synthesis", "autoencoder": {"kind": "vae"}, "denoiser": {"condition": "group"}}
 VQGAN: dict[str, Any] = {
@@ -41,16 +47,16 @@ def test_choices_are_cited(options: dict[str, Any], cited: list[str]) -> None:
 @pytest.mark.parametrize("space", ["MNI152", "native"])
 def test_preprocessing_is_told_as_it_was_done(method: str, space: str) -> None:
     options = PreprocessOptions.model_validate({"brain_extraction": method, "space": space, "bias_field": False})
-    text = methods_text(preprocess_paragraph(options))
+    text = methods_text(preprocess_paragraph(options, {"T1w"}))
     assert ("MNI152" in text.paragraphs[0]) == (space == "MNI152")
     assert "N4" not in text.paragraphs[0]
     assert ("SynthStrip" in " ".join(text.references)) == (method == "synthstrip")
 
 
 def test_deformation_and_white_stripe_are_cited() -> None:
-    plain = methods_text(preprocess_paragraph(PreprocessOptions()))
+    plain = methods_text(preprocess_paragraph(PreprocessOptions(), {"T1w"}))
     options = PreprocessOptions(registration="deformable", intensity="whitestripe")
-    text = methods_text(preprocess_paragraph(options))
+    text = methods_text(preprocess_paragraph(options, {"T1w"}))
     for cited in ("Rueckert D", "Shinohara RT"):
         assert cited in " ".join(text.references)
         assert cited not in " ".join(plain.references)
@@ -58,9 +64,31 @@ def test_deformation_and_white_stripe_are_cited() -> None:
 
 def test_fitted_noddi_maps_cite_model_and_software() -> None:
     for noddi, cited in (("amico", True), ("given", False)):
-        references = " ".join(methods_text(preprocess_paragraph(PreprocessOptions(noddi=noddi))).references)
+        references = " ".join(methods_text(preprocess_paragraph(PreprocessOptions(noddi=noddi), {"dwi"})).references)
         assert ("NeuroImage 2012; 61(4):1000-1016" in references) == cited
         assert ("NeuroImage 2015; 105:32-44" in references) == cited
+
+
+def test_a_scan_is_told_as_its_own_kind() -> None:
+    options = PreprocessOptions()
+    dwi, stripped, head, slices = (
+        scan_paragraph(options, row)
+        for row in (
+            {"modality": "dwi"},
+            {"modality": "T1w", "brain_method": "already stripped"},
+            {"modality": "T1w", "brain_method": "learned"},
+            {"modality": "image"},
+        )
+    )
+    assert "N4" not in dwi
+    assert "MNI152" not in dwi
+    assert "mean b0" in dwi
+    assert "U-Net" in head
+    assert "U-Net" not in stripped
+    assert "already stripped" in stripped
+    assert "more than 20 pieces" in head
+    assert "registration cost above -0.5" in head
+    assert "brain" not in slices
 
 
 def test_split_names_its_fractions() -> None:
