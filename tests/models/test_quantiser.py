@@ -157,6 +157,17 @@ def test_float32_inside_autocast_and_the_dtype_of_the_input_outside() -> None:
     assert half.loss.dtype == torch.float32
 
 
+def test_the_state_stays_float32_and_exact_whatever_the_module_is_cast_to() -> None:
+    quantiser = started(8, latent(2))
+    state = {name: value.clone() for name, value in quantiser.state_dict().items()}
+    for cast in (quantiser.bfloat16, quantiser.half, quantiser.double):
+        cast()
+        for name, value in quantiser.state_dict().items():
+            assert value.dtype == state[name].dtype
+            assert torch.equal(value, state[name]), name
+    assert quantiser.to("meta", torch.bfloat16).codebook.is_meta
+
+
 def test_usage_and_perplexity() -> None:
     usage, perplexity = usage_and_perplexity(torch.tensor([5, 5, 0, 5, 5, 0, 0, 0]))
     assert usage == 0.5
@@ -175,5 +186,11 @@ def test_bad_arguments_say_what_is_allowed() -> None:
         Quantiser(8, 4, decay=1.0)
     with pytest.raises(ValueError, match="restart is 2"):
         Quantiser(8, 4, restart=2)
+    with pytest.raises(ValueError, match="commitment is -1; at least 0"):
+        Quantiser(8, 4, commitment=-1)
+    with pytest.raises(ValueError, match="epsilon is -1; it must be above 0"):
+        Quantiser(8, 4, epsilon=-1)
+    with pytest.raises(ValueError, match=r"\(0, 4, 6, 5\); at least one vector"):
+        Quantiser(8, 4)(latent(2, n=0))
     with pytest.raises(ValueError, match=r"\(2, 3, 6, 5\); \(N, 4, \*spatial\)"):
         Quantiser(8, 4)(latent(2, size=3))
