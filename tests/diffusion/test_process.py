@@ -151,17 +151,40 @@ def test_zero_terminal_snr_ends_in_pure_noise() -> None:
     assert torch.equal(diffusion.forward_diffusion(x0, noise, torch.tensor([99])), noise)
 
 
+@pytest.mark.parametrize(
+    "method", ["forward_diffusion", "target", "to_x0", "to_eps", "reconstruct", "reverse_timestep"]
+)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize(
+    ("t", "message"),
+    [
+        (torch.tensor([0, 100]), r"\[0, 100\]; allowed: 0 to 99"),
+        (torch.tensor([-1, 5]), r"\[-1, 5\]; allowed: 0 to 99"),
+        (torch.tensor(5), r"t has shape \(\); one timestep a sample"),
+        (torch.tensor([5]), r"t has shape \(1,\); one timestep a sample is needed, \(2,\)"),
+        (torch.tensor([5.0, 6.0]), "dtype torch.float32; timesteps are integers"),
+        (torch.tensor([True, False]), "dtype torch.bool; timesteps are integers"),
+        (torch.tensor([5, 6], dtype=torch.int16), "dtype torch.int16; timesteps are integers, int64 or int32"),
+    ],
+)
+def test_bad_timesteps_are_refused_whatever_is_predicted(
+    method: str, prediction: str, t: torch.Tensor, message: str
+) -> None:
+    x0, noise, _ = batch((2, 1, 3, 3))
+    with pytest.raises(ValueError, match=message):
+        getattr(process(prediction), method)(x0, noise, t)
+
+
+@pytest.mark.parametrize("gamma", [None, 5.0])
+@pytest.mark.parametrize("t", [torch.tensor([500]), torch.tensor([-1, 5]), torch.tensor(5), torch.tensor([True])])
+def test_bad_timesteps_have_no_weight(gamma: float | None, t: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="allowed: 0 to 99|one timestep a sample|timesteps are integers"):
+        process().loss_weight(t, gamma)
+
+
 def test_bad_arguments_say_what_is_allowed() -> None:
     x0, noise, t = batch((2, 1, 3, 3))
     diffusion = process()
-    with pytest.raises(ValueError, match=r"\[0, 100\]; allowed: 0 to 99"):
-        diffusion.forward_diffusion(x0, noise, torch.tensor([0, 100]))
-    with pytest.raises(ValueError, match=r"\[-1, 5\]; allowed: 0 to 99"):
-        diffusion.loss_weight(torch.tensor([-1, 5]), 5.0)
-    with pytest.raises(ValueError, match=r"shape \(3,\); one timestep a sample"):
-        diffusion.to_x0(x0, noise, torch.zeros(3, dtype=torch.long))
-    with pytest.raises(ValueError, match="timesteps are integers"):
-        diffusion.to_x0(x0, noise, torch.zeros(2))
     with pytest.raises(ValueError, match=r"noise has shape \(1, 1, 3, 3\)"):
         diffusion.forward_diffusion(x0, noise[:1], t)
     with pytest.raises(ValueError, match="'score'; allowed: eps, v, x0"):
