@@ -331,6 +331,24 @@ def test_the_model_and_the_result_have_the_dtype_of_the_input(sampler: Callable,
     assert x.isfinite().all()
 
 
+@pytest.mark.parametrize("sampler", [ddpm, ddim, dpm_solver_pp, ddim_invert, inpaint])
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([(3, 3)], r"pair \(3, 3\); allowed: -1 <= s < t < 50"),
+        ([(3, 10)], r"pair \(3, 10\); allowed"),
+        ([(50, 2)], r"pair \(50, 2\); allowed"),
+        ([(9, 4), (4, -2)], r"pair \(4, -2\); allowed"),
+        ([(40, 30), (30, 20), (25, -1)], r"pair \(25, -1\) follows \(30, 20\); it must start at 20"),
+    ],
+)
+def test_pairs_that_lead_nowhere_are_refused(sampler: Callable, pairs: list[tuple[int, int]], message: str) -> None:
+    process, x = DiffusionProcess(make_schedule("cosine", 50), "v"), start((1, 1, 3, 3))
+    options = {"known": x, "mask": torch.ones_like(x)} if sampler is inpaint else {}
+    with pytest.raises(ValueError, match=message):
+        sampler(ideal(process), x, pairs, process, **options)
+
+
 def test_bad_arguments_say_what_is_allowed() -> None:
     process = DiffusionProcess(make_schedule("cosine", 50), "v")
     model, x = ideal(process), start((1, 1, 3, 3))
@@ -340,13 +358,16 @@ def test_bad_arguments_say_what_is_allowed() -> None:
         timestep_pairs(50, 10, start=51)
     with pytest.raises(ValueError, match=r"eta is 1\.5"):
         ddim(model, x, timestep_pairs(50, 5), process, eta=1.5)
-    for wrong in [(3, 3), (50, 2), (4, -2)]:
-        with pytest.raises(ValueError, match="pair"):
-            ddpm(model, x, [wrong], process)
     with pytest.raises(ValueError, match="corrections is -1"):
         ddim_invert(model, x, timestep_pairs(50, 5), process, corrections=-1)
     with pytest.raises(ValueError, match="resample is 0"):
         inpaint(model, x, timestep_pairs(50, 5), process, known=x, mask=x, resample=0)
     with pytest.raises(ValueError, match="known has shape"):
         inpaint(model, x, timestep_pairs(50, 5), process, known=x[:, :, 1:], mask=x)
+    for mask in (torch.ones(3, 3), torch.ones(1, 2, 3, 3), torch.ones(1, 1, 3, 4)):
+        with pytest.raises(ValueError, match=r"mask has shape .*; \(1, 1, 3, 3\) or \(1, 1, 3, 3\) is needed"):
+            inpaint(model, x, timestep_pairs(50, 5), process, known=x, mask=mask)
+    for value in (0.3, -1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"values such as {value}.*; allowed: 0 and 1"):
+            inpaint(model, x, timestep_pairs(50, 5), process, known=x, mask=torch.full_like(x, value))
     assert math.isfinite(process.abar(0))
