@@ -83,3 +83,9 @@ def test_odd_sizes_are_refused_with_the_multiple_that_is_needed() -> None:
         autoencoder(2).encode(torch.zeros(1, 2, 10, 8))
     with pytest.raises(ValueError, match=r"latent has shape \(1, 2, 4, 4\); \(N, 3, H, W\)"):
         autoencoder(2).decode(torch.zeros(1, 2, 4, 4))
+
+
+@pytest.mark.parametrize("name", ["in_channels", "latent_channels", "blocks"])
+def test_sizes_of_nothing_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is 0; at least 1 is needed"):
+        autoencoder(2, **{name: 0})

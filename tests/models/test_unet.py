@@ -151,8 +151,12 @@ def test_bad_arguments_say_what_is_allowed() -> None:
         unet(classes=2, vector_size=2)
     with pytest.raises(ValueError, match="dropout is 1"):
         unet(dropout=1.0)
-    with pytest.raises(ValueError, match="blocks is 0"):
-        unet(blocks=0)
+    for name in ("blocks", "in_channels", "out_channels", "head_channels"):
+        with pytest.raises(ValueError, match=f"{name} is 0; at least 1 is needed"):
+            unet(**{name: 0})
+    for name in ("classes", "vector_size"):
+        with pytest.raises(ValueError, match=f"{name} is -1; at least 0 is needed"):
+            unet(**{name: -1})
     with pytest.raises(ValueError, match=r"\(2, 1, 8, 8, 8\); \(N, 1, H, W\)"):
         unet()(image(3), t)
     with pytest.raises(ValueError, match=r"t has shape \(3,\)"):

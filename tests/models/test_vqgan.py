@@ -81,3 +81,5 @@ def test_odd_sizes_are_refused_with_the_multiple_that_is_needed() -> None:
         vqgan(3).encode(torch.zeros(1, 1, 8, 7, 8))
     with pytest.raises(ValueError, match="latent has shape"):
         vqgan(2).decode(torch.zeros(1, 1, 4, 4))
+    with pytest.raises(ValueError, match="latent_channels is 0; at least 1"):
+        vqgan(2, latent_channels=0)
