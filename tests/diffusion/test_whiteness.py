@@ -50,6 +50,17 @@ def test_simplex_noise_is_not_white() -> None:
     assert not whiteness(SimplexNoise()((4, 1, 32, 32), generator=torch.Generator().manual_seed(0))).white
 
 
+@pytest.mark.parametrize("value", [0.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("shape", [(1, 1, 4, 4), (4, 1, 8, 8, 8)])
+def test_nothing_and_what_is_not_finite_are_not_white(value: float, shape: tuple[int, ...]) -> None:
+    found = whiteness(torch.full(shape, value))
+    assert not found.white
+    assert found.p_autocorrelation == 0
+    noise = normal(shape, 3)
+    noise[0, 0, 0, 0] = value
+    assert whiteness(noise).white == (value == 0)
+
+
 def test_bad_arguments_say_what_is_allowed() -> None:
     with pytest.raises(ValueError, match=r"\(4, 4\); \(N, C, \*spatial\)"):
         whiteness(torch.zeros(4, 4))
