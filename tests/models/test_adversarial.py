@@ -79,7 +79,7 @@ def test_ramp_is_late_and_linear() -> None:
 
 
 def test_bad_arguments_say_what_is_allowed() -> None:
-    with pytest.raises(ValueError, match="layers 0"):
+    with pytest.raises(ValueError, match="layers is 0; at least 1"):
         PatchDiscriminator(dimensions=2, in_channels=1, layers=0)
     with pytest.raises(ValueError, match=r"\(N, 1, H, W\)"):
         PatchDiscriminator(dimensions=2, in_channels=1)(torch.zeros(1, 2, 16, 16))
