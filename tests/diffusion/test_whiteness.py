@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy import stats
 
 from pipeline_lib.diffusion.whiteness import whiteness
 from pipeline_lib.noise.simplex import SimplexNoise
@@ -19,6 +20,17 @@ def normal(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 def test_false_alarms_are_as_rare_as_stated(shape: tuple[int, ...]) -> None:
     alarms = sum(not whiteness(normal(shape, seed), significance=0.1).white for seed in range(300))
     assert 10 <= alarms <= 48  # 30 expected at most, standard deviation 5.2
+
+
+@pytest.mark.parametrize("shape", [(64, 1, 2, 2), (12, 1, 5, 5)])
+def test_p_values_of_white_noise_are_uniform(shape: tuple[int, ...]) -> None:
+    """On 2 x 2 voxels every lag is its own opposite, on 5 x 5 none but 0."""
+    noise = normal((1500, *shape), 4)
+    found = [whiteness(field, significance=0.3) for field in noise]
+    for name in ("p_mean", "p_variance", "p_autocorrelation"):
+        assert stats.kstest([getattr(result, name) for result in found], "uniform").statistic < 0.05, name
+    alarms = sum(not result.white for result in found) / len(found)
+    assert alarms == pytest.approx(1 - 0.9**3, abs=0.04)  # three independent tests, each at a third of 0.3
 
 
 @pytest.mark.parametrize("shape", SHAPES)
