@@ -48,7 +48,7 @@ class SimplexNoise:
 
         Octaves are uncorrelated over random origins, so their variances add.
         """
-        return expected_std(3) * math.sqrt(sum(self.decay ** (2 * k) for k in range(self.octaves)))
+        return expected_std() * math.sqrt(sum(self.decay ** (2 * k) for k in range(self.octaves)))
 
     def __call__(
         self,
