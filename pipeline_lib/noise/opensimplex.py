@@ -54,7 +54,9 @@ def opensimplex(points: Tensor, shuffled: Tensor) -> Tensor:
     if points.device.type != "cpu":
         return evaluate_tensors(flat, shuffled).reshape(points.shape[:-1])
     most = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    numba.set_num_threads(min(torch.get_num_threads(), most))
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, most))
+    torch.set_num_threads(threads)  # numba and torch may share one OpenMP, whose number numba sets when it starts
     values: np.ndarray = evaluate(flat.contiguous().numpy(), shuffled.numpy())
     return torch.from_numpy(values).reshape(points.shape[:-1])
 

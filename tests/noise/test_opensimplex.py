@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -56,6 +59,17 @@ def test_points_between_regions_fall_to_the_side_of_the_package(
     points = torch.from_numpy(np.stack([x, y, z], axis=-1))[None]
     values = evaluate(points.reshape(1, -1, 3), torch.from_numpy(permutations(SEEDS[:1])))
     assert np.abs(values.numpy().reshape(expected.shape) - expected).max() < 1e-12
+
+
+def test_torch_keeps_its_number_of_threads() -> None:
+    """In a process of its own: numba starts its threads once, and with them changes OpenMP's number."""
+    code = (
+        "import torch; from pipeline_lib.noise.simplex import SimplexNoise;"
+        "SimplexNoise()((1, 1, 4, 4)); print(torch.get_num_threads())"
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "1"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
