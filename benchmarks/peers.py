@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import diffusers
@@ -296,32 +297,61 @@ def quantisers(setting: Setting) -> None:
     table("Vector quantisation, 2 x 32^3 tokens, 16,384 codes of 8", ["quantiser", "seconds", "peak memory, MiB"], rows)
 
 
-def simplex(setting: Setting) -> None:
-    """The same points: opensimplex (numba) and this library; then whole fields of six octaves."""
-    axis = np.arange(128) / 64 * 4 + 0.37
+def simplex_points(setting: Setting) -> None:
+    """The same points, opensimplex (numba) and this library, at the spacing of each octave of a default field.
+
+    The finer the spacing, the more neighbours share a cell, whose vertices this library looks up once.
+    """
     plane = np.array([7.3])
     reference = opensimplex.OpenSimplex(3)
-    grid = np.stack(np.meshgrid(plane, axis, axis, indexing="ij"), -1)[..., ::-1].copy()
     shuffled = torch.from_numpy(permutations(np.array([3])))
-    exact, single = torch.from_numpy(grid)[None], torch.from_numpy(grid).float()[None]
-    work: dict[str, Work] = {
-        "opensimplex noise3array (numba)": lambda: reference.noise3array(axis, axis, plane),
-        "pipeline_lib, float64": lambda: our_opensimplex(exact, shuffled),
-        "pipeline_lib, float32": lambda: our_opensimplex(single, shuffled),
-    }
-    rows = []
+    spacings = [2**k / 64 for k in range(6)]
+    largest, rows = 0.0, []
     for cores in sorted({1, os.cpu_count() or 1}):
         torch.set_num_threads(cores)
         numba.set_num_threads(cores)
-        times = alternate(work, setting)
-        first = next(iter(times.values()))
-        rows += [[name, str(cores), f"{1e9 * s / 128**2:.0f}", f"{s / first:.2f}"] for name, s in times.items()]
-    table("Simplex noise, one octave at 128 x 128 points, CPU", ["", "cores", "ns a point", "relative"], rows)
-    difference = np.abs(
-        our_opensimplex(exact, shuffled)[0].numpy().squeeze() - reference.noise3array(axis, axis, plane)[0]
-    ).max()
-    print(f"\nLargest difference in float64: {difference:.1e}.")
+        totals = np.zeros(3)
+        for spacing in spacings:
+            axis = np.arange(128) * spacing + 0.37
+            grid = np.stack(np.meshgrid(plane, axis, axis, indexing="ij"), -1)[..., ::-1].copy()
+            exact, single = torch.from_numpy(grid)[None], torch.from_numpy(grid).float()[None]
+            work: dict[str, Work] = {
+                "opensimplex": partial(reference.noise3array, axis, axis, plane),
+                "float64": partial(our_opensimplex, exact, shuffled),
+                "float32": partial(our_opensimplex, single, shuffled),
+            }
+            seconds = np.array(list(alternate(work, setting).values()))
+            totals += seconds
+            rows.append(point_row(f"1/{1 / spacing:.0f}", cores, seconds))
+            found = our_opensimplex(exact, shuffled)[0].numpy()
+            largest = max(largest, float(np.abs(found - reference.noise3array(axis, axis, plane)).max()))
+        rows.append(point_row("sum of the six", cores, totals))
+    table(
+        "Simplex noise, ns a point, 128 x 128 points of each octave of a default field, CPU",
+        ["spacing, lattice units", "cores", "opensimplex (numba)", "pipeline_lib, float64", "relative",
+         "pipeline_lib, float32", "relative"],
+        rows,
+    )  # fmt: skip
+    print(f"\nLargest difference in float64: {largest:.1e}.")
 
+
+def point_row(spacing: str, cores: int, seconds: np.ndarray) -> list[str]:
+    """Nanoseconds a point of opensimplex and of this library in float64 and float32, both also relative to it."""
+    theirs, double, single = 1e9 * seconds / 128**2
+    return [
+        spacing,
+        str(cores),
+        f"{theirs:.0f}",
+        f"{double:.0f}",
+        f"{double / theirs:.2f}",
+        f"{single:.0f}",
+        f"{single / theirs:.2f}",
+    ]
+
+
+def simplex_fields(setting: Setting) -> None:
+    """Whole fields of six octaves."""
+    plane = np.array([7.3])
     noise = SimplexNoise()
 
     def usual() -> None:
@@ -334,6 +364,28 @@ def simplex(setting: Setting) -> None:
     times = alternate({"opensimplex, a field at a time": usual, "pipeline_lib SimplexNoise": lambda: noise((8, 1, 128, 128), device=setting.device)}, setting)  # fmt: skip
     rows = [[name, f"{1e3 * seconds / 8:.2f}"] for name, seconds in times.items()]
     table(f"Simplex noise, 8 fields of 128 x 128, 6 octaves, {setting.device}", ["", "ms a field"], rows)
+
+
+def simplex_in_training(setting: Setting) -> None:
+    """A batch of noise beside the training step that it is drawn for."""
+    network = UNet(
+        dimensions=2, in_channels=1, out_channels=1, channels=(32, 64, 128), blocks=2, attention=(False, False, True)
+    )
+    network.to(setting.device)
+    x = torch.randn(32, 1, 128, 128, device=setting.device)
+    t = torch.randint(0, 1000, (32,), device=setting.device)
+    noise, generator = SimplexNoise(), torch.Generator(setting.device)
+    work: dict[str, Work] = {
+        "pipeline_lib UNet, training step": training_step(network, network, x, t, setting),
+        "pipeline_lib SimplexNoise": lambda: noise(x.shape, generator=generator, device=setting.device),
+    }
+    times = alternate(work, setting)
+    step = next(iter(times.values()))
+    table(
+        f"Simplex noise, 32 fields of 128 x 128, 6 octaves, {setting.device}",
+        ["", "ms", "% of the step"],
+        [[name, f"{1e3 * seconds:.2f}", f"{100 * seconds / step:.1f}"] for name, seconds in times.items()],
+    )
 
 
 def main() -> None:
@@ -357,7 +409,10 @@ def main() -> None:
     unets(3, setting)
     samplers(setting)
     quantisers(setting)
-    simplex(setting)
+    simplex_points(setting)
+    simplex_fields(setting)
+    if setting.device.type == "cuda":
+        simplex_in_training(setting)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pipeline_lib.diffusion.schedule import Schedule
+from pipeline_lib.noise.gaussian import GaussianNoise
 
 Prediction = Literal["eps", "v", "x0"]
 
@@ -23,7 +24,8 @@ Prediction = Literal["eps", "v", "x0"]
 class DiffusionProcess:
     """A schedule together with what the network predicts: `eps`, `v` or `x0`.
 
-    Samples are (N, C, *spatial); t is (N,), integers in [0, T), an own timestep for each sample.
+    Samples are (N, C, *spatial); t is (N,), int64 or int32 in [0, T), an own timestep for each sample. Its range is
+    checked on the CPU only: on an accelerator reading t would stall the queue, and indexing itself asserts there.
     """
 
     def __init__(self, schedule: Schedule, prediction: str = "eps") -> None:
@@ -49,12 +51,14 @@ class DiffusionProcess:
 
     def forward_diffusion(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """x_t from a clean sample and noise of unit variance."""
-        signal, sigma = self._coefficients(x0, t)
+        self._check(t, len(x0))
         _same_shape("noise", noise, x0)
+        signal, sigma = self._coefficients(x0, t)
         return (signal * x0 + sigma * noise).to(x0.dtype)
 
     def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """What the network should predict at x_t."""
+        self._check(t, len(x0))
         _same_shape("noise", noise, x0)
         if self.prediction == "eps":
             return noise
@@ -65,6 +69,7 @@ class DiffusionProcess:
 
     def to_x0(self, xt: Tensor, output: Tensor, t: Tensor) -> Tensor:
         """The clean sample that the network's output stands for."""
+        self._check(t, len(xt))
         _same_shape("output", output, xt)
         if self.prediction == "x0":
             return output
@@ -74,6 +79,7 @@ class DiffusionProcess:
 
     def to_eps(self, xt: Tensor, output: Tensor, t: Tensor) -> Tensor:
         """The noise that the network's output stands for."""
+        self._check(t, len(xt))
         _same_shape("output", output, xt)
         if self.prediction == "eps":
             return output
@@ -101,7 +107,7 @@ class DiffusionProcess:
         """
         x0 = self.to_x0(xt, noise_pred, t)
         if noise is None:
-            noise = torch.randn(xt.shape, generator=generator, device=xt.device, dtype=xt.dtype)
+            noise = GaussianNoise()(xt.shape, generator=generator, device=xt.device, dtype=xt.dtype)
         _same_shape("noise", noise, xt)
         abar = self.schedule.exact.to(t.device)[t]
         before = torch.where(t > 0, self.schedule.exact.to(t.device)[(t - 1).clamp(min=0)], 1.0)
@@ -116,11 +122,11 @@ class DiffusionProcess:
         min(SNR, gamma) on the x0 error, expressed for the quantity that is predicted: the eps error is the x0
         error times SNR, the v error times SNR + 1.
         """
+        self._check(t, t.numel())
         if gamma is None:
             return torch.ones(len(t), device=t.device)
         if not gamma > 0:
             raise ValueError(f"min-SNR gamma is {gamma}; it must be above 0")
-        self._check(t, len(t))
         abar = self.schedule.exact
         snr = abar / (1 - abar)
         if self.prediction == "x0":
@@ -134,15 +140,13 @@ class DiffusionProcess:
     def _check(self, t: Tensor, samples: int) -> None:
         if t.ndim != 1 or len(t) != samples:
             raise ValueError(f"t has shape {tuple(t.shape)}; one timestep a sample is needed, ({samples},)")
-        if t.is_floating_point():
-            raise ValueError(f"t has dtype {t.dtype}; timesteps are integers")
-        # On an accelerator reading the values would stall its queue; there the indexing itself asserts.
+        if t.dtype not in (torch.int64, torch.int32):
+            raise ValueError(f"t has dtype {t.dtype}; timesteps are integers, int64 or int32")
         if t.device.type == "cpu" and len(t) and not (int(t.min()) >= 0 and int(t.max()) < self.timesteps):
             raise ValueError(f"t is {t.tolist()}; allowed: 0 to {self.timesteps - 1}")
 
     def _coefficients(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """sqrt(abar_t) and sqrt(1 - abar_t), (N, 1, ...) to multiply `x` with."""
-        self._check(t, len(x))
         key = x.device, torch.promote_types(x.dtype, torch.float32)
         if key not in self._tables:
             exact = self.schedule.exact

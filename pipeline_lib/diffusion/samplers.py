@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -162,6 +163,7 @@ def ddim_invert(
     """
     if corrections < 0:
         raise ValueError(f"corrections is {corrections}; at least 0 is needed")
+    _check_pairs(pairs, process)
     dtype, state = x.dtype, _wide(x)
     for index, (t, s) in enumerate(reversed(pairs)):
         at, as_ = process.abar(t), process.abar(s)
@@ -201,10 +203,16 @@ def inpaint(
         known: (N, C, *spatial), the clean sample, used where the mask is 1.
         mask: (N, 1 or C, *spatial), 0 or 1.
     """
+    _check_pairs(pairs, process)
     if resample < 1:
         raise ValueError(f"resample is {resample}; at least 1 is needed")
     if known.shape != x.shape:
         raise ValueError(f"known has shape {tuple(known.shape)}; the sample's {tuple(x.shape)} is needed")
+    if mask.shape not in (x.shape, x[:, :1].shape):
+        raise ValueError(f"mask has shape {tuple(mask.shape)}; {tuple(x[:, :1].shape)} or {tuple(x.shape)} is needed")
+    strange = mask[(mask != 0) & (mask != 1)]
+    if len(strange):
+        raise ValueError(f"mask has values such as {float(strange[0])}; allowed: 0 and 1")
     kept = mask.to(x.device, torch.bool)
     dtype, state, reference = x.dtype, _wide(x), _wide(known)
     for index, (t, s) in enumerate(pairs):
@@ -248,10 +256,9 @@ def _run(
     callback: Callback | None,
 ) -> Tensor:
     """Walk the pairs: predict x0 and eps at t, let `step(x, x0, eps, t, s)` make x_s."""
+    _check_pairs(pairs, process)
     dtype, state = x.dtype, _wide(x)
     for index, (t, s) in enumerate(pairs):
-        if not -1 <= s < t < process.timesteps:
-            raise ValueError(f"pair ({t}, {s}); allowed: -1 <= s < t < {process.timesteps}")
         time = torch.full((len(x),), t, device=x.device)
         output = _wide(model(state.to(dtype), time))
         x0 = process.to_x0(state, output, time)
@@ -263,6 +270,15 @@ def _run(
         if callback is not None:
             callback(Progress(index, len(pairs), t, s, state, x0))
     return state.to(dtype)
+
+
+def _check_pairs(pairs: Pairs, process: DiffusionProcess) -> None:
+    for t, s in pairs:
+        if not -1 <= s < t < process.timesteps:
+            raise ValueError(f"pair ({t}, {s}); allowed: -1 <= s < t < {process.timesteps}")
+    for (t, s), (following, end) in pairwise(pairs):
+        if following != s:
+            raise ValueError(f"pair ({following}, {end}) follows ({t}, {s}); it must start at {s}")
 
 
 def _draw(noise: Noise | None, x: Tensor, generator: torch.Generator | None) -> Tensor:

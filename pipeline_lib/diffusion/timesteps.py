@@ -17,6 +17,8 @@ def stratified_timesteps(
 
     The loss averaged over such a batch varies less from step to step than with independent timesteps.
     """
+    if batch < 1 or timesteps < 1:
+        raise ValueError(f"batch is {batch} and timesteps {timesteps}; at least 1 of each is needed")
     source = device if generator is None else generator.device
     within = torch.rand(batch, generator=generator, device=source, dtype=torch.float64)
     order = torch.randperm(batch, generator=generator, device=source)

@@ -41,7 +41,7 @@ def whiteness(noise: Tensor, significance: float = 0.01) -> Whiteness:
     Over M values of white noise the mean is normal with variance 1/M, the variance with 2/M around 1, and the
     autocorrelation at each lag (Wiener-Khinchin: the inverse transform of the power spectrum) with 1/M. As lags k
     and -k are the same, half of the lags enter the Sidak correction of the largest; a lag that is its own opposite
-    has variance 2/M.
+    has variance 2/M. Fields of no power, or not finite, have no autocorrelation and are never white.
     """
     if noise.ndim < 3:
         raise ValueError(f"noise has shape {tuple(noise.shape)}; (N, C, *spatial) is needed")
@@ -58,6 +58,7 @@ def whiteness(noise: Tensor, significance: float = 0.01) -> Whiteness:
         raise ValueError(f"noise has shape {tuple(noise.shape)}; at least two voxels are needed")
     own = _own_opposites(autocorrelation.shape).to(values.device)
     z = (autocorrelation.abs() * torch.where(own, 0.5, 1.0).sqrt() * math.sqrt(count)).flatten()[1:]
+    z = z.nan_to_num(nan=math.inf)
     position = torch.unravel_index(z.argmax() + 1, autocorrelation.shape)
     largest = float(autocorrelation[position].abs())
     lags = (len(z) + int(own.sum()) - 1) // 2

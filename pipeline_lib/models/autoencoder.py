@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline_lib.models.coder import Decoder, Encoder
-from pipeline_lib.models.layers import check_input, conv
+from pipeline_lib.models.layers import check_counts, check_input, conv
 
 
 class KLAutoencoder(nn.Module):
@@ -37,6 +37,7 @@ class KLAutoencoder(nn.Module):
         groups: int | None = None,
     ) -> None:
         super().__init__()
+        check_counts(in_channels=in_channels, latent_channels=latent_channels)
         self.dimensions, self.in_channels, self.latent_channels = dimensions, in_channels, latent_channels
         self.encoder = Encoder(dimensions, in_channels, channels, latent_channels, blocks, groups)
         self.mean = conv(dimensions, latent_channels, latent_channels, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from pipeline_lib.models.layers import check_input, conv, group_norm
+from pipeline_lib.models.layers import check_counts, check_input, conv, group_norm
 
 
 class PatchDiscriminator(nn.Module):
@@ -19,8 +19,7 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self, *, dimensions: int, in_channels: int, channels: int = 64, layers: int = 3) -> None:
         super().__init__()
-        if channels < 1 or layers < 1:
-            raise ValueError(f"channels is {channels} and layers {layers}; at least 1 of each is needed")
+        check_counts(in_channels=in_channels, channels=channels, layers=layers)
         self.dimensions, self.in_channels = dimensions, in_channels
         # group instead of batch normalisation: batches of volumes are small
         stages: list[nn.Module] = [conv(dimensions, in_channels, channels, 3, stride=2), nn.LeakyReLU(0.2)]

@@ -52,12 +52,18 @@ def check_input(name: str, x: Tensor, dimensions: int, channels: int, multiple: 
         raise ValueError(f"{name} has shape {tuple(x.shape)}; spatial lengths must be multiples of {multiple}")
 
 
+def check_counts(least: int = 1, **counts: int) -> None:
+    """Raise ValueError unless each of `counts` is `least` or more."""
+    for name, count in counts.items():
+        if count < least:
+            raise ValueError(f"{name} is {count}; at least {least} is needed")
+
+
 def check_channels(channels: Sequence[int], blocks: int) -> None:
     """Raise ValueError unless there is at least one level and one block, all of positive size."""
     if not channels or min(channels) < 1:
         raise ValueError(f"channels is {list(channels)}; one positive number a level is needed")
-    if blocks < 1:
-        raise ValueError(f"blocks is {blocks}; at least 1 is needed")
+    check_counts(blocks=blocks)
 
 
 def timestep_embedding(t: Tensor, size: int, longest: float = 10_000.0) -> Tensor:

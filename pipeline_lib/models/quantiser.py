@@ -1,10 +1,11 @@
 """Vector quantisation with a codebook learned by moving averages (van den Oord et al., 2017, app. A.1).
 
-All in float32 with autocast off, whatever the networks around it use, and all state in the state dict.
+All in float32 with autocast off, whatever the networks around it use or are cast to, and all state in the state dict.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -59,8 +60,12 @@ class Quantiser(nn.Module):
         super().__init__()
         if codes < 2 or size < 1:
             raise ValueError(f"codebook of {codes} codes of size {size}; at least 2 codes of size 1 are needed")
+        if not commitment >= 0:
+            raise ValueError(f"commitment is {commitment}; at least 0 is needed")
         if not 0 < decay < 1:
             raise ValueError(f"decay is {decay}; it must lie between 0 and 1")
+        if not epsilon > 0:
+            raise ValueError(f"epsilon is {epsilon}; it must be above 0")
         if not 0 <= restart < 1:
             raise ValueError(f"restart is {restart}; allowed: from 0 to below 1")
         self.commitment, self.decay, self.epsilon, self.restart = commitment, decay, epsilon, restart
@@ -70,10 +75,21 @@ class Quantiser(nn.Module):
         self.register_buffer("sums", codebook.clone())
         self.register_buffer("initialised", torch.tensor(False))
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Quantiser:
+        """What `to` and its kin do to every tensor: these follow to another device, but stay float32."""
+
+        def keep(tensor: Tensor) -> Tensor:
+            applied = fn(tensor)
+            return applied if applied.dtype == tensor.dtype else tensor.to(applied.device)
+
+        return super()._apply(keep, recurse)
+
     def forward(self, z: Tensor) -> Quantised:
         """Quantise (N, D, *spatial); in training mode the codebook learns from it, too."""
         if z.ndim < 3 or z.shape[1] != self.codebook.shape[1]:
             raise ValueError(f"z has shape {tuple(z.shape)}; (N, {self.codebook.shape[1]}, *spatial) is needed")
+        if not z.numel():
+            raise ValueError(f"z has shape {tuple(z.shape)}; at least one vector is needed")
         with torch.autocast(z.device.type, enabled=False):
             channels_last = z.float().movedim(1, -1)
             tokens = channels_last.reshape(-1, z.shape[1])

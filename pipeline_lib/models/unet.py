@@ -20,6 +20,7 @@ from pipeline_lib.models.layers import (
     ResidualBlock,
     Upsample,
     check_channels,
+    check_counts,
     check_input,
     conv,
     group_norm,
@@ -68,6 +69,8 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         check_channels(channels, blocks)
+        check_counts(in_channels=in_channels, out_channels=out_channels, head_channels=head_channels)
+        check_counts(0, classes=classes, vector_size=vector_size)
         if len(attention) != len(channels):
             raise ValueError(f"attention has {len(attention)} entries for {len(channels)} levels; one each is needed")
         if classes and vector_size:

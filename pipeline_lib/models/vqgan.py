@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline_lib.models.coder import Decoder, Encoder
-from pipeline_lib.models.layers import check_input
+from pipeline_lib.models.layers import check_counts, check_input
 from pipeline_lib.models.quantiser import Quantised, Quantiser
 
 
@@ -46,6 +46,7 @@ class VQGAN(nn.Module):
         groups: int | None = None,
     ) -> None:
         super().__init__()
+        check_counts(in_channels=in_channels, latent_channels=latent_channels)
         self.dimensions, self.in_channels, self.latent_channels = dimensions, in_channels, latent_channels
         self.encoder = Encoder(dimensions, in_channels, channels, latent_channels, blocks, groups)
         self.quantiser = Quantiser(codes, latent_channels, commitment=commitment, decay=decay)

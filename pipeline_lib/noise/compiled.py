@@ -12,13 +12,9 @@ import numpy as np
 
 from pipeline_lib.noise.tables import GRADIENTS, NORM, SQUISH, STRETCH, VERTICES
 
-_VERTICES2, _VERTICES3 = VERTICES[2][0], VERTICES[3]
 # the gradient over the norm, by hash
-_GRADIENTS2 = GRADIENTS[2][(np.arange(256) & 14) >> 1] / NORM[2]
-_GRADIENTS3 = GRADIENTS[3][np.arange(256) % 24] / NORM[3]
-_REACH2 = _VERTICES2 + SQUISH[2] * _VERTICES2.sum(-1, keepdims=True)
-_REACH3 = _VERTICES3 + SQUISH[3] * _VERTICES3.sum(-1, keepdims=True)
-_STRETCH2, _STRETCH3, _SQUISH2, _SQUISH3 = STRETCH[2], STRETCH[3], SQUISH[2], SQUISH[3]
+_GRADIENTS = GRADIENTS[np.arange(256) % 24] / NORM
+_REACH = VERTICES + SQUISH * VERTICES.sum(-1, keepdims=True)
 _BLOCK = 1024  # points that one thread takes at a time
 
 
@@ -44,12 +40,12 @@ def permutations(seeds: np.ndarray) -> np.ndarray:
 
 @numba.njit(cache=True)
 def _cell(x: float, y: float, z: float) -> tuple[int, int, int, int]:
-    """The skewed cell of a point, and which list of vertices serves it; see `tables.space_vertices`.
+    """The skewed cell of a point, and which list of vertices serves it; see `tables.summed_vertices`.
 
     On a regular grid many points lie on borders between regions. Every comparison, its order and its rounding are
     those of the package, so that such a point falls to the same side; `fastmath` must stay away from here.
     """
-    shift = (x + y + z) * _STRETCH3
+    shift = (x + y + z) * STRETCH
     x, y, z = x + shift, y + shift, z + shift
     cx, cy, cz = math.floor(x), math.floor(y), math.floor(z)
     x, y, z = x - cx, y - cy, z - cz
@@ -79,34 +75,29 @@ def _cell(x: float, y: float, z: float) -> tuple[int, int, int, int]:
 
 @numba.njit(cache=True, parallel=True, fastmath=True)
 def evaluate(points: np.ndarray, shuffled: np.ndarray) -> np.ndarray:
-    """(B, M, D) points, (B, 256) permutations -> (B, M).
+    """(B, M, 3) points, (B, 256) permutations -> (B, M).
 
     Neighbouring points mostly lie in the same region of the same cell, so a region's vertices and their gradients
     are looked up once and kept until a point lies in another.
     """
-    b, m, dimensions = points.shape
+    b, m, _ = points.shape
     out = np.empty((b, m), dtype=points.dtype)
     blocks = (m + _BLOCK - 1) // _BLOCK
     for task in numba.prange(b * blocks):
         row, first = task // blocks, task % blocks * _BLOCK
         perm = shuffled[row]
         vertex, gradient = np.zeros((3, 8)), np.zeros((3, 8))
-        x, y, z, cz = 0.0, 0.0, 0.0, 0
         last_x, last_y, last_z, last_region = 0, 0, 0, -1
         for point in range(first, min(first + _BLOCK, m)):
-            x, y = np.float64(points[row, point, 0]), np.float64(points[row, point, 1])
-            if dimensions == 2:
-                shift = _STRETCH2 * (x + y)
-                cx, cy, region = math.floor(x + shift), math.floor(y + shift), 0
-            else:
-                z = np.float64(points[row, point, 2])
-                cx, cy, cz, region = _cell(x, y, z)
+            x, y, z = (
+                np.float64(points[row, point, 0]),
+                np.float64(points[row, point, 1]),
+                np.float64(points[row, point, 2]),
+            )
+            cx, cy, cz, region = _cell(x, y, z)
             if region != last_region or cx != last_x or cy != last_y or cz != last_z:
                 last_x, last_y, last_z, last_region = cx, cy, cz, region
-                if dimensions == 2:
-                    _look_up2(cx, cy, perm, vertex, gradient)
-                else:
-                    _look_up3(cx, cy, cz, region, perm, vertex, gradient)
+                _look_up(cx, cy, cz, region, perm, vertex, gradient)
             value = 0.0
             for slot in range(8):
                 dx, dy, dz = x - vertex[0, slot], y - vertex[1, slot], z - vertex[2, slot]
@@ -118,29 +109,17 @@ def evaluate(points: np.ndarray, shuffled: np.ndarray) -> np.ndarray:
 
 
 @numba.njit(cache=True)
-def _look_up2(cx: int, cy: int, perm: np.ndarray, vertex: np.ndarray, gradient: np.ndarray) -> None:
-    """Fill in where the cell's vertices are, and their gradients divided by the norm; (3, 8) each."""
-    unskewed = _SQUISH2 * (cx + cy)
-    for slot in range(8):
-        vertex[0, slot] = cx + unskewed + _REACH2[slot, 0]
-        vertex[1, slot] = cy + unskewed + _REACH2[slot, 1]
-        hashed = perm[(perm[(cx + _VERTICES2[slot, 0]) & 255] + cy + _VERTICES2[slot, 1]) & 255]
-        for axis in range(2):
-            gradient[axis, slot] = _GRADIENTS2[hashed, axis]
-
-
-@numba.njit(cache=True)
-def _look_up3(
+def _look_up(
     cx: int, cy: int, cz: int, region: int, perm: np.ndarray, vertex: np.ndarray, gradient: np.ndarray
 ) -> None:
-    """As `_look_up2`, for a region of the cell."""
-    unskewed = _SQUISH3 * (cx + cy + cz)
+    """Fill in where a region's vertices are, and their gradients divided by the norm; (3, 8) each."""
+    unskewed = SQUISH * (cx + cy + cz)
     for slot in range(8):
-        vertex[0, slot] = cx + unskewed + _REACH3[region, slot, 0]
-        vertex[1, slot] = cy + unskewed + _REACH3[region, slot, 1]
-        vertex[2, slot] = cz + unskewed + _REACH3[region, slot, 2]
-        hashed = perm[(cx + _VERTICES3[region, slot, 0]) & 255]
-        hashed = perm[(hashed + cy + _VERTICES3[region, slot, 1]) & 255]
-        hashed = perm[(hashed + cz + _VERTICES3[region, slot, 2]) & 255]
+        vertex[0, slot] = cx + unskewed + _REACH[region, slot, 0]
+        vertex[1, slot] = cy + unskewed + _REACH[region, slot, 1]
+        vertex[2, slot] = cz + unskewed + _REACH[region, slot, 2]
+        hashed = perm[(cx + VERTICES[region, slot, 0]) & 255]
+        hashed = perm[(hashed + cy + VERTICES[region, slot, 1]) & 255]
+        hashed = perm[(hashed + cz + VERTICES[region, slot, 2]) & 255]
         for axis in range(3):
-            gradient[axis, slot] = _GRADIENTS3[hashed, axis]
+            gradient[axis, slot] = _GRADIENTS[hashed, axis]

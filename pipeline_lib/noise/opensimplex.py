@@ -1,14 +1,14 @@
 """OpenSimplex gradient noise, evaluated for many seeds and points at once on any device.
 
-K. Spencer's OpenSimplex (2014) as the PyPI package `opensimplex` defines it; for the same 64-bit seed the
-values are the same. The plane (2D) or space (3D) holds the lattice A_n, skewed onto the integers by
+K. Spencer's OpenSimplex (2014) in three dimensions as the PyPI package `opensimplex` defines it; for the same
+64-bit seed the values are the same. Space holds the lattice A_3, skewed onto the integers by
 q = p + stretch * sum(p). A lattice vertex v at displacement d from the point adds
 
     max(0, 2 - |d|^2)^4  *  <gradient(v), d>  /  norm
 
-so the value is a sum over the vertices closer than sqrt(2). In the plane that sum is taken as it stands. In
-space OpenSimplex sums at most eight vertices, chosen by the region of the cell that holds the point, and so
-leaves out a few contributions of up to 1e-4; the same choice is made here, as a table looked up by region.
+so the value is a sum over the vertices closer than sqrt(2). OpenSimplex sums at most eight of them, chosen by the
+region of the cell that holds the point, and so leaves out a few contributions of up to 1e-4; the same choice is
+made here, as a table looked up by region.
 """
 
 from __future__ import annotations
@@ -25,76 +25,71 @@ from pipeline_lib.noise.compiled import evaluate
 from pipeline_lib.noise.tables import GRADIENTS, NORM, SQUISH, STRETCH, VERTICES
 
 
-def expected_std(dimensions: int) -> float:
+def expected_std() -> float:
     """Standard deviation of the noise over points and seeds.
 
     Gradients of different vertices are independent with covariance g I, so the variance is the integral
     of the squared kernel, density * g / (norm^2) * int (2 - |d|^2)^8 |d|^2 dd over |d| < sqrt(2).
     """
-    n = dimensions
-    g = float(np.mean(GRADIENTS[n] ** 2))
-    density = 1 / math.sqrt(n + 1)
-    sphere = 2 * math.pi ** (n / 2) / math.gamma(n / 2)
-    radial = 2 ** (8 + (n + 2) / 2) / 2 * math.gamma(n / 2 + 1) * math.gamma(9) / math.gamma(n / 2 + 10)
-    return math.sqrt(density * g * sphere * radial) / NORM[n]
+    g = float(np.mean(GRADIENTS**2))
+    density = 1 / 2
+    sphere = 2 * math.pi**1.5 / math.gamma(1.5)
+    radial = 2 ** (8 + 2.5) / 2 * math.gamma(2.5) * math.gamma(9) / math.gamma(11.5)
+    return math.sqrt(density * g * sphere * radial) / NORM
 
 
 def opensimplex(points: Tensor, shuffled: Tensor) -> Tensor:
     """Noise at `points`.
 
     Args:
-        points: (B, ..., D) coordinates in lattice units, D = 2 or 3, float32 or float64, any device.
+        points: (B, ..., 3) coordinates in lattice units, float32 or float64, any device.
         shuffled: (B, 256) int64 permutation of each of the B fields, from `compiled.permutations`, same device.
 
     Returns:
         (B, ...) values, about -0.9 to 0.9.
     """
-    if points.shape[-1] not in GRADIENTS:
-        raise ValueError(f"points have {points.shape[-1]} coordinates; OpenSimplex is defined here for 2 and 3")
-    flat = points.reshape(len(points), -1, points.shape[-1])
+    if points.shape[-1] != 3:
+        raise ValueError(f"points have {points.shape[-1]} coordinates; 3 are needed")
+    flat = points.reshape(len(points), -1, 3)
     if points.device.type != "cpu":
         return evaluate_tensors(flat, shuffled).reshape(points.shape[:-1])
     most = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    numba.set_num_threads(min(torch.get_num_threads(), most))
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, most))
+    torch.set_num_threads(threads)  # numba and torch may share one OpenMP, whose number numba sets when it starts
     values: np.ndarray = evaluate(flat.contiguous().numpy(), shuffled.numpy())
     return torch.from_numpy(values).reshape(points.shape[:-1])
 
 
 def evaluate_tensors(points: Tensor, shuffled: Tensor) -> Tensor:
-    """(B, M, D) points, (B, 256) permutations -> (B, M), in tensor operations, for any device."""
-    dimensions = points.shape[-1]
+    """(B, M, 3) points, (B, 256) permutations -> (B, M), in tensor operations, for any device."""
     axes = points.unbind(-1)
-    stretch, squish = STRETCH[dimensions], SQUISH[dimensions]
-    shift = sum(axes[1:], axes[0]) * stretch
+    shift = sum(axes[1:], axes[0]) * STRETCH
     skewed = [axis + shift for axis in axes]
     cells = [torch.floor(q) for q in skewed]
-    unskewed = squish * sum(cells[1:], cells[0])
+    unskewed = SQUISH * sum(cells[1:], cells[0])
     inside = [axis - cell - unskewed for axis, cell in zip(axes, cells, strict=True)]
     corner = [cell.long() for cell in cells]
 
-    vertices = torch.from_numpy(VERTICES[dimensions]).to(points.device)  # (regions, 8, D)
-    reach = vertices + squish * vertices.sum(-1, keepdim=True).to(points.dtype)
-    gradients = torch.from_numpy(GRADIENTS[dimensions]).to(points.device, points.dtype)
-    region = (
-        _space_regions([q - c for q, c in zip(skewed, cells, strict=True)])
-        if dimensions == 3
-        else torch.zeros_like(corner[0])
-    )
+    vertices = torch.from_numpy(VERTICES).to(points.device)  # (regions, 8, 3)
+    reach = vertices + SQUISH * vertices.sum(-1, keepdim=True).to(points.dtype)
+    gradients = torch.from_numpy(GRADIENTS).to(points.device, points.dtype)
+    region = _regions([q - c for q, c in zip(skewed, cells, strict=True)])
     total = torch.zeros_like(axes[0])
     for slot in range(vertices.shape[1]):
         d = [axis - reach[:, slot, i][region] for i, axis in enumerate(inside)]
         hashed = torch.zeros_like(region)
         for i, start in enumerate(corner):
             hashed = shuffled.gather(1, (hashed + start + vertices[:, slot, i][region]) & 255)
-        chosen = gradients[(hashed & 14) >> 1 if dimensions == 2 else hashed % 24]
+        chosen = gradients[hashed % 24]
         kernel = 2 - sum((axis.square() for axis in d[1:]), d[0].square())
-        slope = sum((chosen[..., i] * d[i] for i in range(1, dimensions)), chosen[..., 0] * d[0])
+        slope = sum((chosen[..., i] * d[i] for i in (1, 2)), chosen[..., 0] * d[0])
         total.addcmul_(kernel.clamp_(min=0).square_().square_(), slope)
-    return total.div_(NORM[dimensions])
+    return total.div_(NORM)
 
 
-def _space_regions(skewed: Sequence[Tensor]) -> Tensor:
-    """Which list of `tables.space_vertices` serves points whose skewed coordinates within the cell are x, y, z.
+def _regions(skewed: Sequence[Tensor]) -> Tensor:
+    """Which list of `tables.summed_vertices` serves points whose skewed coordinates within the cell are x, y, z.
 
     As `compiled._cell`, which says why every comparison is as it is.
     """

@@ -48,7 +48,7 @@ class SimplexNoise:
 
         Octaves are uncorrelated over random origins, so their variances add.
         """
-        return expected_std(3) * math.sqrt(sum(self.decay ** (2 * k) for k in range(self.octaves)))
+        return expected_std() * math.sqrt(sum(self.decay ** (2 * k) for k in range(self.octaves)))
 
     def __call__(
         self,
@@ -85,10 +85,11 @@ class SimplexNoise:
         exact = torch.float64 if dtype == torch.float64 else torch.float32
         shuffled = torch.from_numpy(permutations(seeds.cpu().numpy())).to(device)
         lengths = (*([1] * (3 - len(spatial))), *spatial)
-        axes = [torch.arange(n, dtype=torch.float64) * self.frequency for n in reversed(lengths)]
+        steps = [torch.arange(n, dtype=torch.float64) * self.frequency for n in reversed(lengths)]
+        axes = [(origin[:, None] + step).to(device, exact) for origin, step in zip(origins.cpu().T, steps, strict=True)]
         total = torch.zeros((len(seeds), *lengths), dtype=exact, device=device)
         for k in range(self.octaves):
-            x, y, z = (((origins[:, i, None].cpu() + axis) * 2**k).to(device, exact) for i, axis in enumerate(axes))
+            x, y, z = (axis * 2**k for axis in axes)
             grid = torch.broadcast_tensors(x[:, None, None, :], y[:, None, :, None], z[:, :, None, None])
             total += self.decay**k * opensimplex(torch.stack(grid, dim=-1), shuffled)
         if not self.raw:

@@ -1,36 +1,27 @@
-"""The constants of OpenSimplex and the vertices that it sums, by region of the lattice cell."""
+"""The constants of OpenSimplex in space and the vertices that it sums, by region of the lattice cell."""
 
 from __future__ import annotations
 
 import itertools
-import math
 
 import numpy as np
 
 # The gradients, in the order in which the permutation refers to them.
-GRADIENTS = {
-    2: np.array([(sx * a, sy * b) for sy, sx in itertools.product((1, -1), (1, -1)) for a, b in ((5, 2), (2, 5))]),
-    3: np.array(
-        [
-            (sx * a, sy * b, sz * c)
-            for sz, sy, sx in itertools.product((1, -1), (1, -1), (-1, 1))
-            for a, b, c in ((11, 4, 4), (4, 11, 4), (4, 4, 11))
-        ]
-    ),
-}
-NORM = {2: 47.0, 3: 103.0}
-# skewing onto the integers and back, in each dimension
-STRETCH = {n: (1 / math.sqrt(n + 1) - 1) / n for n in (2, 3)}
-SQUISH = {n: (math.sqrt(n + 1) - 1) / n for n in (2, 3)}
+GRADIENTS = np.array(
+    [
+        (sx * a, sy * b, sz * c)
+        for sz, sy, sx in itertools.product((1, -1), (1, -1), (-1, 1))
+        for a, b, c in ((11, 4, 4), (4, 11, 4), (4, 4, 11))
+    ]
+)
+NORM = 103.0
+# skewing onto the integers and back
+STRETCH = (1 / 2 - 1) / 3
+SQUISH = (2 - 1) / 3
 
 
-def plane_vertices() -> list[list[tuple[int, ...]]]:
-    """In the plane: every vertex within sqrt(2) of some point of the cell; one list serves all points."""
-    return [[(0, 0), (1, 0), (0, 1), (1, 1), (1, -1), (-1, 1), (2, 0), (0, 2)]]
-
-
-def space_vertices() -> list[list[tuple[int, ...]]]:
-    """In space: the vertices that OpenSimplex sums, by the part of the cell that the evaluations number.
+def summed_vertices() -> list[list[tuple[int, ...]]]:
+    """The vertices that OpenSimplex sums, by the part of the cell that the evaluations number.
 
     A cell is a tetrahedron at (0,0,0), its mirror image at (1,1,1) and an octahedron between them. The
     corners of the point's polyhedron count, and two more chosen by which two corners are nearest.
@@ -60,5 +51,5 @@ def space_vertices() -> list[list[tuple[int, ...]]]:
     return [region + [far] * (8 - len(region)) for region in regions]
 
 
-# (regions, 8, D)
-VERTICES = {2: np.array(plane_vertices()), 3: np.array(space_vertices())}
+# (regions, 8, 3)
+VERTICES = np.array(summed_vertices())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.dataset.augment import Augmentation
 from pipeline_lib.dataset.packed import LatentDataset, PackedArrays, PackedDataset
-from pipeline_lib.diffusion.guidance import guided
+from pipeline_lib.diffusion.guidance import guided, null_condition
 from pipeline_lib.diffusion.losses import diffusion_loss
 from pipeline_lib.diffusion.process import DiffusionProcess
 from pipeline_lib.diffusion.samplers import ddim, timestep_pairs
@@ -151,7 +151,7 @@ class DenoiserStep(Step):
         condition = self._condition(batch)
         if condition is not None:
             hidden = draw.uniform("hidden") < self.recipe.denoiser.drop_condition
-            condition = condition.masked_fill(hidden, -1)
+            condition = torch.where(hidden, null_condition(condition), condition)
         return self._loss(self.modules[name], batch, condition, draw)
 
     def validate(self, module: nn.Module, batch: Batch, draw: Draw) -> dict[str, Tensor]:

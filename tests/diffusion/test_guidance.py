@@ -14,9 +14,11 @@ class Recorder:
 
     def __init__(self) -> None:
         self.calls = 0
+        self.samples = 0
 
     def __call__(self, x: Tensor, t: Tensor, condition: Tensor | None, concat: Tensor | None) -> Tensor:
         self.calls += 1
+        self.samples += len(x)
         if condition is None:
             return x
         if condition.is_floating_point():
@@ -37,6 +39,7 @@ def test_output_lies_on_the_line_from_unconditional_to_conditional(scale: float,
     output = guided(model, condition, scale, concat)(X, T)
     assert output[:, 0, 0, 0].tolist() == [100.25 + 10 * scale, 200.5 + 11 * scale]
     assert model.calls == 1
+    assert model.samples == (2 if scale in (0, 1) else 4)  # no second half where its weight is 0
 
 
 def test_without_a_condition_the_model_is_called_as_it_is() -> None:

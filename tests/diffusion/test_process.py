@@ -39,24 +39,34 @@ def test_the_true_target_gives_back_sample_and_noise(shape: tuple[int, ...], pre
     assert torch.allclose(diffusion.to_eps(xt, target, t), noise, atol=1e-9)
 
 
+@pytest.mark.parametrize("prediction", PREDICTIONS)
 @given(t=st.integers(0, 99), name=st.sampled_from(["linear", "cosine", "sigmoid"]), zero=st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_v_loses_nothing_at_any_timestep(t: int, name: str, zero: bool) -> None:
+def test_conversions_lose_nothing_at_any_timestep(prediction: str, t: int, name: str, zero: bool) -> None:
     x0, noise, _ = batch((2, 1, 3, 3))
-    diffusion, time = process("v", name, zero=zero), torch.tensor([t, 99 - t])
+    diffusion = process(prediction, name, zero=zero and prediction != "eps")
+    time = torch.tensor([t, 99 - t])
     xt = diffusion.forward_diffusion(x0, noise, time)
-    v = diffusion.target(x0, noise, time)
-    assert torch.allclose(diffusion.to_x0(xt, v, time), x0, atol=1e-12)
-    assert torch.allclose(diffusion.to_eps(xt, v, time), noise, atol=1e-12)
+    target = diffusion.target(x0, noise, time)
+    tolerance = 1e-12 if prediction == "v" else 1e-10  # eps and x0 are divided by what may be small
+    assert torch.allclose(diffusion.to_x0(xt, target, time), x0, atol=tolerance)
+    assert torch.allclose(diffusion.to_eps(xt, target, time), noise, atol=tolerance)
 
 
-def test_v_is_the_derivative_along_the_angle() -> None:
-    """With x(phi) = cos(phi) x0 + sin(phi) eps, v is dx / dphi (Salimans and Ho, app. D): checked by autograd."""
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("step", [0, 30, 98])
+def test_targets_and_conversions_are_derivatives(prediction: str, step: int) -> None:
+    """By autograd: v is dx / dphi along x = cos(phi) x0 + sin(phi) eps (Salimans and Ho, app. D); eps and x0 follow
+    from the score of q(x_t | x0), by its definition and by Tweedie's formula."""
     x0, noise, _ = batch((1, 1, 4, 4))
-    diffusion = process("v")
-    phi = torch.acos(diffusion.schedule.exact[30].sqrt())
-    _, v = torch.func.jvp(lambda p: p.cos() * x0 + p.sin() * noise, (phi,), (torch.ones_like(phi),))
-    assert torch.allclose(diffusion.target(x0, noise, torch.tensor([30])), v, atol=1e-12)
+    diffusion, t = process(prediction), torch.tensor([step])
+    phi = torch.acos(diffusion.schedule.exact[step].sqrt())
+    xt, v = torch.func.jvp(lambda p: p.cos() * x0 + p.sin() * noise, (phi,), (torch.ones_like(phi),))
+    score = torch.func.grad(lambda x: torch.distributions.Normal(phi.cos() * x0, phi.sin()).log_prob(x).sum())(xt)
+    output = {"v": v, "eps": -phi.sin() * score, "x0": (xt + phi.sin() ** 2 * score) / phi.cos()}[prediction]
+    assert torch.allclose(diffusion.target(x0, noise, t), output, atol=1e-9)
+    assert torch.allclose(diffusion.to_x0(xt, output, t), x0, atol=1e-9)
+    assert torch.allclose(diffusion.to_eps(xt, output, t), noise, atol=1e-9)
 
 
 def test_each_sample_has_its_own_timestep() -> None:
@@ -145,23 +155,89 @@ def test_the_sample_keeps_its_dtype_and_coefficients_are_not_rounded_to_it(dtype
     assert torch.allclose(xt, expected, rtol=1e-2 if dtype == torch.bfloat16 else 1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("step", [300, 500, 700])
+def test_in_the_middle_of_the_schedule_too(dtype: torch.dtype, step: int) -> None:
+    diffusion, t = process("v", "linear", 1000), torch.tensor([step])
+    x0, noise, _ = batch((1, 1, 40, 40), dtype=dtype)
+    abar = diffusion.schedule.exact[step]
+    for found, exact in (
+        (diffusion.forward_diffusion(x0, noise, t), abar.sqrt() * x0.double() + (1 - abar).sqrt() * noise.double()),
+        (diffusion.target(x0, noise, t), abar.sqrt() * noise.double() - (1 - abar).sqrt() * x0.double()),
+    ):
+        if dtype == torch.float64:
+            assert torch.allclose(found, exact, rtol=0, atol=1e-14)
+        assert (found == exact.to(dtype)).double().mean() > 0.99  # rounded once, at the end
+
+
+def test_a_step_back_draws_from_its_generator() -> None:
+    diffusion = process("x0")
+    x0, noise, t = batch((4, 2, 5, 7))
+    one, same, other = (
+        diffusion.reverse_timestep(noise, x0, t, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    drawn = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1), dtype=x0.dtype)
+    assert torch.equal(one, diffusion.reverse_timestep(noise, x0, t, drawn))
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_the_same_on_every_device(prediction: str, device: torch.device) -> None:
+    diffusion = process(prediction)
+    x0, noise, t = batch((4, 2, 5, 7), 99)
+    there = [value.to(device) for value in (x0.float(), noise.float(), t)]
+    for method in ("forward_diffusion", "target", "to_x0", "to_eps"):
+        found = getattr(diffusion, method)(*there)
+        assert found.device.type == device.type
+        assert torch.allclose(found.cpu().double(), getattr(diffusion, method)(x0, noise, t), rtol=1e-4, atol=1e-4)
+    found = diffusion.reverse_timestep(*there, generator=torch.Generator().manual_seed(1))
+    drawn = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
+    expected = diffusion.reverse_timestep(x0, noise, t, drawn.double())
+    assert torch.allclose(found.cpu().double(), expected, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(diffusion.loss_weight(there[2], 5.0).cpu(), diffusion.loss_weight(t, 5.0))
+
+
 def test_zero_terminal_snr_ends_in_pure_noise() -> None:
     diffusion = process("v", zero=True)
     x0, noise, _ = batch((1, 1, 3, 3))
     assert torch.equal(diffusion.forward_diffusion(x0, noise, torch.tensor([99])), noise)
 
 
+@pytest.mark.parametrize(
+    "method", ["forward_diffusion", "target", "to_x0", "to_eps", "reconstruct", "reverse_timestep"]
+)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize(
+    ("t", "message"),
+    [
+        (torch.tensor([0, 100]), r"\[0, 100\]; allowed: 0 to 99"),
+        (torch.tensor([-1, 5]), r"\[-1, 5\]; allowed: 0 to 99"),
+        (torch.tensor(5), r"t has shape \(\); one timestep a sample"),
+        (torch.tensor([5]), r"t has shape \(1,\); one timestep a sample is needed, \(2,\)"),
+        (torch.tensor([5.0, 6.0]), "dtype torch.float32; timesteps are integers"),
+        (torch.tensor([True, False]), "dtype torch.bool; timesteps are integers"),
+        (torch.tensor([5, 6], dtype=torch.int16), "dtype torch.int16; timesteps are integers, int64 or int32"),
+    ],
+)
+def test_bad_timesteps_are_refused_whatever_is_predicted(
+    method: str, prediction: str, t: torch.Tensor, message: str
+) -> None:
+    x0, noise, _ = batch((2, 1, 3, 3))
+    with pytest.raises(ValueError, match=message):
+        getattr(process(prediction), method)(x0, noise, t)
+
+
+@pytest.mark.parametrize("gamma", [None, 5.0])
+@pytest.mark.parametrize("t", [torch.tensor([500]), torch.tensor([-1, 5]), torch.tensor(5), torch.tensor([True])])
+def test_bad_timesteps_have_no_weight(gamma: float | None, t: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="allowed: 0 to 99|one timestep a sample|timesteps are integers"):
+        process().loss_weight(t, gamma)
+
+
 def test_bad_arguments_say_what_is_allowed() -> None:
     x0, noise, t = batch((2, 1, 3, 3))
     diffusion = process()
-    with pytest.raises(ValueError, match=r"\[0, 100\]; allowed: 0 to 99"):
-        diffusion.forward_diffusion(x0, noise, torch.tensor([0, 100]))
-    with pytest.raises(ValueError, match=r"\[-1, 5\]; allowed: 0 to 99"):
-        diffusion.loss_weight(torch.tensor([-1, 5]), 5.0)
-    with pytest.raises(ValueError, match=r"shape \(3,\); one timestep a sample"):
-        diffusion.to_x0(x0, noise, torch.zeros(3, dtype=torch.long))
-    with pytest.raises(ValueError, match="timesteps are integers"):
-        diffusion.to_x0(x0, noise, torch.zeros(2))
     with pytest.raises(ValueError, match=r"noise has shape \(1, 1, 3, 3\)"):
         diffusion.forward_diffusion(x0, noise[:1], t)
     with pytest.raises(ValueError, match="'score'; allowed: eps, v, x0"):

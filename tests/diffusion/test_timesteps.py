@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,3 +26,9 @@ def test_every_timestep_is_equally_likely_at_every_place_of_the_batch() -> None:
     draws = torch.stack([stratified_timesteps(3, 7, generator=generator) for _ in range(7000)])
     for place in draws.T:
         assert (torch.bincount(place, minlength=7) / 7000 - 1 / 7).abs().max() < 0.02
+
+
+@pytest.mark.parametrize(("batch", "timesteps"), [(0, 10), (4, 0)])
+def test_nothing_to_draw_is_refused(batch: int, timesteps: int) -> None:
+    with pytest.raises(ValueError, match=f"batch is {batch} and timesteps {timesteps}; at least 1 of each"):
+        stratified_timesteps(batch, timesteps)

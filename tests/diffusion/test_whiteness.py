@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy import stats
 
 from pipeline_lib.diffusion.whiteness import whiteness
 from pipeline_lib.noise.simplex import SimplexNoise
@@ -19,6 +20,17 @@ def normal(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 def test_false_alarms_are_as_rare_as_stated(shape: tuple[int, ...]) -> None:
     alarms = sum(not whiteness(normal(shape, seed), significance=0.1).white for seed in range(300))
     assert 10 <= alarms <= 48  # 30 expected at most, standard deviation 5.2
+
+
+@pytest.mark.parametrize("shape", [(64, 1, 2, 2), (12, 1, 5, 5)])
+def test_p_values_of_white_noise_are_uniform(shape: tuple[int, ...]) -> None:
+    """On 2 x 2 voxels every lag is its own opposite, on 5 x 5 none but 0."""
+    noise = normal((1500, *shape), 4)
+    found = [whiteness(field, significance=0.3) for field in noise]
+    for name in ("p_mean", "p_variance", "p_autocorrelation"):
+        assert stats.kstest([getattr(result, name) for result in found], "uniform").statistic < 0.05, name
+    alarms = sum(not result.white for result in found) / len(found)
+    assert alarms == pytest.approx(1 - 0.9**3, abs=0.04)  # three independent tests, each at a third of 0.3
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -48,6 +60,17 @@ def test_shift_scale_and_correlation_are_each_seen() -> None:
 
 def test_simplex_noise_is_not_white() -> None:
     assert not whiteness(SimplexNoise()((4, 1, 32, 32), generator=torch.Generator().manual_seed(0))).white
+
+
+@pytest.mark.parametrize("value", [0.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("shape", [(1, 1, 4, 4), (4, 1, 8, 8, 8)])
+def test_nothing_and_what_is_not_finite_are_not_white(value: float, shape: tuple[int, ...]) -> None:
+    found = whiteness(torch.full(shape, value))
+    assert not found.white
+    assert found.p_autocorrelation == 0
+    noise = normal(shape, 3)
+    noise[0, 0, 0, 0] = value
+    assert whiteness(noise).white == (value == 0)
 
 
 def test_bad_arguments_say_what_is_allowed() -> None:

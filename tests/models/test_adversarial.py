@@ -22,6 +22,18 @@ def test_one_logit_a_patch(dimensions: int) -> None:
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_other_precisions(dimensions: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = PatchDiscriminator(dimensions=dimensions, in_channels=1, channels=8, layers=2)
+    x = torch.randn(2, 1, *[8] * dimensions)
+    expected = model(x)
+    logits = model.to(dtype)(x.to(dtype))
+    assert logits.dtype == dtype
+    assert torch.allclose(logits.float(), expected, atol=0.03 if dtype == torch.bfloat16 else 1e-5)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
 def test_it_learns_to_tell_smooth_from_rough(dimensions: int) -> None:
     torch.manual_seed(0)
     model = PatchDiscriminator(dimensions=dimensions, in_channels=1, channels=8, layers=2)
@@ -79,7 +91,7 @@ def test_ramp_is_late_and_linear() -> None:
 
 
 def test_bad_arguments_say_what_is_allowed() -> None:
-    with pytest.raises(ValueError, match="layers 0"):
+    with pytest.raises(ValueError, match="layers is 0; at least 1"):
         PatchDiscriminator(dimensions=2, in_channels=1, layers=0)
     with pytest.raises(ValueError, match=r"\(N, 1, H, W\)"):
         PatchDiscriminator(dimensions=2, in_channels=1)(torch.zeros(1, 2, 16, 16))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from torch import nn
 
 from pipeline_lib.models.autoencoder import KLAutoencoder, kl_divergence, sample_latent
 
@@ -69,13 +72,28 @@ def test_it_learns_to_reconstruct(dimensions: int) -> None:
     assert loss < 0.5 * x.var()
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_other_precisions(dtype: torch.dtype) -> None:
-    x = torch.randn(1, 2, 8, 8)
-    expected = autoencoder(2).encode(x)[0]
-    mean = autoencoder(2).to(dtype).encode(x.to(dtype))[0]
-    assert mean.dtype == dtype
-    assert torch.allclose(mean.float(), expected, atol=0.05 if dtype == torch.bfloat16 else 1e-5)
+@pytest.mark.parametrize(("log_variance", "limited"), [(-100, -30), (-29, -29), (19, 19), (100, 20)])
+def test_the_spread_of_a_latent_is_limited(log_variance: int, limited: int) -> None:
+    model = autoencoder(2)
+    nn.init.zeros_(model.log_variance.weight)
+    nn.init.constant_(model.log_variance.bias, log_variance)
+    std = model.encode(torch.randn(1, 2, 8, 8))[1]
+    assert torch.allclose(std, torch.full_like(std, math.exp(limited / 2)))
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_other_precisions(dimensions: int, dtype: torch.dtype) -> None:
+    x = torch.randn(1, 2, *[8] * dimensions)
+    reference, model = autoencoder(dimensions), autoencoder(dimensions).to(dtype)
+    mean, std = reference.encode(x)
+    pairs = [
+        *zip(model.encode(x.to(dtype)), (mean, std), strict=True),
+        (model.decode(mean.to(dtype)), reference.decode(mean)),
+    ]
+    for found, expected in pairs:
+        assert found.dtype == dtype
+        assert torch.allclose(found.float(), expected, atol=0.05 if dtype == torch.bfloat16 else 1e-5)
 
 
 def test_odd_sizes_are_refused_with_the_multiple_that_is_needed() -> None:
@@ -83,3 +101,9 @@ def test_odd_sizes_are_refused_with_the_multiple_that_is_needed() -> None:
         autoencoder(2).encode(torch.zeros(1, 2, 10, 8))
     with pytest.raises(ValueError, match=r"latent has shape \(1, 2, 4, 4\); \(N, 3, H, W\)"):
         autoencoder(2).decode(torch.zeros(1, 2, 4, 4))
+
+
+@pytest.mark.parametrize("name", ["in_channels", "latent_channels", "blocks"])
+def test_sizes_of_nothing_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is 0; at least 1 is needed"):
+        autoencoder(2, **{name: 0})

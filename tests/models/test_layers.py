@@ -68,6 +68,16 @@ def test_residual_block_is_its_formula_and_starts_as_its_skip(dimensions: int) -
     assert torch.allclose(block(x, embedding), block.skip(x) + block.conv2(F.silu(block.norm2(h))), atol=1e-12)
 
 
+def test_dropout_falls_before_the_second_convolution() -> None:
+    block = filled(ResidualBlock(2, 8, 12, dropout=0.3)).double()
+    x = torch.randn(2, 8, 4, 4).double()
+    torch.manual_seed(0)
+    found = block(x)
+    torch.manual_seed(0)
+    h = F.dropout(F.silu(block.norm2(block.conv1(F.silu(block.norm1(x))))), 0.3)
+    assert torch.allclose(found, block.skip(x) + block.conv2(h), atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("channels", "groups"), [(4, 1), (16, 4), (24, 6), (32, 8), (48, 12), (64, 16), (256, 32), (7, 1)]
 )

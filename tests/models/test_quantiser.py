@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -64,8 +65,9 @@ def test_the_first_batch_provides_the_codes() -> None:
     assert quantiser.initialised
 
 
-def test_running_means_are_those_of_a_loop() -> None:
-    quantiser = started(6, latent(2), decay=0.9, restart=0.0)
+@pytest.mark.parametrize("epsilon", [1e-5, 2.0])
+def test_running_means_are_those_of_a_loop(epsilon: float) -> None:
+    quantiser = started(6, latent(2), decay=0.9, restart=0.0, epsilon=epsilon)
     z = latent(2, seed=5)
     counts, sums = quantiser.counts.clone().double(), quantiser.sums.clone().double()
     indices = quantiser(z).indices
@@ -74,7 +76,7 @@ def test_running_means_are_those_of_a_loop() -> None:
         hits[index] += 1
         totals[index] += vector
     counts, sums = 0.9 * counts + 0.1 * hits, 0.9 * sums + 0.1 * totals
-    smoothed = (counts + 1e-5) / (counts.sum() + 6e-5) * counts.sum()
+    smoothed = (counts + epsilon) / (counts.sum() + 6 * epsilon) * counts.sum()
     assert torch.allclose(quantiser.counts.double(), counts, atol=1e-5)
     assert torch.allclose(quantiser.codebook.double(), sums / smoothed[:, None], atol=1e-5)
 
@@ -106,6 +108,19 @@ def test_a_dead_code_is_placed_on_a_vector_with_mean_and_count() -> None:
     assert torch.cdist(quantiser.codebook[3:4], tokens).min() < 1e-5
     assert torch.allclose(quantiser.sums[3], quantiser.codebook[3] * average)
     assert (quantiser.counts[others] > 0.9 * before).all()
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_a_code_dies_below_a_share_of_the_average_count(n: int) -> None:
+    z = latent(2, n)
+    quantiser = started(8, z, decay=0.999, restart=0.5)
+    average = z.numel() / 4 / 8
+    quantiser.sums[:2] = quantiser.codebook[:2] = 1000.0  # far from every vector
+    quantiser.counts[0], quantiser.counts[1] = 0.45 * average, 0.55 * average
+    quantiser(z)
+    assert quantiser.codebook[0].abs().max() < 10
+    assert quantiser.codebook[1].abs().min() > 10
+    assert float(quantiser.counts[0]) == pytest.approx(average)
 
 
 def test_unused_codes_come_back_to_use() -> None:
@@ -157,6 +172,43 @@ def test_float32_inside_autocast_and_the_dtype_of_the_input_outside() -> None:
     assert half.loss.dtype == torch.float32
 
 
+def test_the_state_stays_float32_and_exact_whatever_the_module_is_cast_to() -> None:
+    quantiser = started(8, latent(2))
+    state = {name: value.clone() for name, value in quantiser.state_dict().items()}
+    for cast in (quantiser.bfloat16, quantiser.half, quantiser.double):
+        cast()
+        for name, value in quantiser.state_dict().items():
+            assert value.dtype == state[name].dtype
+            assert torch.equal(value, state[name]), name
+    assert quantiser.to("meta", torch.bfloat16).codebook.is_meta
+
+
+def test_autocast_does_not_round_distances() -> None:
+    """With many codes the nearest two are so close that bfloat16 would confuse them."""
+    torch.manual_seed(0)
+    quantiser, z = Quantiser(512, 8).eval(), torch.randn(1, 8, 40, 100)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = quantiser(z)
+    assert torch.equal(inside.indices, quantiser(z).indices)
+    assert torch.equal(inside.loss, quantiser(z).loss)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_the_same_on_every_device(dimensions: int, device: torch.device) -> None:
+    """Looked up and learned as on the CPU in double precision, one vector after the other."""
+    quantiser, z = started(8, latent(dimensions), restart=0.0), latent(dimensions, seed=1)
+    there = copy.deepcopy(quantiser).to(device)
+    found = there(z.to(device))
+    tokens = z.movedim(1, -1).reshape(-1, 4).double()
+    nearest = torch.cdist(tokens, quantiser.codebook.double()).argmin(1)
+    assert found.z.device.type == device.type
+    assert torch.equal(found.indices.cpu().flatten(), nearest)
+    assert torch.allclose(found.z.cpu(), quantiser.lookup(found.indices.cpu()), atol=1e-6)
+    hits = torch.nn.functional.one_hot(nearest, 8).double()
+    assert torch.allclose(there.counts.cpu().double(), 0.99 * quantiser.counts + 0.01 * hits.sum(0), atol=1e-4)
+    assert torch.allclose(there.sums.cpu().double(), 0.99 * quantiser.sums + 0.01 * hits.T @ tokens, atol=1e-4)
+
+
 def test_usage_and_perplexity() -> None:
     usage, perplexity = usage_and_perplexity(torch.tensor([5, 5, 0, 5, 5, 0, 0, 0]))
     assert usage == 0.5
@@ -175,5 +227,11 @@ def test_bad_arguments_say_what_is_allowed() -> None:
         Quantiser(8, 4, decay=1.0)
     with pytest.raises(ValueError, match="restart is 2"):
         Quantiser(8, 4, restart=2)
+    with pytest.raises(ValueError, match="commitment is -1; at least 0"):
+        Quantiser(8, 4, commitment=-1)
+    with pytest.raises(ValueError, match="epsilon is -1; it must be above 0"):
+        Quantiser(8, 4, epsilon=-1)
+    with pytest.raises(ValueError, match=r"\(0, 4, 6, 5\); at least one vector"):
+        Quantiser(8, 4)(latent(2, n=0))
     with pytest.raises(ValueError, match=r"\(2, 3, 6, 5\); \(N, 4, \*spatial\)"):
         Quantiser(8, 4)(latent(2, size=3))

@@ -31,6 +31,27 @@ def test_shapes_and_factor(dimensions: int, n: int) -> None:
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("training", [True, False])
+def test_other_precisions_keep_their_dtype_and_the_codebook_float32(
+    dimensions: int, dtype: torch.dtype, training: bool
+) -> None:
+    model, reference = vqgan(dimensions).to(dtype).train(training), vqgan(dimensions).train(training)
+    x = torch.randn(2, 1, *[8] * dimensions, generator=torch.Generator().manual_seed(2)).to(dtype)
+    torch.manual_seed(5)
+    reconstruction, quantised = model(x)
+    assert reconstruction.dtype == quantised.z.dtype == dtype
+    assert all(b.dtype == torch.float32 for b in model.buffers() if b.is_floating_point())
+    torch.manual_seed(5)
+    expected, wanted = reference(x.float())
+    same = (quantised.indices == wanted.indices).float().mean()
+    assert same > 0.95  # a vector about halfway between two codes may change
+    assert (reconstruction - expected).abs().mean() < 0.1 * expected.abs().mean()
+    (reconstruction.float().square().mean() + quantised.loss).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
 def test_it_learns_to_reconstruct_with_gradients_through_the_codes(dimensions: int) -> None:
     model = vqgan(dimensions)
     optimiser = torch.optim.AdamW(model.parameters(), 5e-3)
@@ -60,3 +81,5 @@ def test_odd_sizes_are_refused_with_the_multiple_that_is_needed() -> None:
         vqgan(3).encode(torch.zeros(1, 1, 8, 7, 8))
     with pytest.raises(ValueError, match="latent has shape"):
         vqgan(2).decode(torch.zeros(1, 1, 4, 4))
+    with pytest.raises(ValueError, match="latent_channels is 0; at least 1"):
+        vqgan(2, latent_channels=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import opensimplex
 import pytest
 import torch
@@ -29,6 +30,35 @@ def test_a_field_is_the_sum_of_octaves_of_opensimplex(spatial: tuple[int, ...], 
                 for k in range(3)
             )
             assert float(field[tuple(index)]) == pytest.approx(expected, abs=tolerance)
+
+
+@pytest.mark.parametrize("spatial", [(5, 7), (3, 4, 6)])
+def test_each_sample_and_channel_has_a_seed_and_an_origin_of_its_own(spatial: tuple[int, ...]) -> None:
+    drawn = {}
+
+    class Recorded(SimplexNoise):
+        def fields(self, spatial, seeds, origins, **options):
+            drawn.update(seeds=seeds.tolist(), origins=origins.tolist())
+            return super().fields(spatial, seeds, origins, **options)
+
+    noise = Recorded(octaves=1, frequency=1 / 8, raw=True)
+    fields = noise((3, 2, *spatial), generator=seeded(1), dtype=torch.float64).flatten(0, 1)
+    assert len(set(drawn["seeds"])) == len(set(map(tuple, drawn["origins"]))) == 6
+    lengths = [1, *spatial][-3:]
+    for field, seed, origin in zip(fields, drawn["seeds"], drawn["origins"], strict=True):
+        x, y, z = (o + np.arange(n) / 8 for o, n in zip(origin, reversed(lengths), strict=True))
+        expected = opensimplex.OpenSimplex(seed).noise3array(x, y, z)
+        assert np.abs(field.reshape(lengths).numpy() - expected).max() < 1e-12
+
+
+@pytest.mark.parametrize("spatial", [(5, 7), (3, 4, 6)])
+def test_the_same_on_every_device(spatial: tuple[int, ...], device: torch.device) -> None:
+    """From a generator on the CPU; in float32 there as in float64 on the CPU."""
+    expected = SimplexNoise()((2, 3, *spatial), generator=seeded(2), dtype=torch.float64)
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-3)):
+        found = SimplexNoise()((2, 3, *spatial), generator=seeded(2), device=device, dtype=dtype)
+        assert found.device.type == device.type
+        assert torch.allclose(found.cpu().double(), expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("spatial", [(24, 24), (8, 8, 8)])
