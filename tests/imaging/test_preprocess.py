@@ -211,7 +211,7 @@ def test_slices_of_6_mm_turned_by_17_degrees_come_to_the_same_place(shared_data:
     assert [row["ok"] for row in rows] == ["true", "true"], [row["reason"] for row in rows]
     first, second = (read_volume(output(tmp_path / "out", row, "image")).data for row in rows)
     both = (first > 0) & (second > 0)
-    assert np.corrcoef(first[both], second[both])[0, 1] > 0.7
+    assert np.corrcoef(first[both], second[both])[0, 1] > 0.85
     masks = [read_volume(output(tmp_path / "out", row, "mask")).data > 0 for row in rows]
     assert dice(*masks) > 0.94
 
@@ -326,14 +326,15 @@ def test_method_that_cannot_work_says_what_to_do(method: str, message: str, monk
         extract_brain(Volume(np.ones((8, 8, 8), np.float32), np.eye(4)), method)
 
 
-def test_registration_undoes_a_known_turn() -> None:
+@pytest.mark.parametrize("angles", [(0.15, -0.1, 0.12), (0.5, -0.2, 0.2), (-0.5, 0.2, 0.1)])
+def test_registration_undoes_a_known_turn(angles: tuple[float, float, float]) -> None:
     reference, mask = template()
-    turn = sitk.Euler3DTransform((0, -18, 6), 0.15, -0.1, 0.12, (6, -5, 4))
+    turn = sitk.Euler3DTransform((0, -18, 6), *angles, (6, -5, 4))
     moved = resample(reference, reference, turn)
     found = register(moved).transform
     back = resample(Volume(resample(Volume(mask.astype(np.float32), reference.affine), reference, turn).data, reference.affine),
                     reference, found)  # fmt: skip
-    assert dice(back.data > 0.5, mask) > 0.97
+    assert dice(back.data > 0.5, mask) > 0.96  # the template's box cuts a little of a brain turned so far
 
 
 def test_deformation_undoes_a_known_one_and_has_a_way_back() -> None:
