@@ -17,6 +17,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -538,8 +539,8 @@ def main() -> None:
     arguments = parser.parse_args()
     # First, while no other child has raised the peak of memory that is reported; in a process of its own,
     # so that the library is not warm yet.
-    with get_context("spawn").Pool(1) as pool:
-        cohort = pool.apply(whole_cohort, (arguments.data / "ixi_t1_2mm_rawhead",))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        cohort = pool.submit(whole_cohort, arguments.data / "ixi_t1_2mm_rawhead").result()
     torch.set_num_threads(1)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     with safe_open(WEIGHTS, "pt") as weights:
