@@ -71,6 +71,10 @@ class UNet(nn.Module):
         check_channels(channels, blocks)
         check_counts(in_channels=in_channels, out_channels=out_channels, head_channels=head_channels)
         check_counts(0, classes=classes, vector_size=vector_size)
+        if channels[0] < 2:
+            raise ValueError(
+                f"channels are {tuple(channels)}; the first, which carries the timestep, must be 2 or more"
+            )
         if len(attention) != len(channels):
             raise ValueError(f"attention has {len(attention)} entries for {len(channels)} levels; one each is needed")
         if classes and vector_size:

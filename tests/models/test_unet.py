@@ -218,3 +218,8 @@ def test_bad_arguments_say_what_is_allowed() -> None:
         unet(vector_size=3)(x, t, torch.tensor([0, 1]))
     with pytest.raises(ValueError, match="concat has shape"):
         unet(in_channels=2)(x, t, None, x[:, :, 1:])
+
+
+def test_a_first_level_too_narrow_for_the_timestep_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"channels are \(1, 4\); the first"):
+        UNet(dimensions=2, in_channels=1, out_channels=1, channels=(1, 4), blocks=1, attention=(False, False))
