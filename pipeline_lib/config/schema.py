@@ -65,8 +65,7 @@ class QualityOptions(Options):
     min_template_overlap: Fraction = Field(0.8, description="Least Dice with the template's brain mask.")
     max_registration_cost: float = Field(
         -0.5,
-        description="Highest (worst) Mattes mutual information with the template, which is negative; whole brains of "
-        "IXI lie between -0.78 and -0.57, necks and noise above -0.46.",
+        description="Highest (worst) registration cost: Mattes mutual information with the template, which is negative.",
     )
     max_mask_components: int = Field(
         20, ge=1, description="Most pieces the extracted brain mask may have had before the largest was kept."

@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -309,17 +310,19 @@ class Bomb:
     def __init__(self, mark: Path) -> None:
         self.mark = mark
 
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
         return Path.touch, (self.mark,)
 
 
 def test_pickled_weights_are_refused_and_never_run(chunks: tuple[list[Path], list[Path]], tmp_path: Path) -> None:
     """As a model, and as a checkpoint whose hashes are right: whoever wrote it could have made them so."""
     mark = tmp_path / "unpickled"
-    payload = pickle.dumps(Bomb(mark))
-    pickle.loads(payload)
-    assert mark.is_file(), "the payload works"
+    bomb = Bomb(mark)
+    function, arguments = bomb.__reduce__()
+    function(*arguments)
+    assert mark.is_file(), "what an unpickler would call leaves its mark"
     mark.unlink()
+    payload = pickle.dumps(bomb)
 
     model = train("vae", chunks, tmp_path / "out", tmp_path / "state")
     (model / "model.safetensors").write_bytes(payload)
