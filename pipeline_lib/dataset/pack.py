@@ -25,6 +25,7 @@ from skimage.transform import resize
 
 from pipeline_lib.config.schema import DataOptions
 from pipeline_lib.files import atomic_directory, read_table, write_json
+from pipeline_lib.imaging.status import pair_key
 
 log = logging.getLogger("pipeline")
 
@@ -145,13 +146,13 @@ def _pairs(
     left_out = []
     for row in status:
         if row["modality"] == data.target:
-            if _pair_key(row) in targets:
+            if pair_key(row) in targets:
                 left_out.append({"scan": row["scan"], "reason": "a second target of this person and session"})
-            targets.setdefault(_pair_key(row), row)
+            targets.setdefault(pair_key(row), row)
     pairs: list[tuple[Mapping[str, str], Mapping[str, str] | None]] = []
     for row in sources:
-        if _pair_key(row) in targets:
-            pairs.append((row, targets[_pair_key(row)]))
+        if pair_key(row) in targets:
+            pairs.append((row, targets[pair_key(row)]))
         elif data.target in _outputs(row):
             pairs.append((row, _fitted(row, data.target)))
         else:
@@ -159,7 +160,7 @@ def _pairs(
             if (data.modality, data.target) == ("dwi", "noddi"):
                 reason += "; preprocess.noddi: amico fits the maps to multi-shell dwi"
             left_out.append({"scan": row["scan"], "reason": reason})
-    matched = {_pair_key(row) for row in sources}
+    matched = {pair_key(row) for row in sources}
     for key, row in targets.items():
         if key not in matched:
             reason = f"no {data.modality} scan of this person and session came through preprocessing"
@@ -171,10 +172,6 @@ def _fitted(row: Mapping[str, str], target: str) -> dict[str, str]:
     """The row of maps that preprocessing fitted to the scan of ``row``, on its grid and within its mask."""
     outputs = _outputs(row)
     return {**row, "modality": target, "outputs": json.dumps({"image": outputs[target], "mask": outputs["mask"]})}
-
-
-def _pair_key(row: Mapping[str, str]) -> str:
-    return row.get("pair") or f"{row['participant']}\t{row['session']}"
 
 
 def _outputs(row: Mapping[str, str]) -> dict[str, str]:

@@ -108,11 +108,21 @@ def _diffusion(given: _Given, out: Path) -> Done:
     outputs = {"image": f"{given.scan.id}.nii.gz"}
     if given.scan.modality == "dwi":
         gradients = read_gradients(given.path("bval"), given.path("bvec"), volume.data.shape[3], given.where)
+        _refuse_empty(volume, given.where)
         outputs |= write_gradients(out / given.scan.id, turn(gradients, stored, volume.affine))
     else:
         volume = _checked_maps(volume, given.where)
     write_volume(out / outputs["image"], volume)
     return Done(outputs | _masks(given, volume, out), {"affine": coordinates(given.path("path"))})
+
+
+def _refuse_empty(series: Volume, where: str) -> None:
+    empty = np.flatnonzero(np.ptp(series.data, axis=(0, 1, 2)) == 0)
+    if len(empty):
+        raise UserError(
+            f"{where}: volume {empty[0]} (the first is 0) is the same everywhere; export the series again, or leave the "
+            "volume out of it, of bval and of bvec"
+        )
 
 
 def _checked_maps(volume: Volume, where: str) -> Volume:

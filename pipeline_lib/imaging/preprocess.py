@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,7 @@ from pipeline_lib.imaging.intensity import correct_bias, normalise
 from pipeline_lib.imaging.nifti import Volume, read_volume, write_volume
 from pipeline_lib.imaging.noddi import fit_noddi, require_amico
 from pipeline_lib.imaging.registration import Registered, output_grid, register, resample, template
-from pipeline_lib.imaging.status import write_status
+from pipeline_lib.imaging.status import pair_key, write_status
 
 MNI152 = 4
 """NIfTI's code for the space of the MNI152 template."""
@@ -58,12 +58,29 @@ def preprocess_chunk(
         UserError: NODDI maps are to be fitted and AMICO is not installed.
     """
     rows = read_table(ingested / "status.tsv")
-    if options.noddi == "amico" and any(row["modality"] == "dwi" for row in rows):
+    mapped = {pair_key(row) for row in rows if row["modality"] == "noddi" and row["ok"] == "true"}
+    used = [_used(options, row, mapped) for row in rows]
+    if any(each.noddi == "amico" for each in used):
         require_amico()
-    tasks = [_task(row, ingested, options) for row in rows if row["ok"] == "true"]
+    tasks = [_task(row, ingested, each) for row, each in zip(rows, used, strict=True) if row["ok"] == "true"]
     run_chunk("preprocess", tasks, _preprocess, out, workers=workers, cache=cache)
     done = {row["scan"]: row for row in read_table(out / "status.tsv")}
     write_status(out / "status.tsv", [done.get(row["scan"], row) for row in rows])
+
+
+def _used(options: PreprocessOptions, row: Mapping[str, str], mapped: Collection[str]) -> PreprocessOptions:
+    """The options that bear on this scan, all others at their defaults: changing those leaves its finished work alone.
+
+    Maps are not fitted where the sheet gives them (``mapped``).
+    """
+    modality = row["modality"]
+    if modality == "dwi":
+        names = {"quality", "dwi_channels"} | ({"noddi"} if pair_key(row) not in mapped else set())
+    elif modality in ("noddi", "image"):
+        names = {"quality"}
+    else:
+        names = {*PreprocessOptions.model_fields} - {"dwi_channels", "noddi"}
+    return PreprocessOptions(**{name: getattr(options, name) for name in names})
 
 
 def _task(row: Mapping[str, str], ingested: Path, options: PreprocessOptions) -> Task:
@@ -128,7 +145,7 @@ def _anatomy(given: _Given, out: Path) -> Done:
     write_volume(out / outputs["mask"], Volume(inside.astype(np.float32), grid.affine), np.uint8, space=_code(options))
     if lesion is not None:
         outputs["lesion"] = f"{stem}_desc-{modality}Lesion_mask.nii.gz"
-        where = Volume(moved.mask(lesion, volume.affine).astype(np.float32), grid.affine)
+        where = Volume(_moved_lesion(moved, lesion, volume, options.voxel_size).astype(np.float32), grid.affine)
         write_volume(out / outputs["lesion"], where, np.uint8, space=_code(options))
     if registered:
         outputs |= _write_transforms(registered, person, modality, "h5" if deformable else "tfm", out)
@@ -173,6 +190,16 @@ class _Moved:
         return resample(Volume(mask.astype(np.float32), reference.affine), self.grid, None).data >= 0.5
 
 
+def _moved_lesion(moved: _Moved, lesion: NDArray[np.bool_], volume: Volume, voxel_size: float) -> NDArray[np.bool_]:
+    there = moved.mask(lesion, volume.affine)
+    if lesion.any() and not there.any():
+        raise UserError(
+            f"its lesion ({lesion.sum() * volume.voxel_ml * 1000:.3g} mm3) has no voxel of {voxel_size:g} mm left; "
+            "choose a smaller preprocess.voxel_size, or leave the scan out"
+        )
+    return there
+
+
 def _native_grid(volume: Volume, voxel_size: float) -> Volume:
     """The scan's own box with isotropic voxels."""
     zooms = np.array(volume.zooms)
@@ -188,7 +215,8 @@ def _diffusion(given: _Given, out: Path) -> Done:
     volume, gradients = _required(given, "image"), _gradients(given)
     b0 = mean_b0(volume.data, gradients.bvals, scan)
     brain = _diffusion_mask(given, b0)
-    figures = _volume_figures(volume, brain)
+    _require_brain(brain)
+    figures = quality.measure_native(Volume(b0, volume.affine), brain.mask, brain.components)
     channels, names = signal_channels(volume.data, gradients.bvals, brain.mask, scan, options.dwi_channels)
     stem = scan.rsplit("_", 1)[0]
     image = Volume(channels, volume.affine)
@@ -232,17 +260,17 @@ def _noddi(given: _Given, out: Path) -> Done:
     if mask is None:
         mask, method = largest_component(volume.data.max(-1) > 0)[0], "voxels with a value"
     brain = Brain(mask, int(ndimage.label(mask)[1]), method)
-    figures = _volume_figures(volume, brain)
+    _require_brain(brain)
+    figures = {"brain_volume_ml": mask.sum() * volume.voxel_ml, "mask_components": float(brain.components)}
     maps = Volume(volume.data * mask[..., None], volume.affine)
     outputs = _maps(maps, mask, f"{scan.rsplit('_', 1)[0]}_desc-preproc_noddi", scan, out, NODDI_MAPS)
     _describe(out / outputs["image"], given, [f"brain mask: {method}"], NODDI_MAPS)
     return Done(outputs, _text(figures), quality.verdict(figures, given.options.quality))
 
 
-def _volume_figures(volume: Volume, brain: Brain) -> dict[str, float]:
+def _require_brain(brain: Brain) -> None:
     if not brain.mask.any():
         raise UserError("no brain was found; name a brain mask in the sheet")
-    return {"brain_volume_ml": float(brain.mask.sum()) * volume.voxel_ml, "mask_components": float(brain.components)}
 
 
 def _maps(

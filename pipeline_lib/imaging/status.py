@@ -20,3 +20,8 @@ def write_status(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
     """
     extra = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
     write_table(path, [*COLUMNS, *extra], rows)
+
+
+def pair_key(row: Mapping[str, str]) -> str:
+    """What the two halves of a source/target pair share, as `Scan.pair_key` in the sheet."""
+    return row.get("pair") or f"{row['participant']}/{row['session']}"

@@ -19,7 +19,7 @@ MEASURES = {
     "brain_volume_ml": Measure("Brain volume", "mL", "Volume inside the brain mask, in the scan's own space."),
     "template_overlap": Measure("Template overlap", "Dice", "Agreement of the brain mask with the template's. Higher is better."),
     "registration_cost": Measure("Registration cost", "", "Value of the similarity that registration minimised. Lower is better."),
-    "snr": Measure("SNR", "", "Signal-to-noise ratio: mean of the brain over its noise, which is estimated from the finest detail (not from the air, as MRIQC does). Higher is better."),
+    "snr": Measure("SNR", "", "Signal-to-noise ratio: mean of the brain over its noise, which is estimated from the finest detail (not from the air, as MRIQC does). Higher is better. Of diffusion MRI, this and the next three are of the mean b0."),
     "cnr": Measure("CNR", "", "Difference of the means of the brain's dark and bright half (Otsu) over the same noise. Higher is better."),
     "efc": Measure("EFC", "", "Entropy focus criterion, a sign of ghosting and motion. Lower is better."),
     "fber": Measure("FBER", "", "Foreground to background energy ratio: median energy of the brain over that of all else, -1 (not drawn) where the background is exactly 0. Higher is better.", absent=-1),

@@ -17,7 +17,9 @@ from pipeline_lib.files import read_table
 from pipeline_lib.imaging.canonical import open_series
 from pipeline_lib.imaging.dwi import Gradients, read_gradients, signal_channels, turn
 from pipeline_lib.imaging.ingest import ingest_chunk
+from pipeline_lib.imaging.nifti import Volume
 from pipeline_lib.imaging.preprocess import preprocess_chunk
+from pipeline_lib.imaging.quality import measure_native
 
 BVALS = np.array([0.0, 1000.0, 1000.0, 2000.0, 2000.0])
 SLANTED = np.array([1.0, 2.0, 3.0]) / np.sqrt(14)
@@ -177,9 +179,46 @@ def test_preprocessed_scan_keeps_its_table_b0_and_names(tmp_path: Path) -> None:
     np.testing.assert_array_equal(b0.affine, ingested.affine)
     brain = nib.load(kept["mask"]).get_fdata() > 0
     np.testing.assert_array_equal(b0.get_fdata(), ingested.get_fdata()[..., 0] * brain)
+    reference = measure_native(Volume(ingested.get_fdata()[..., 0].astype(np.float32), ingested.affine), brain, 1)
+    assert float(row["snr"]) == pytest.approx(reference["snr"], rel=1e-3)
     sidecar = json.loads(kept["image"].with_name(kept["image"].name.replace(".nii.gz", ".json")).read_text())
     assert sidecar["Channels"] == ["b0", "b1000-v1", "b1000-v2", "b2000-v3", "b2000-v4"]
     assert image.shape[3] == len(sidecar["Channels"])
+
+
+def test_volume_of_nothing_is_refused(tmp_path: Path) -> None:
+    affine = series(tmp_path / "whole.nii", "LPS", oblique(15))
+    data = nib.load(tmp_path / "whole.nii").get_fdata()
+    data[..., 3] = 0
+    nib.save(nib.Nifti1Image(data.astype(np.float32), affine), tmp_path / "dwi.nii")
+    bval, bvec = write_table(tmp_path, BVALS, directions())
+    scan = Scan("01", "", "dwi", "dwi.nii", bval=bval.name, bvec=bvec.name, row=2)
+    ingest_chunk([scan], tmp_path, tmp_path / "in", workers=1)
+    assert "volume 3 (the first is 0) is the same everywhere" in read_table(tmp_path / "in" / "status.tsv")[0]["reason"]
+
+
+@pytest.mark.parametrize(("pair", "fitted"), [("", False), ("other", True)])
+def test_maps_are_fitted_only_where_none_are_given(tmp_path: Path, pair: str, fitted: bool) -> None:
+    series(tmp_path / "dwi.nii", "LPS", oblique(15))
+    maps = np.random.default_rng(0).uniform(0, 1, (5, 6, 4, 3)).astype(np.float32)
+    nib.save(nib.Nifti1Image(maps, oblique(15)), tmp_path / "noddi.nii")
+    bval, bvec = write_table(tmp_path, BVALS, directions())
+    scans = [
+        Scan("01", "", "dwi", "dwi.nii", bval=bval.name, bvec=bvec.name, row=2),
+        Scan("01", "", "noddi", "noddi.nii", pair=pair, row=3),
+    ]
+    ingest_chunk(scans, tmp_path, tmp_path / "in", workers=1)
+    options = PreprocessOptions(noddi="amico", quality=QualityOptions(brain_volume_ml=(0, 2300)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "pipeline_lib.imaging.preprocess.require_amico", lambda: pytest.fail("fits") if not fitted else None
+        )
+        patch.setattr("pipeline_lib.imaging.preprocess.fit_noddi", lambda series, *_: Volume(maps, series.affine))
+        patch.setattr("pipeline_lib.imaging.preprocess.version", lambda _: "0")
+        preprocess_chunk(tmp_path / "in", options, tmp_path / "out", workers=1)
+    rows = read_table(tmp_path / "out" / "status.tsv")
+    assert [row["ok"] for row in rows] == ["true", "true"], [row["reason"] for row in rows]
+    assert ("noddi" in json.loads(rows[0]["outputs"])) is fitted
 
 
 def test_scan_without_a_brain_says_so(tmp_path: Path) -> None:

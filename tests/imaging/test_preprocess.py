@@ -84,6 +84,37 @@ def test_lesion_follows_the_scan(chunk: tuple[Path, list[dict[str, str]]]) -> No
     assert (lesion & brain).sum() > 0.9 * lesion.sum()
 
 
+def test_lesion_that_a_coarse_grid_loses_is_a_reason(people: tuple[Path, list[Scan]], tmp_path: Path) -> None:
+    folder, scans = people
+    brain = read_volume(folder / "truth" / "sub-syn001" / "sub-syn001_ses-1_brain.nii.gz")
+    lesion = np.zeros_like(brain.data)
+    lesion[tuple(n // 2 for n in lesion.shape)] = 1
+    write_volume(tmp_path / "lesion.nii.gz", Volume(lesion, brain.affine), np.uint8)
+    first = dataclasses.replace(scans[0], path=str(folder / scans[0].path), lesion="lesion.nii.gz")
+    ingest_chunk([first], tmp_path, tmp_path / "in", workers=1)
+    options = PreprocessOptions(voxel_size=9.0, space="native", bias_field=False)
+    preprocess_chunk(tmp_path / "in", options, tmp_path / "out", workers=1)
+    row = read_table(tmp_path / "out" / "status.tsv")[0]
+    assert row["ok"] == "false"
+    cubic = np.prod(np.linalg.norm(brain.affine[:3, :3], axis=0))
+    assert f"its lesion ({cubic:.3g} mm3) has no voxel of 9 mm left" in row["reason"]
+
+
+def test_option_of_other_scans_leaves_finished_work_alone(tmp_path: Path) -> None:
+    maps = np.random.default_rng(0).uniform(0, 1, (5, 6, 4, 3)).astype(np.float32)
+    nib.save(nib.Nifti1Image(maps, np.diag([9.0, 9.0, 9.0, 1.0])), tmp_path / "noddi.nii")
+    ingest_chunk([Scan("01", "", "noddi", "noddi.nii", row=2)], tmp_path, tmp_path / "in", workers=1)
+    cache = tmp_path / "cache"
+    for options, finished in (
+        (PreprocessOptions(quality=QualityOptions(brain_volume_ml=(0, 2300))), 1),
+        (PreprocessOptions(quality=QualityOptions(brain_volume_ml=(0, 2300)), bias_field=False, voxel_size=3.0), 1),
+        (PreprocessOptions(quality=QualityOptions(brain_volume_ml=(0, 2200))), 2),
+    ):
+        preprocess_chunk(tmp_path / "in", options, tmp_path / "out", workers=1, cache=cache)
+        assert read_table(tmp_path / "out" / "status.tsv")[0]["ok"] == "true"
+        assert len(list(cache.iterdir())) == finished
+
+
 def test_map_is_taken_back_to_the_scan(
     people: tuple[Path, list[Scan]],
     chunk: tuple[Path, list[dict[str, str]]],
