@@ -17,11 +17,15 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.torch import save_file
+from scipy import ndimage
+from skimage.filters import threshold_otsu
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
@@ -48,9 +52,15 @@ HELD_OUT = 20
 SYNTHETIC = range(1001, 1017)
 """People of the synthetic cohort that are trained on; the embedded cohort's have lower numbers."""
 SYNTHETIC_SHARE = 0.15
-GENTLE_SHARE = 0.4
-Head = tuple[Tensor, Tensor]
-"""Intensities in [0, 1] and mask, both ``(1, 1, X, Y, Z)`` at 2 mm."""
+GENTLE_SHARE = 0.5
+
+
+class Head(NamedTuple):
+    """Intensities in [0, 1], brain mask, and mask of all that is not air; each ``(1, 1, X, Y, Z)`` at 2 mm."""
+
+    image: Tensor
+    mask: Tensor
+    body: Tensor
 
 
 def find_heads(folder: Path) -> tuple[list[str], list[str]]:
@@ -63,9 +73,14 @@ def find_heads(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def load_head(scan: Path, truth: Path) -> Head:
-    """A scan and its brain mask at 2 mm."""
+    """A scan with the masks of its brain and of its body at 2 mm."""
     head, mask = read_volume(scan), read_volume(truth)
-    return normalise(to_grid(head.data, head.zooms)), (to_grid(mask.data, mask.zooms) > 0.5).float()
+    image = normalise(to_grid(head.data, head.zooms))
+    unit = image[0, 0].numpy()
+    body = ndimage.binary_fill_holes(ndimage.binary_closing(unit > threshold_otsu(unit) / 2, iterations=2))
+    return Head(
+        image, (to_grid(mask.data, mask.zooms) > 0.5).float(), torch.from_numpy(body.astype(np.float32))[None, None]
+    )
 
 
 def ixi_paths(folder: Path, name: str) -> tuple[Path, Path]:
@@ -88,40 +103,43 @@ class Randomiser:
         self.random = random
         self.torch = torch.Generator().manual_seed(int(random.integers(2**62)))
 
-    def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        return self._gentle(image, mask) if self.random.random() < GENTLE_SHARE else self._wild(image, mask)
+    def __call__(self, head: Head) -> tuple[Tensor, Tensor]:
+        return self._gentle(head) if self.random.random() < GENTLE_SHARE else self._wild(head)
 
-    def _gentle(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _gentle(self, head: Head) -> tuple[Tensor, Tensor]:
         """Much as it was scanned; half of them on the scan's own voxels, as sharp as they were."""
-        image, mask = self._place(image, mask, degrees=0 if self.random.random() < 0.5 else 8)
+        image, mask, _ = self._place(head, degrees=0 if self._chance(0.5) else 8)
         image = image.clamp(min=1e-6) ** float(np.exp(self.random.normal(0, 0.2)))
         image = image * self._field(4, float(self.random.uniform(0, 0.2))).exp()
         return normalise(self._noise(image, float(self.random.uniform(0, 0.02)))), mask
 
-    def _wild(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        image, mask = self._place(image, mask, degrees=30 if self.random.random() < 0.7 else 8)
-        image = self._contrast(image, mask)
-        if self.random.random() < 0.6:
+    def _wild(self, head: Head) -> tuple[Tensor, Tensor]:
+        image, mask, body = self._place(head, degrees=float(self.random.choice([0, 8, 30], p=[0.3, 0.2, 0.5])))
+        image = self._contrast(image, mask, body)
+        if self._chance(0.5):
             image = image * self._field(4, float(self.random.uniform(0.1, 0.6))).exp()
-        if self.random.random() < 0.15:
+        if self._chance(0.15):
             image = image * self._loose(mask)
-        elif self.random.random() < 0.15:
+        elif self._chance(0.15):
             image = self._deface(image, mask)
-        if self.random.random() < 0.5:
+        if self._chance(0.35):
             image = self._coarsen(image)
-        if self.random.random() < 0.7:
+        if self._chance(0.5):
             image = self._noise(image, float(self.random.uniform(0.0, 0.1)))
-        if self.random.random() < 0.4:
+        if self._chance(0.3):
             image, mask = self._crop(image, mask)
         return normalise(image), mask
 
-    def _place(self, image: Tensor, mask: Tensor, *, degrees: float) -> tuple[Tensor, Tensor]:
+    def _chance(self, probability: float) -> bool:
+        return bool(self.random.random() < probability)
+
+    def _place(self, head: Head, *, degrees: float) -> Head:
         """Shift and left-right flip around the brain's centre; rotation by up to ``degrees``, scale and shear, or none."""
         matrix = self._turned(degrees) if degrees else np.eye(3)
-        if self.random.random() < 0.5:
+        if self._chance(0.5):
             matrix[:, 0] *= -1
-        shape = np.array(image.shape[2:])
-        where = torch.nonzero(mask[0, 0]).float().mean(0).numpy()
+        shape = np.array(head.image.shape[2:])
+        where = torch.nonzero(head.mask[0, 0]).float().mean(0).numpy()
         centre = np.floor(where + self.random.uniform(-12, 12, 3)) + 0.5  # with no turn, voxels fall on voxels
         out = np.array(BOX)
         # output voxel o (from the box's centre) -> input voxel centre + matrix o -> grid_sample's [-1, 1],
@@ -132,9 +150,11 @@ class Randomiser:
         grid = functional.affine_grid(
             torch.tensor(theta[None].copy(), dtype=torch.float32), [1, 1, *BOX], align_corners=False
         )
-        both = torch.cat([image, mask], dim=1)
-        both = functional.grid_sample(both, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        return both[:, :1], (both[:, 1:] > 0.5).float()
+        placed = functional.grid_sample(
+            torch.cat(head, dim=1), grid, mode="bilinear", padding_mode="zeros", align_corners=False
+        )
+        image, mask, body = placed.split(1, dim=1)
+        return Head(image, (mask > 0.5).float(), body)
 
     def _turned(self, degrees: float) -> NDArray[np.float64]:
         matrix = np.eye(3)
@@ -155,29 +175,34 @@ class Randomiser:
         index = low.long()
         return torch.lerp(values[index], values[index + 1], position - low)
 
-    def _random_curve(self, x: Tensor) -> Tensor:
+    def _random_curve(self, x: Tensor, *, dark_zero: float) -> Tensor:
+        """A random function of the intensity, rising, falling or neither; 0 stays 0 with a chance of ``dark_zero``."""
         kind = self.random.random()
-        if kind < 0.35:
+        if kind < 0.25:
             return x.clamp(min=1e-6) ** float(np.exp(self.random.normal(0, 0.4)))
-        knots = self.random.uniform(0, 1, int(self.random.integers(4, 9)))
-        if kind < 0.6:
+        knots = self.random.uniform(0, 1, int(self.random.integers(2, 9)))
+        if kind < 0.5:
             knots = np.sort(knots)
         elif kind < 0.8:
             knots = np.sort(knots)[::-1].copy()
-        if self.random.random() < 0.8:
+        if self._chance(dark_zero):
             knots[0] = 0.0
         return self._curve(x, knots.tolist())
 
-    def _contrast(self, image: Tensor, mask: Tensor) -> Tensor:
-        """One curve for the head or, as in T2 where fluid is bright and bone dark, one inside and one outside."""
-        kind = self.random.random()
-        if kind < 0.15:
+    def _contrast(self, image: Tensor, mask: Tensor, body: Tensor) -> Tensor:
+        """One curve for the head, often with the air left dark, and in half of them another for the brain.
+
+        Bone may so become bright beside dark air, and fluid bright beside dark bone, as in T2.
+        """
+        if self._chance(0.15):
             return image
-        whole = self._random_curve(image)
-        if kind < 0.6:
-            return whole
-        soft = functional.avg_pool3d(mask, 3, stride=1, padding=1)
-        return torch.lerp(whole, self._random_curve(image) * float(self.random.uniform(0.4, 1.2)), soft)
+        head = self._random_curve(image, dark_zero=0.8)
+        if self._chance(0.6):
+            head = torch.lerp(image, self._random_curve(image, dark_zero=0), body)
+        if self._chance(0.5):
+            return head
+        brain = self._random_curve(image, dark_zero=0.3) * float(self.random.uniform(0.4, 1.2))
+        return torch.lerp(head, brain, functional.avg_pool3d(mask, 3, stride=1, padding=1))
 
     def _field(self, knots: int, strength: float) -> Tensor:
         coarse = torch.randn(1, 1, knots, knots, knots, generator=self.torch) * strength
@@ -201,14 +226,14 @@ class Randomiser:
 
     def _coarsen(self, image: Tensor) -> Tensor:
         size = list(BOX)
-        if self.random.random() < 0.6:
+        if self._chance(0.6):
             axis = int(self.random.integers(0, 3))
             size[axis] = int(size[axis] / self.random.uniform(1.3, 4.0))
         else:
             factor = self.random.uniform(1.1, 2.2)
             size = [int(n / factor) for n in size]
         coarse = functional.interpolate(image, size=size, mode="area")
-        mode = "trilinear" if self.random.random() < 0.7 else "nearest"
+        mode = "trilinear" if self._chance(0.7) else "nearest"
         align = False if mode == "trilinear" else None
         return functional.interpolate(coarse, size=BOX, mode=mode, align_corners=align)
 
@@ -222,7 +247,7 @@ class Randomiser:
         axis = int(self.random.integers(0, 3))
         length = int(BOX[axis] * self.random.uniform(0, 0.33))
         index: list[slice] = [slice(None)] * 5
-        index[axis + 2] = slice(0, length) if self.random.random() < 0.5 else slice(BOX[axis] - length, None)
+        index[axis + 2] = slice(0, length) if self._chance(0.5) else slice(BOX[axis] - length, None)
         image, mask = image.clone(), mask.clone()
         image[tuple(index)] = 0
         mask[tuple(index)] = 0
@@ -241,7 +266,7 @@ class Examples(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         random = np.random.default_rng([self.seed, index])
         heads = self.synthetic if self.synthetic and random.random() < SYNTHETIC_SHARE else self.real
-        image, mask = Randomiser(random)(*heads[int(random.integers(len(heads)))])
+        image, mask = Randomiser(random)(heads[int(random.integers(len(heads)))])
         return image[0], mask[0]
 
 
@@ -252,10 +277,11 @@ def loss_function(logits: Tensor, mask: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits, mask) + 1 - overlap
 
 
-def train(examples: Examples, *, batch: int, learning_rate: float, seed: int, report_every: int = 50) -> BrainNetwork:
+def train(
+    network: BrainNetwork, examples: Examples, *, batch: int, learning_rate: float, report_every: int = 50
+) -> BrainNetwork:
     """Train on each example once with AdamW, a linear warm-up and a cosine decay of the learning rate to 0."""
-    torch.manual_seed(seed)
-    network = BrainNetwork()
+    network.train().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch has it
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4)
     loader = DataLoader(examples, batch_size=batch, num_workers=1, prefetch_factor=4)
     steps = len(loader)
@@ -292,6 +318,14 @@ def save(network: BrainNetwork, path: Path, trained: Sequence[str], held_out: Se
         save_file(weights, temporary, metadata=metadata)
 
 
+def steps_of(weights: Path | None) -> int:
+    """How many steps ``weights`` were trained for; None for 0."""
+    if weights is None:
+        return 0
+    with safe_open(weights, framework="pt") as file:
+        return int(file.metadata()["steps"])
+
+
 def evaluate(folder: Path, names: Sequence[str]) -> dict[str, float]:
     """Dice on each head, at the scan's own resolution, with the weights in use."""
     scores = {}
@@ -307,6 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, required=True, help="folder with t1/ and brainmask/")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="weights file to write")
+    parser.add_argument("--start", type=Path, help="weights to go on from (default: random ones)")
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
@@ -319,8 +354,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         synthetic = synthetic_heads()
         logger.info("%d heads and %d synthetic ones to train on, %d held out", len(heads), len(synthetic), HELD_OUT)
         examples = Examples(heads, synthetic, options.steps * options.batch, options.seed)
-        network = train(examples, batch=options.batch, learning_rate=options.learning_rate, seed=options.seed)
-        save(network, options.out, trained, held_out, options.steps)
+        torch.manual_seed(options.seed)
+        network = load_network(options.start) if options.start else BrainNetwork()
+        network = train(network, examples, batch=options.batch, learning_rate=options.learning_rate)
+        save(network, options.out, trained, held_out, steps_of(options.start) + options.steps)
         if options.out == WEIGHTS:
             load_network.cache_clear()
             scores = evaluate(options.data, held_out)

@@ -107,10 +107,6 @@ class Quantiser(nn.Module):
             passed = wide + (chosen - wide).detach()
         return Quantised(passed.to(z.dtype), loss, indices.reshape(channels_last.shape[:-1]))
 
-    def lookup(self, indices: Tensor) -> Tensor:
-        """(N, *spatial) indices -> (N, D, *spatial) codes."""
-        return self.codebook[indices].movedim(-1, 1)
-
     def nearest(self, tokens: Tensor) -> Tensor:
         """Index of the code nearest to each of (M, D) tokens, a chunk of tokens at a time."""
         # |token - code|^2 less |token|^2, which does not change the order

@@ -153,10 +153,6 @@ class UNet(nn.Module):
                 h = self.upsample[level](h, skips[-1].shape[2:])
         return self.last(F.silu(self.norm(h)))
 
-    def bottleneck(self, x: Tensor, t: Tensor, condition: Tensor | None = None, concat: Tensor | None = None) -> Tensor:
-        """Features at the deepest level, (N, channels[-1], *spatial / 2^(levels - 1)); arguments as `forward`."""
-        return self._descend(x, t, condition, concat)[0]
-
     def _descend(
         self, x: Tensor, t: Tensor, condition: Tensor | None, concat: Tensor | None
     ) -> tuple[Tensor, list[Tensor], Tensor, Tensor | None]:
