@@ -305,12 +305,14 @@ def train(
     return network.eval()
 
 
-def save(network: BrainNetwork, path: Path, trained: Sequence[str], held_out: Sequence[str], steps: int) -> None:
-    """Write the weights as float16, with who was trained on in the file's metadata."""
+def save(
+    network: BrainNetwork, path: Path, trained: Sequence[str], held_out: Sequence[str], runs: Sequence[str]
+) -> None:
+    """Write the weights as float16, with who was trained on, and by which runs, in the file's metadata."""
     metadata = {
         "trained_on": " ".join(trained),
         "held_out": " ".join(held_out),
-        "steps": str(steps),
+        "runs": "; ".join(runs),
         "grid_mm": str(GRID_MM),
     }
     weights = {name: value.detach().half().contiguous() for name, value in network.state_dict().items()}
@@ -318,12 +320,12 @@ def save(network: BrainNetwork, path: Path, trained: Sequence[str], held_out: Se
         save_file(weights, temporary, metadata=metadata)
 
 
-def steps_of(weights: Path | None) -> int:
-    """How many steps ``weights`` were trained for; None for 0."""
+def runs_of(weights: Path | None) -> list[str]:
+    """The options of each run that ``weights`` come from, first to last."""
     if weights is None:
-        return 0
+        return []
     with safe_open(weights, framework="pt") as file:
-        return int(file.metadata()["steps"])
+        return str(file.metadata()["runs"]).split("; ")
 
 
 def evaluate(folder: Path, names: Sequence[str]) -> dict[str, float]:
@@ -357,7 +359,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.manual_seed(options.seed)
         network = load_network(options.start) if options.start else BrainNetwork()
         network = train(network, examples, batch=options.batch, learning_rate=options.learning_rate)
-        save(network, options.out, trained, held_out, steps_of(options.start) + options.steps)
+        this = f"--steps {options.steps} --batch {options.batch} --learning-rate {options.learning_rate:g} --seed {options.seed}"
+        save(network, options.out, trained, held_out, [*runs_of(options.start), this])
         if options.out == WEIGHTS:
             load_network.cache_clear()
             scores = evaluate(options.data, held_out)
