@@ -43,7 +43,9 @@ def test_gradient_passes_straight_through_and_commits() -> None:
     (gradient,) = torch.autograd.grad((3 * found.z).sum(), z, retain_graph=True)
     assert torch.allclose(gradient, torch.full_like(z, 3))
     (gradient,) = torch.autograd.grad(found.loss, z)
-    assert torch.allclose(gradient, 0.25 * 2 * (z - quantiser.codebook[found.indices].movedim(-1, 1)) / z.numel(), atol=1e-8)
+    assert torch.allclose(
+        gradient, 0.25 * 2 * (z - quantiser.codebook[found.indices].movedim(-1, 1)) / z.numel(), atol=1e-8
+    )
 
 
 def started(codes: int, z: torch.Tensor, **options: float) -> Quantiser:
