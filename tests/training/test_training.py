@@ -314,15 +314,20 @@ class Bomb:
         return Path.touch, (self.mark,)
 
 
-def test_pickled_weights_are_refused_and_never_run(chunks: tuple[list[Path], list[Path]], tmp_path: Path) -> None:
-    """As a model, and as a checkpoint whose hashes are right: whoever wrote it could have made them so."""
-    mark = tmp_path / "unpickled"
+def armed(mark: Path) -> bytes:
+    """A pickle whose unpickling would leave ``mark``."""
     bomb = Bomb(mark)
     function, arguments = bomb.__reduce__()
     function(*arguments)
     assert mark.is_file(), "what an unpickler would call leaves its mark"
     mark.unlink()
-    payload = pickle.dumps(bomb)
+    return pickle.dumps(bomb)
+
+
+def test_pickled_weights_are_refused_and_never_run(chunks: tuple[list[Path], list[Path]], tmp_path: Path) -> None:
+    """As a model, and as a checkpoint whose hashes are right: whoever wrote it could have made them so."""
+    mark = tmp_path / "unpickled"
+    payload = armed(mark)
 
     model = train("vae", chunks, tmp_path / "out", tmp_path / "state")
     (model / "model.safetensors").write_bytes(payload)
@@ -343,8 +348,10 @@ def test_pickled_weights_are_refused_and_never_run(chunks: tuple[list[Path], lis
 def test_packed_array_of_objects_is_refused_and_never_run(tmp_path: Path) -> None:
     mark = tmp_path / "unpickled"
     chunk = packed(tmp_path, "train-anat-0001", [("a", "CN")])
-    count = len(np.load(chunk / "data.npy"))
-    np.save(chunk / "data.npy", np.array([Bomb(mark)] * count, dtype=object), allow_pickle=True)
+    header = {"descr": "|O", "fortran_order": False, "shape": (len(np.load(chunk / "data.npy")),)}
+    with open(chunk / "data.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(armed(mark))
     with pytest.raises(UserError, match=r"data\.npy"):
         PackedDataset([chunk])[0]
     assert not mark.exists()
