@@ -14,11 +14,11 @@ import SimpleITK as sitk
 from nibabel.orientations import inv_ornt_aff
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.filters import threshold_otsu
 
 from pipeline_lib.imaging.canonical import open_scan
 from pipeline_lib.imaging.nifti import Volume
 from pipeline_lib.imaging.registration import resample
+from pipeline_lib.imaging.train_brain_extraction import body_of
 
 Mask = NDArray[np.bool_]
 
@@ -40,8 +40,7 @@ def _unit(head: Head) -> NDArray[np.float32]:
 def inverted(head: Head) -> Head:
     """Bright becomes dark within the head; the air stays dark."""
     unit = _unit(head)
-    body = ndimage.binary_fill_holes(ndimage.binary_closing(unit > threshold_otsu(unit) / 2, iterations=2))
-    return replace(head, scan=Volume(np.where(body, 1 - unit, unit).astype(np.float32), head.scan.affine))
+    return replace(head, scan=Volume(np.where(body_of(unit), 1 - unit, unit).astype(np.float32), head.scan.affine))
 
 
 def _recontrasted(head: Head, inside: Sequence[float]) -> Head:

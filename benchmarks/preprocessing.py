@@ -363,7 +363,7 @@ ds002748 and open_ms, which are stripped. CPU seconds are of one core.
 
 `brain_extraction: learned` is a 3D U-Net of {parameters:,} parameters ({kilobytes} kB) that sees the head at 2 mm and
 computes at 4 mm and coarser, twice: over the whole field of view to find the brain, then within a box around it. It was
-trained on two cores, about 0.6 s a step, by
+trained by
 
 ```sh
 {commands}
@@ -377,7 +377,7 @@ holes filled) and close to intracranial: a silver standard. The truth of the syn
 and 2 mm of fluid around it.
 
 None of the heads below were trained on. The T2-like and FLAIR-like contrasts are made with the help of the true mask, so
-that its edge can be seen in them.
+that its edge can be seen in them; air is told from head for the inverted one as it was in training.
 
 {extraction}
 

@@ -76,11 +76,17 @@ def load_head(scan: Path, truth: Path) -> Head:
     """A scan with the masks of its brain and of its body at 2 mm."""
     head, mask = read_volume(scan), read_volume(truth)
     image = normalise(to_grid(head.data, head.zooms))
-    unit = image[0, 0].numpy()
-    body = ndimage.binary_fill_holes(ndimage.binary_closing(unit > threshold_otsu(unit) / 2, iterations=2))
+    body = body_of(image[0, 0].numpy())
     return Head(
         image, (to_grid(mask.data, mask.zooms) > 0.5).float(), torch.from_numpy(body.astype(np.float32))[None, None]
     )
+
+
+def body_of(image: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """All of a head ``(X, Y, Z)`` that is not air: above half of Otsu's threshold, closed, holes filled."""
+    above = ndimage.binary_closing(image > threshold_otsu(image) / 2, iterations=2)
+    body: NDArray[np.bool_] = ndimage.binary_fill_holes(above)
+    return body
 
 
 def ixi_paths(folder: Path, name: str) -> tuple[Path, Path]:

@@ -198,7 +198,9 @@ def test_volume_of_nothing_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("pair", "fitted"), [("", False), ("other", True)])
-def test_maps_are_fitted_only_where_none_are_given(tmp_path: Path, pair: str, fitted: bool) -> None:
+def test_maps_are_fitted_only_where_none_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pair: str, fitted: bool
+) -> None:
     series(tmp_path / "dwi.nii", "LPS", oblique(15))
     maps = np.random.default_rng(0).uniform(0, 1, (5, 6, 4, 3)).astype(np.float32)
     nib.save(nib.Nifti1Image(maps, oblique(15)), tmp_path / "noddi.nii")
@@ -209,13 +211,11 @@ def test_maps_are_fitted_only_where_none_are_given(tmp_path: Path, pair: str, fi
     ]
     ingest_chunk(scans, tmp_path, tmp_path / "in", workers=1)
     options = PreprocessOptions(noddi="amico", quality=QualityOptions(brain_volume_ml=(0, 2300)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "pipeline_lib.imaging.preprocess.require_amico", lambda: pytest.fail("fits") if not fitted else None
-        )
-        patch.setattr("pipeline_lib.imaging.preprocess.fit_noddi", lambda series, *_: Volume(maps, series.affine))
-        patch.setattr("pipeline_lib.imaging.preprocess.version", lambda _: "0")
-        preprocess_chunk(tmp_path / "in", options, tmp_path / "out", workers=1)
+    stage = "pipeline_lib.imaging.preprocess"
+    monkeypatch.setattr(f"{stage}.require_amico", lambda: None if fitted else pytest.fail("AMICO is asked for"))
+    monkeypatch.setattr(f"{stage}.fit_noddi", lambda series, *_: Volume(maps, series.affine))
+    monkeypatch.setattr(f"{stage}.version", lambda _: "0")
+    preprocess_chunk(tmp_path / "in", options, tmp_path / "out", workers=1)
     rows = read_table(tmp_path / "out" / "status.tsv")
     assert [row["ok"] for row in rows] == ["true", "true"], [row["reason"] for row in rows]
     assert ("noddi" in json.loads(rows[0]["outputs"])) is fitted
