@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from scipy import ndimage
 from skimage.filters import threshold_otsu
@@ -327,11 +327,18 @@ def save(
 
 
 def runs_of(weights: Path | None) -> list[str]:
-    """The options of each run that ``weights`` come from, first to last."""
+    """The options of each run that ``weights`` come from, first to last.
+
+    Raises:
+        UserError: they are not of this script.
+    """
     if weights is None:
         return []
-    with safe_open(weights, framework="pt") as file:
-        return str(file.metadata()["runs"]).split("; ")
+    try:
+        with safe_open(weights, framework="pt") as file:
+            return str(file.metadata()["runs"]).split("; ")
+    except (OSError, SafetensorError, KeyError, TypeError):
+        raise UserError(f"{weights}: not weights that this script wrote; --start goes on from its --out") from None
 
 
 def evaluate(folder: Path, names: Sequence[str]) -> dict[str, float]:
@@ -357,6 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
+        earlier = runs_of(options.start)
         trained, held_out = find_heads(options.data)
         heads = [load_head(*ixi_paths(options.data, name)) for name in trained]
         synthetic = synthetic_heads()
@@ -366,7 +374,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         network = load_network(options.start) if options.start else BrainNetwork()
         network = train(network, examples, batch=options.batch, learning_rate=options.learning_rate)
         this = f"--steps {options.steps} --batch {options.batch} --learning-rate {options.learning_rate:g} --seed {options.seed}"
-        save(network, options.out, trained, held_out, [*runs_of(options.start), this])
+        save(network, options.out, trained, held_out, [*earlier, this])
         if options.out == WEIGHTS:
             load_network.cache_clear()
             scores = evaluate(options.data, held_out)

@@ -60,6 +60,17 @@ def test_example_follows_from_seed_and_number(heads: Path) -> None:
         assert {*mask.unique().tolist()} <= {0.0, 1.0}
 
 
+@pytest.mark.parametrize("content", [None, b"text"])
+def test_start_that_is_no_weights_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
+    start = tmp_path / "start.safetensors"
+    if content is not None:
+        start.write_bytes(content)
+    assert script.main(["--data", str(tmp_path), "--start", str(start)]) == 1
+    assert "not weights that this script wrote" in capsys.readouterr().err
+
+
 def test_too_few_heads_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert script.main(["--data", str(tmp_path)]) == 1
     assert "0 heads (t1/*_T1.nii.gz) found" in capsys.readouterr().err
