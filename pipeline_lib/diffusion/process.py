@@ -25,7 +25,7 @@ class DiffusionProcess:
     """A schedule together with what the network predicts: `eps`, `v` or `x0`.
 
     Samples are (N, C, *spatial); t is (N,), int64 or int32 in [0, T), an own timestep for each sample. Its range is
-    checked on the CPU only: on an accelerator reading t would stall the queue, and indexing itself asserts there.
+    checked on the CPU only: on an accelerator reading t would stall the queue, and looking a coefficient up asserts there.
     """
 
     def __init__(self, schedule: Schedule, prediction: str = "eps") -> None:
@@ -109,8 +109,9 @@ class DiffusionProcess:
         if noise is None:
             noise = GaussianNoise()(xt.shape, generator=generator, device=xt.device, dtype=xt.dtype)
         _same_shape("noise", noise, xt)
-        abar = self.schedule.exact.to(t.device)[t]
-        before = torch.where(t > 0, self.schedule.exact.to(t.device)[(t - 1).clamp(min=0)], 1.0)
+        exact_abar = self.schedule.exact.to(t.device)
+        abar = exact_abar.index_select(0, t)
+        before = torch.where(t > 0, exact_abar[(t - 1).clamp(min=0)], 1.0)
         weights = torch.stack(posterior(abar, before))
         exact = torch.promote_types(xt.dtype, torch.float32)
         w0, wt, std = weights.to(xt.device, exact).reshape(3, -1, *[1] * (xt.ndim - 1))
@@ -135,7 +136,7 @@ class DiffusionProcess:
             weight = snr.clamp(max=gamma) / (snr + 1)
         else:
             weight = (gamma / snr).clamp(max=1)
-        return weight.float().to(t.device)[t]
+        return weight.float().to(t.device).index_select(0, t)
 
     def _check(self, t: Tensor, samples: int) -> None:
         if t.ndim != 1 or len(t) != samples:

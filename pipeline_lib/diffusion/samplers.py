@@ -159,7 +159,8 @@ def ddim_invert(
 
     The pairs are walked from last to first, from s up to t, with the noise predicted at x_s as if it were that at
     x_t (Song et al., 2021, sec. 4.3). Each of `corrections` then predicts it again at the x_t so found, which is
-    what `ddim` will see; the fixed point is the exact inverse (Pan et al., 2023).
+    what `ddim` will see; the fixed point is the exact inverse (Pan et al., 2023). Where noise prevails it is x0 that
+    is predicted again: at abar_t = 0 the sample itself is the noise, and any x_t would agree with its own.
     """
     if corrections < 0:
         raise ValueError(f"corrections is {corrections}; at least 0 is needed")
@@ -171,8 +172,12 @@ def ddim_invert(
         for _ in range(corrections + 1):
             time = torch.full((len(x),), at_step, device=x.device)
             output = _wide(model(point.to(dtype), time))
-            eps = process.to_eps(point, output, time)
-            x0 = (state - math.sqrt(1 - as_) * eps) / math.sqrt(as_)
+            if as_ < 0.5:
+                x0 = process.to_x0(point, output, time)
+                eps = (state - math.sqrt(as_) * x0) / math.sqrt(1 - as_)
+            else:
+                eps = process.to_eps(point, output, time)
+                x0 = (state - math.sqrt(1 - as_) * eps) / math.sqrt(as_)
             point, at_step = math.sqrt(at) * x0 + math.sqrt(1 - at) * eps, t
         state = point
         if callback is not None:
@@ -214,7 +219,7 @@ def inpaint(
     if len(strange):
         raise ValueError(f"mask has values such as {float(strange[0])}; allowed: 0 and 1")
     kept = mask.to(x.device, torch.bool)
-    dtype, state, reference = x.dtype, _wide(x), _wide(known)
+    dtype, state, reference = x.dtype, _wide(x), _wide(known.to(x.device))
     for index, (t, s) in enumerate(pairs):
         at, as_ = process.abar(t), process.abar(s)
         x0 = state

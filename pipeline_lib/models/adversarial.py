@@ -7,6 +7,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+SCALE = 1024.0
+"""Of losses whose gradients may pass float16, where what is below 6e-8, a mean's over 16 million voxels, is 0."""
+
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
     """Hinge loss of logits on real and reconstructed images (Lim and Ye, 2017), a float32 scalar."""
@@ -25,7 +28,10 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Ten
     processes, so that it does not depend on how many there are.
     """
     gradients = torch.stack(
-        [torch.autograd.grad(loss, last_layer, retain_graph=True)[0].float() for loss in (reconstruction, adversarial)]
+        [
+            torch.autograd.grad(SCALE * loss, last_layer, retain_graph=True)[0].float() / SCALE
+            for loss in (reconstruction, adversarial)
+        ]
     )
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(gradients)

@@ -202,8 +202,8 @@ class UNet(nn.Module):
         else:
             if condition.device.type == "cpu" and not ((condition >= -1) & (condition < self.classes)).all():
                 raise ValueError(f"condition is {condition.tolist()}; allowed: -1 (none) to {self.classes - 1}")
-            missing = condition < 0
-            known = condition.clamp(min=0)
+            missing = condition == -1
+            known = torch.where(missing, 0, condition)
         return torch.where(missing[:, None], self.null, self.condition(known))
 
     def _run(self, block: Callable[..., Tensor], h: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:

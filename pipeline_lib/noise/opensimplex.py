@@ -50,6 +50,10 @@ def opensimplex(points: Tensor, shuffled: Tensor) -> Tensor:
     """
     if points.shape[-1] != 3:
         raise ValueError(f"points have {points.shape[-1]} coordinates; 3 are needed")
+    if shuffled.shape != (len(points), 256):
+        raise ValueError(
+            f"permutations have shape {tuple(shuffled.shape)}; ({len(points)}, 256) is needed, one a field"
+        )
     flat = points.reshape(len(points), -1, 3)
     if points.device.type != "cpu":
         return evaluate_tensors(flat, shuffled).reshape(points.shape[:-1])

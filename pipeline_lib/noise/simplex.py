@@ -60,11 +60,11 @@ class SimplexNoise:
     ) -> Tensor:
         """Fields of `shape` (N, C, H, W) or (N, C, D, H, W); computed in float32, or in float64 for float64."""
         n, c, *spatial = shape
-        source = generator.device if generator is not None else "cpu"
+        source = generator.device if generator is not None else torch.device("cpu")
         seeds = torch.randint(2**63 - 1, (n * c,), generator=generator, device=source)
         origins = torch.rand((n * c, 3), generator=generator, device=source, dtype=torch.float64)
         origins = _ORIGIN * (1 + origins)
-        fields = self.fields(spatial, seeds, origins, device=device, dtype=dtype)
+        fields = self.fields(spatial, seeds, origins, device=source if device is None else device, dtype=dtype)
         return fields.reshape(n, c, *spatial)
 
     def fields(
@@ -82,6 +82,10 @@ class SimplexNoise:
         """
         if len(spatial) not in (2, 3):
             raise ValueError(f"simplex noise of spatial shape {tuple(spatial)}: 2 or 3 dimensions are supported")
+        if seeds.ndim != 1 or origins.shape != (len(seeds), 3):
+            raise ValueError(
+                f"seeds have shape {tuple(seeds.shape)} and origins {tuple(origins.shape)}; (B,) and (B, 3) are needed"
+            )
         exact = torch.float64 if dtype == torch.float64 else torch.float32
         shuffled = torch.from_numpy(permutations(seeds.cpu().numpy())).to(device)
         lengths = (*([1] * (3 - len(spatial))), *spatial)

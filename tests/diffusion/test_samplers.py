@@ -286,6 +286,19 @@ def test_inversion_and_sampling_are_a_round_trip() -> None:
     assert error[2] < 1e-4
 
 
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("steps", [3, 10])
+def test_inversion_is_exact_where_noise_prevails(zero: bool, steps: int) -> None:
+    """Of standard normal data v is 0 whatever the noise; the first of few pairs ends far above the noise."""
+    process, pairs = (
+        DiffusionProcess(make_schedule("cosine", 1000, zero_terminal_snr=zero), "v"),
+        timestep_pairs(1000, steps),
+    )
+    x = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    noise = ddim_invert(lambda x, t: torch.zeros_like(x), x, pairs, process, corrections=60)
+    assert torch.allclose(ddim(lambda x, t: torch.zeros_like(x), noise, pairs, process), x, rtol=1e-6, atol=0)
+
+
 def test_inversion_leads_to_standard_normal_noise() -> None:
     process = DiffusionProcess(make_schedule("cosine", 1000, zero_terminal_snr=True), "v")
     x0 = mixture((5, 1, 50, 20), 8)
@@ -483,4 +496,3 @@ def test_bad_arguments_say_what_is_allowed() -> None:
     for value in (0.3, -1.0, float("nan")):
         with pytest.raises(ValueError, match=f"values such as {value}.*; allowed: 0 and 1"):
             inpaint(model, x, timestep_pairs(50, 5), process, known=x, mask=torch.full_like(x, value))
-    assert math.isfinite(process.abar(0))

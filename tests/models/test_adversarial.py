@@ -79,9 +79,18 @@ def test_weight_is_limited_where_the_discriminator_says_nothing() -> None:
 
 def test_weight_in_half_precision_is_computed_in_float32() -> None:
     w = torch.ones(64, dtype=torch.bfloat16, requires_grad=True)
-    weight = adaptive_weight((1e-3 * w).sum(), (2e-3 * w).sum(), w)
+    scale = torch.linspace(0.3, 3, 64).bfloat16()
+    weight = adaptive_weight((scale * w).sum(), 0.37 * w.sum(), w)
     assert weight.dtype == torch.float32
-    assert float(weight) == pytest.approx(0.5, rel=0.02)
+    share = float(torch.tensor(0.37).bfloat16())
+    assert float(weight) == pytest.approx(float(scale.float().norm()) / (share * 8 + 1e-4), rel=1e-5)
+
+
+def test_weight_of_means_over_more_voxels_than_float16_can_tell() -> None:
+    w = torch.ones(1, requires_grad=True)
+    decoded = (w * torch.ones(1000)).half()
+    weight = adaptive_weight(2.5e-8 * decoded.float().sum(), 5e-8 * decoded.float().sum(), w)
+    assert float(weight) == pytest.approx(2.5e-5 / (5e-5 + 1e-4), rel=0.02)
 
 
 def test_ramp_is_late_and_linear() -> None:

@@ -15,6 +15,7 @@ import torch
 from pipeline_lib.noise.compiled import permutations
 from pipeline_lib.noise.opensimplex import evaluate_tensors, expected_std
 from pipeline_lib.noise.opensimplex import opensimplex as noise
+from pipeline_lib.noise.simplex import SimplexNoise
 
 SEEDS = np.array([3, 0, -5, 2**63 - 1, -(2**63), 1234567890123], dtype=np.int64)
 
@@ -83,3 +84,10 @@ def test_the_same_on_a_gpu() -> None:
 def test_other_than_three_coordinates_are_refused(coordinates: int) -> None:
     with pytest.raises(ValueError, match=f"{coordinates} coordinates; 3 are needed"):
         noise(torch.zeros(1, 5, coordinates), torch.zeros(1, 256, dtype=torch.long))
+
+
+def test_number_of_fields_must_be_that_of_permutations() -> None:
+    with pytest.raises(ValueError, match=r"permutations have shape \(1, 256\); \(3, 256\) is needed"):
+        noise(torch.zeros(3, 5, 3), torch.zeros(1, 256, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"seeds have shape \(3,\) and origins \(1, 3\)"):
+        SimplexNoise().fields((8, 8), torch.tensor([1, 2, 3]), torch.zeros(1, 3, dtype=torch.float64))
