@@ -9,6 +9,7 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -99,9 +100,12 @@ def write_table(path: Path | str, columns: Sequence[str], rows: Iterable[Mapping
 
 
 def image_files(path: Path) -> list[Path]:
-    """The files of a scan: itself, or header and voxels of a ``.hdr``/``.img`` pair."""
-    other = {".hdr": ".img", ".img": ".hdr"}.get(path.suffix)
-    return sorted([path, path.with_suffix(other)]) if other else [path]
+    """The files of a scan: itself, or header and voxels of a ``.hdr``/``.img`` pair, compressed or not."""
+    pair = re.fullmatch(r"(.+)\.(hdr|img)(\.gz)?", path.name)
+    if pair is None:
+        return [path]
+    stem, _, compressed = pair.groups(default="")
+    return [path.with_name(f"{stem}.{half}{compressed}") for half in ("hdr", "img")]
 
 
 def sha256_file(path: Path | str) -> str:

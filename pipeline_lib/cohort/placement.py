@@ -229,15 +229,14 @@ def _moved(
 
 def _image_count(path: str, root: str) -> int:
     """How many files a path of the sheet stands for: 1, or those that its pattern matches."""
-    full = str(Path(root) / path)
-    if not glob.has_magic(full):
+    if not glob.has_magic(path):
         return 1
-    folder, pattern = os.path.split(full)
+    folder, pattern = os.path.split(path)
     if glob.has_magic(folder):
-        return len(glob.glob(full))
+        return len(glob.glob(path, root_dir=root))
     # Thousands of patterns in one folder: the names that share the pattern's beginning are
     # found by bisection instead of listing the folder again for each.
-    names = _names(folder)
+    names = _names(str(Path(root, folder)))
     beginning = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
     low = bisect.bisect_left(names, beginning)
     high = bisect.bisect_right(names, beginning + "\U0010ffff")

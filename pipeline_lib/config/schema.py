@@ -81,7 +81,7 @@ class PreprocessOptions(Options):
 
     brain_extraction: Literal["learned", "given", "synthstrip", "hd-bet", "none"] = Field(
         "learned",
-        description="The embedded network, the sheet's mask, an installed program, or none (already stripped).",
+        description="The embedded network, the sheet's mask, an installed program, or none: stripped already, and refused where it is not.",
     )
     bias_field: bool = Field(True, description="N4 bias field correction.")
     space: Literal["MNI152", "native"] = Field("MNI152", description="Space of the output.")

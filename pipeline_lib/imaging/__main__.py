@@ -10,6 +10,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from pipeline_lib.errors import UserError
+from pipeline_lib.files import atomic_path
 from pipeline_lib.imaging.canonical import open_scan
 from pipeline_lib.imaging.nifti import write_volume
 from pipeline_lib.imaging.registration import native_map
@@ -31,7 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         transform = _read_transform(options.transform)
         brought, scan = (open_scan(path, str(path), constant=True) for path in (options.map, options.scan))
         moved = native_map(brought, scan, transform)
-        write_volume(options.out, moved)
+        with atomic_path(options.out) as temporary:
+            write_volume(temporary, moved)
+    except OSError as error:
+        sys.stderr.write(f"{options.out}: cannot be written ({error.strerror}); choose another place\n")
+        return 1
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +37,10 @@ CENTRE_MM = 30.0
 NOT_BRAIN = -20.0
 SMALLEST_MM = 40.0
 STRIPPED_ML = (600.0, 2200.0)
+MOST_STRIPPED = 0.6
+"""Share of its volume that a stripped brain may fill: a box that just holds it is half full."""
+MOST_CUT = 0.2
+"""Share of a face of the volume that a stripped brain may fill: a slab of a head is cut across."""
 
 
 class BrainNetwork(nn.Module):
@@ -111,13 +116,13 @@ def load_network(weights: Path = WEIGHTS) -> BrainNetwork:
 
 def normalise(x: Tensor) -> Tensor:
     """Clip to the 0.5th and 99.5th percentile of the voxels that are not background, scale to [0, 1]."""
-    values = x[x != x.min()]
-    if values.numel() < 2:
+    some = x.numpy().ravel()[:: max(1, x.numel() // 200_000)]
+    values = some[some != some.min()]
+    if values.size < 2:
         return torch.zeros_like(x)
-    step = max(1, values.numel() // 200_000)
-    low, high = torch.quantile(values[::step], torch.tensor([0.005, 0.995])).tolist()
-    low = min(low, float(x.median()))
-    return ((x - low) / max(high - low, 1e-6)).clamp(0, 1)
+    low, high = np.percentile(values, [0.5, 99.5]).tolist()
+    low = min(low, float(np.median(some)))
+    return ((x - low) / (high - low or 1.0)).clamp(0, 1)
 
 
 def to_grid(data: NDArray[np.float32], zooms: tuple[float, ...]) -> Tensor:
@@ -197,19 +202,24 @@ class Brain:
 
 def foreground(volume: Volume) -> NDArray[np.bool_]:
     """Voxels that differ from the background, the commonest value on the volume's six faces."""
-    faces = [volume.data.take(index, axis=axis).ravel() for axis in range(3) for index in (0, -1)]
-    values, counts = np.unique(np.concatenate(faces), return_counts=True)
+    values, counts = np.unique(np.concatenate([face.ravel() for face in _faces(volume.data)]), return_counts=True)
     return volume.data != values[counts.argmax()]
+
+
+def _faces(data: NDArray[Any]) -> list[NDArray[Any]]:
+    """The six outermost planes of ``(X, Y, Z)``."""
+    return [data.take(index, axis=axis) for axis in range(3) for index in (0, -1)]
 
 
 def already_stripped(volume: Volume) -> NDArray[np.bool_] | None:
     """The brain mask of a scan that holds nothing but a brain, or None.
 
     It holds nothing else when at least half the volume is one constant value and what is left is
-    one body of 600 to 2200 mL: whole heads are larger, and scanner background is never constant.
+    one body of 600 to 2200 mL that no face of the volume cuts across: whole heads are larger, and slabs
+    of heads are cut.
     """
     outside = foreground(volume)
-    if outside.mean() > 0.5:
+    if outside.mean() > 0.5 or max(face.mean() for face in _faces(outside)) > MOST_CUT:
         return None
     body, _ = largest_component(ndimage.binary_opening(outside))
     millilitres = body.sum() * volume.voxel_ml
@@ -234,7 +244,14 @@ def extract_brain(volume: Volume, method: str, given: NDArray[np.bool_] | None =
             )
         brain = Brain(given, int(ndimage.label(given)[1]), "given")
     elif method == "none":
-        mask, components = largest_component(foreground(volume))
+        outside = foreground(volume)
+        mask, components = largest_component(outside)
+        millilitres = outside.sum() * volume.voxel_ml
+        if outside.mean() > MOST_STRIPPED or millilitres > STRIPPED_ML[1]:
+            raise UserError(
+                f"brain_extraction is 'none', but this scan is not stripped: {outside.mean():.0%} of it "
+                f"({millilitres:.0f} mL) is not background; choose 'learned'"
+            )
         brain = Brain(mask, components, "none")
     elif method == "learned":
         stripped = already_stripped(volume)

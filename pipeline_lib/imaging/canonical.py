@@ -6,6 +6,7 @@ import gzip
 import logging
 import zlib
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -26,22 +27,23 @@ DISAGREEMENT_MM = 1.0
 """Distance between the places that sform and qform give a corner from which they disagree."""
 MOST_INSIDE = 0.1
 """Share of such voxels in the middle of the others from which they are no background."""
+MOST_INSIDE_ONE = 0.3
+"""The same of a single volume of a series: a map may be undefined where there is only fluid."""
 UNREADABLE = (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError, MemoryError)
 
 
-def open_scan(path: Path, where: str, *, volumes: bool = False, constant: bool = False) -> Volume:
-    """Read a scan of any orientation, data type and NIfTI flavour as RAS+ float32.
+def open_scan(path: Path, where: str, *, constant: bool = False) -> Volume:
+    """Read a scan of any orientation, data type and NIfTI flavour as RAS+ float32; 4D of one volume becomes 3D.
 
     Args:
         path: NIfTI-1 or NIfTI-2, one file or a pair; may be compressed.
         where: how a message names it, for instance ``sub-01_T1w.nii.gz (row 3)``.
-        volumes: a 4D scan is meant; otherwise a 4D scan of one volume becomes 3D.
         constant: all voxels may have one value, as in the mask of lesions of someone who has none.
 
     Raises:
         UserError: one line that says what is wrong and what to do.
     """
-    return _canonical(*_stored(path, where, volumes, constant))
+    return _canonical(*_stored(path, where, volumes=False, constant=constant))
 
 
 def open_series(path: Path, where: str) -> tuple[Volume, NDArray[np.float64]]:
@@ -54,7 +56,9 @@ def open_series(path: Path, where: str) -> tuple[Volume, NDArray[np.float64]]:
     return _canonical(data, affine), affine
 
 
-def _stored(path: Path, where: str, volumes: bool, constant: bool) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def _stored(
+    path: Path, where: str, *, volumes: bool, constant: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """The voxels in the order of the file, and the affine to use."""
     if path.is_dir():
         raise UserError(f"{where}: a folder; convert DICOM to NIfTI, e.g. with dcm2niix, and name the file")
@@ -148,7 +152,8 @@ def _finite(data: NDArray[np.float32], where: str) -> NDArray[np.float32]:
     if share > MOST_NOT_FINITE:
         raise UserError(f"{where}: {share:.0%} of the voxels are NaN or infinite; export the scan again")
     if share > 0:
-        if bad[_middle(~bad)].mean() > MOST_INSIDE:
+        middle = bad[_middle(~bad)]
+        if middle.mean() > MOST_INSIDE or middle.mean(axis=(0, 1, 2)).max() > MOST_INSIDE_ONE:
             raise UserError(f"{where}: NaN or infinite voxels in the middle of the head; export the scan again")
         data = np.where(bad, np.float32(0), data)
     return data
@@ -178,7 +183,7 @@ def _affine(image: SpatialImage, where: str) -> tuple[NDArray[np.float64], str]:
     if isinstance(header, nib.Nifti1Header):
         if int(header["sform_code"]) > 0:
             candidates.append(("sform", header.get_sform()))
-        if int(header["qform_code"]) > 0:
+        if int(header["qform_code"]) > 0 and not _lacks_sizes(image):
             try:
                 candidates.append(("qform", header.get_qform()))
             except (HeaderDataError, ValueError, np.linalg.LinAlgError):
@@ -188,7 +193,7 @@ def _affine(image: SpatialImage, where: str) -> tuple[NDArray[np.float64], str]:
     usable = [(name, np.asarray(affine, dtype=np.float64)) for name, affine in candidates if _usable(affine)]
     if not usable:
         raise UserError(
-            f"{where}: no valid affine (sform and qform unset or singular), so left and right cannot be told apart; "
+            f"{where}: no valid affine (sform and qform unset, singular or without voxel sizes), so left and right cannot be told apart; "
             "convert the scan again from DICOM"
         )
     name, affine = usable[0]
@@ -200,6 +205,15 @@ def _affine(image: SpatialImage, where: str) -> tuple[NDArray[np.float64], str]:
         other = next(other for other, _ in candidates if other != name)
         return affine, f"{name}; the {other} is singular or sheared"
     return affine, name
+
+
+def _lacks_sizes(image: SpatialImage) -> bool:
+    """Whether a voxel size is 0 in the file, which nibabel takes for 1 mm."""
+    holder = image.file_map["header" if "header" in image.file_map else "image"]
+    header: Any = type(image.header)  # its types leave `check` out
+    with holder.get_prepare_fileobj("rb") as file:
+        sizes = header.from_fileobj(file, check=False)["pixdim"][1:4]
+    return bool((sizes == 0).any())
 
 
 def _apart(a: NDArray[np.float64], b: NDArray[np.float64], shape: tuple[int, ...]) -> float:

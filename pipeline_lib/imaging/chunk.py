@@ -119,9 +119,9 @@ def _work_on(stage: str, work: Work, task: Task, place: Path) -> Path:
     except UserError as error:
         _record(place, stage, str(error), time.monotonic() - started)
     except Exception as error:  # noqa: BLE001 - whatever a scan does to a library must not stop the cohort
-        (place / "traceback.log").write_text(traceback.format_exc())
         reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())} (the traceback is in its log)"
         _record(place, stage, reason, time.monotonic() - started)
+        (place / "traceback.log").write_text(traceback.format_exc())
     else:
         result = {"outputs": done.outputs, "figures": done.figures, "fault": done.fault}
         failed = {"stage": "quality", "reason": done.fault} if done.fault else {}
@@ -130,7 +130,9 @@ def _work_on(stage: str, work: Work, task: Task, place: Path) -> Path:
 
 
 def _record(place: Path, stage: str, reason: str, seconds: float) -> None:
-    place.mkdir(parents=True, exist_ok=True)
+    """Say why there is no result; what was written until then, the last file perhaps by half, goes."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
     write_json(
         place / RESULT, {"outputs": {}, "figures": {}, "stage": stage, "reason": reason, "seconds": f"{seconds:.1f}"}
     )

@@ -108,7 +108,7 @@ def shells(bvals: NDArray[np.float64]) -> dict[int, NDArray[np.intp]]:
     order = np.argsort(bvals, kind="stable")
     weighted = order[bvals[order] > B0]
     found = {0: np.sort(order[bvals[order] <= B0])}
-    breaks = np.flatnonzero(np.diff(bvals[weighted]) > SHELL_WIDTH) + 1
+    breaks = np.flatnonzero(np.diff(bvals[weighted]) >= SHELL_WIDTH) + 1
     for members in np.split(weighted, breaks):
         if len(members):
             found[int(round(float(bvals[members].mean()) / 100) * 100)] = np.sort(members)

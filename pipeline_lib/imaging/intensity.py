@@ -47,13 +47,18 @@ def normalise(
     inside = data[mask]
     if method == "percentile":
         low, high = np.percentile(inside, [LOW, HIGH])
-        data = np.clip((data - low) / max(high - low, 1e-6), 0, 1)
+        data = np.clip((data - low) / _spread(high - low), 0, 1)
     elif method == "zscore":
-        data = (data - inside.mean()) / max(float(inside.std()), 1e-6)
+        data = (data - inside.mean()) / _spread(float(inside.std()))
     elif method == "whitestripe":
         stripe = white_stripe(inside, modality)
-        data = (data - stripe.mean()) / max(float(stripe.std()), 1e-6)
+        data = (data - stripe.mean()) / _spread(float(stripe.std()))
     return np.where(mask, data, 0).astype(np.float32)
+
+
+def _spread(value: float) -> float:
+    """What intensities are divided by; 1 where all are equal."""
+    return value if value > 0 else 1.0
 
 
 def white_stripe(brain: NDArray[np.float32], modality: str) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ def find_slices(root: Path, pattern: str, where: str) -> list[Path]:
         UserError: when there are none.
     """
     full = root / pattern
-    paths = [full] if full.is_file() else [Path(found) for found in glob.glob(str(full))]
+    paths = [full] if full.is_file() else [root / found for found in glob.glob(pattern, root_dir=root)]
     if not paths:
         raise UserError(f"{where}: no file matches; correct the path in the sheet, or cohort.root")
     return sorted(paths, key=_natural)

@@ -18,7 +18,7 @@ from pipeline_lib.config.schema import PreprocessOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_table, sha256_file, sha256_text, write_json
 from pipeline_lib.imaging import quality
-from pipeline_lib.imaging.brain import Brain, extract_brain, largest_component
+from pipeline_lib.imaging.brain import Brain, extract_brain, foreground, largest_component
 from pipeline_lib.imaging.chunk import Done, Task, run_chunk
 from pipeline_lib.imaging.dwi import Gradients, mean_b0, shells, signal_channels, write_gradients
 from pipeline_lib.imaging.ingest import NODDI_MAPS
@@ -28,6 +28,10 @@ from pipeline_lib.imaging.noddi import fit_noddi, require_amico
 from pipeline_lib.imaging.registration import Registered, output_grid, register, resample, template
 from pipeline_lib.imaging.status import pair_key, write_status
 
+LOWEST = 0.5
+"""Percentile of a scan's intensities, its constant background left out, that is taken for its least."""
+MOST_SHOWN = 4
+"""Channels of a diffusion scan that its picture shows."""
 MNI152 = 4
 """NIfTI's code for the space of the MNI152 template."""
 
@@ -108,14 +112,15 @@ def _preprocess(given: object, out: Path) -> Done:
 
 def _anatomy(given: _Given, out: Path) -> Done:
     options, scan = given.options, given.row["scan"]
-    volume = _from_zero(_required(given, "image"))
+    scanned = _required(given, "image")
+    volume, raised = _from_zero(scanned)
     mask = _mask(given, "mask")
     lesion = _mask(given, "lesion")
     person, modality = scan.rsplit("_", 1)
 
     brain = extract_brain(volume, options.brain_extraction, mask)
     figures = quality.measure_native(volume, brain.mask, brain.components)
-    corrected = correct_bias(volume, brain.mask) if options.bias_field else volume
+    corrected = correct_bias(volume, brain.mask) if options.bias_field else scanned
     stripped = Volume(normalise(corrected.data, brain.mask, "percentile"), volume.affine)
 
     deformable = options.registration == "deformable"
@@ -149,16 +154,21 @@ def _anatomy(given: _Given, out: Path) -> Done:
         write_volume(out / outputs["lesion"], where, np.uint8, space=_code(options))
     if registered:
         outputs |= _write_transforms(registered, person, modality, "h5" if deformable else "tfm", out)
-    _describe(out / outputs["image"], given, [*_steps(brain, options)])
+    _describe(out / outputs["image"], given, _steps(brain, options, raised))
     before = resample(stripped, grid, registered.start) if registered else None
     quality.draw_anatomy(out / outputs["figure"], volume, brain.mask, before, shown, outline, inside)
     fault = quality.verdict(figures, options.quality, extracted=brain.method != "given")
     return Done(outputs, _text(figures) | {"brain_method": brain.method}, fault)
 
 
-def _from_zero(volume: Volume) -> Volume:
-    """Without negative intensities, which a magnitude does not have: a bias field multiplies what is above 0."""
-    return Volume(volume.data - min(np.float32(0), volume.data.min()), volume.affine)
+def _from_zero(volume: Volume) -> tuple[Volume, float]:
+    """Without negative intensities, which a magnitude does not have, and by how much all were raised for that.
+
+    A bias field multiplies what is above 0. Few voxels below 0 (undershoot of an interpolation) and a constant
+    background there (padding) become 0; intensities that are negative as a rule are raised.
+    """
+    raised = max(0.0, -float(np.percentile(volume.data[foreground(volume)], LOWEST)))
+    return Volume(np.maximum(volume.data + np.float32(raised), 0), volume.affine), raised
 
 
 def _write_transforms(registered: Registered, person: str, modality: str, suffix: str, out: Path) -> dict[str, str]:
@@ -220,16 +230,20 @@ def _diffusion(given: _Given, out: Path) -> Done:
     channels, names = signal_channels(volume.data, gradients.bvals, brain.mask, scan, options.dwi_channels)
     stem = scan.rsplit("_", 1)[0]
     image = Volume(channels, volume.affine)
-    outputs = _maps(image, brain.mask, f"{stem}_desc-{options.dwi_channels}_dwi", scan, out, names)
+    outputs = _maps(image, brain.mask, f"{stem}_desc-{options.dwi_channels}_dwi", scan, out)
     outputs |= write_gradients(out / scan, gradients) | {"b0": f"{stem}_dwiref.nii.gz"}
     write_volume(out / outputs["b0"], Volume(b0 * brain.mask, volume.affine))
     _describe(out / outputs["image"], given, [f"brain mask: {brain.method}"], names)
     fault = quality.verdict(figures, options.quality)
+    shown, titles = channels[..., :MOST_SHOWN], names[:MOST_SHOWN]
     if options.noddi == "amico" and not fault:
         outputs["noddi"] = f"{stem}_desc-amico_noddi.nii.gz"
-        write_volume(out / outputs["noddi"], fit_noddi(volume, gradients, brain.mask, scan))
+        maps = fit_noddi(volume, gradients, brain.mask, scan)
+        write_volume(out / outputs["noddi"], maps)
         steps = [f"brain mask: {brain.method}", f"NODDI fitted with AMICO {version('dmri-amico')}"]
         _describe(out / outputs["noddi"], given, steps, NODDI_MAPS)
+        shown, titles = np.concatenate([shown, maps.data], axis=-1), [*titles, *NODDI_MAPS]
+    quality.draw_maps(out / outputs["figure"], Volume(shown, volume.affine), brain.mask, titles)
     found = " ".join(f"b{b}" for b in shells(gradients.bvals))
     return Done(outputs, _text(figures) | {"shells": found}, fault)
 
@@ -263,7 +277,8 @@ def _noddi(given: _Given, out: Path) -> Done:
     _require_brain(brain)
     figures = {"brain_volume_ml": mask.sum() * volume.voxel_ml, "mask_components": float(brain.components)}
     maps = Volume(volume.data * mask[..., None], volume.affine)
-    outputs = _maps(maps, mask, f"{scan.rsplit('_', 1)[0]}_desc-preproc_noddi", scan, out, NODDI_MAPS)
+    outputs = _maps(maps, mask, f"{scan.rsplit('_', 1)[0]}_desc-preproc_noddi", scan, out)
+    quality.draw_maps(out / outputs["figure"], maps, mask, NODDI_MAPS)
     _describe(out / outputs["image"], given, [f"brain mask: {method}"], NODDI_MAPS)
     return Done(outputs, _text(figures), quality.verdict(figures, given.options.quality))
 
@@ -273,13 +288,10 @@ def _require_brain(brain: Brain) -> None:
         raise UserError("no brain was found; name a brain mask in the sheet")
 
 
-def _maps(
-    volume: Volume, mask: NDArray[np.bool_], stem: str, scan: str, out: Path, names: Sequence[str]
-) -> dict[str, str]:
+def _maps(volume: Volume, mask: NDArray[np.bool_], stem: str, scan: str, out: Path) -> dict[str, str]:
     outputs = {"image": f"{stem}.nii.gz", "mask": f"{stem}_mask.nii.gz", "figure": f"figures/{scan}.png"}
     write_volume(out / outputs["image"], volume)
     write_volume(out / outputs["mask"], Volume(mask.astype(np.float32), volume.affine), np.uint8)
-    quality.draw_maps(out / outputs["figure"], volume, mask, names)
     return outputs
 
 
@@ -307,9 +319,10 @@ def _mask(given: _Given, name: str) -> NDArray[np.bool_] | None:
     return None if path is None else read_volume(path).data > 0.5
 
 
-def _steps(brain: Brain, options: PreprocessOptions) -> list[str]:
+def _steps(brain: Brain, options: PreprocessOptions, raised: float) -> list[str]:
     steps = [f"brain mask: {brain.method}"]
     if options.bias_field:
+        steps += [f"negative intensities: all raised by {raised:g}"] if raised else []
         steps.append("N4 bias field correction")
     if options.space == "MNI152":
         steps.append(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ Mask = NDArray[np.bool_]
 TILE, COLUMNS, DPI = 128, 6, 80
 """Pixels of a slice, slices in a row, pixels an inch."""
 SHOWN_MM = 10.0
+NOTHING = 1e-9
+"""Share of the brain's energy below which a background's is rounding."""
 ALL = [(axis, share) for axis in (2, 1, 0) for share in (0.25, 0.45, 0.6, 0.8)]
 SOME = [(axis, share) for axis in (2, 1, 0) for share in (0.35, 0.6)]
 
@@ -33,14 +36,14 @@ def measure_native(volume: Volume, mask: Mask, components: int) -> dict[str, flo
 
     SNR and CNR split the brain in two by Otsu's threshold; the noise is the standard deviation of
     the image's finest detail (difference to a 3 x 3 x 3 median) within the brain. FBER is -1 where
-    the background is exactly 0.
+    the background is 0.
     """
     inside = volume.data[mask]
     split = threshold_otsu(inside) if np.ptp(inside) > 0 else inside[0]
     dark, bright = inside[inside <= split], inside[inside > split]
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
     detail = (volume.data[box] - ndimage.median_filter(volume.data[box], 3))[mask[box]]
-    noise = max(1.4826 * float(np.median(np.abs(detail - np.median(detail)))), 1e-6 * max(float(np.ptp(inside)), 1e-6))
+    noise = max(1.4826 * float(np.median(np.abs(detail - np.median(detail)))), 1e-6 * float(np.ptp(inside))) or 1.0
     return {
         "brain_volume_ml": float(mask.sum()) * volume.voxel_ml,
         "mask_components": float(components),
@@ -61,8 +64,9 @@ def _entropy_focus(data: NDArray[np.float32]) -> float:
 
 
 def _foreground_background(data: NDArray[np.float32], mask: Mask) -> float:
-    outside = float(np.median(np.abs(data[~mask]) ** 2)) if (~mask).any() else 0.0
-    return float(np.median(np.abs(data[mask]) ** 2)) / outside if outside > 1e-3 else -1.0
+    inside = float(np.median(data[mask].astype(np.float64) ** 2))
+    outside = float(np.median(data[~mask].astype(np.float64) ** 2)) if (~mask).any() else 0.0
+    return inside / outside if outside > NOTHING * inside else -1.0
 
 
 def dice(a: Mask, b: Mask) -> float:
@@ -136,18 +140,19 @@ def draw_anatomy(
 
 
 def draw_maps(path: Path, volume: Volume, mask: Mask, names: Sequence[str]) -> None:
-    """Three axial slices of every channel of a 4D scan."""
-    count = min(volume.data.shape[3], 4)
-    figure = Figure(figsize=(7.2, 2.5 * count), facecolor="black")
-    axes = figure.subplots(count, 3, squeeze=False)
+    """Three axial slices of every channel of a 4D scan, and its histogram within the mask."""
+    count = volume.data.shape[3]
+    figure = Figure(figsize=(9.6, 2.5 * count), facecolor="black")
+    axes = figure.subplots(count, 4, squeeze=False)
     levels = np.flatnonzero(mask.any((0, 1)))
     chosen = levels[(len(levels) * np.array([0.35, 0.5, 0.65])).astype(int)]
     for channel, row in enumerate(axes):
-        for axis, level in zip(row, chosen, strict=True):
+        for axis, level in zip(row[:3], chosen, strict=True):
             axis.imshow(volume.data[:, :, level, channel].T, cmap="gray", origin="lower", vmin=0, vmax=1)
             axis.contour(mask[:, :, level].T, [0.5], colors="#ff5a36", linewidths=0.6)
             axis.axis("off")
         row[0].set_title(names[channel], color="white", fontsize=8, loc="left")
+        _draw_histogram(row[3], volume.data[..., channel][mask])
     _save(figure, path)
 
 
@@ -170,7 +175,8 @@ def _mosaic(
     around: float = np.inf,
 ) -> Image.Image:
     """Slices at ``places`` (axis, share of the mask's extent) with the mask's outline, black ``around`` mm from it."""
-    high = max(float(np.percentile(data[mask], 99.5)) if mask.any() else float(data.max()), 1e-6)
+    high = float(np.percentile(data[mask], 99.5)) if mask.any() else float(data.max())
+    high = high if high > 0 else 1.0
     sheet = Image.new("RGB", (COLUMNS * TILE, -(-len(places) // COLUMNS) * TILE))
     for number, (axis, share) in enumerate(places):
         levels = np.flatnonzero(mask.any(tuple(n for n in range(3) if n != axis)))
@@ -207,12 +213,17 @@ def _caption(text: str) -> Image.Image:
 
 def _histogram(values: NDArray[np.float32], label: str) -> Image.Image:
     figure = Figure(figsize=(COLUMNS * TILE / DPI, 1.6), facecolor="black", dpi=DPI)
-    axis = figure.add_axes((0.03, 0.36, 0.94, 0.6), facecolor="black")
+    axis = figure.add_axes((0.03, 0.36, 0.94, 0.6))
+    _draw_histogram(axis, values)
+    axis.set_xlabel(label, color="white", fontsize=8)
+    return _rendered(figure)
+
+
+def _draw_histogram(axis: Axes, values: NDArray[np.float32]) -> None:
+    axis.set_facecolor("black")
     axis.hist(values, bins=80, color="#35c2ff")
     axis.tick_params(colors="white", labelsize=7)
     axis.set_yticks([])
-    axis.set_xlabel(label, color="white", fontsize=8)
-    return _rendered(figure)
 
 
 def _rendered(figure: Figure) -> Image.Image:

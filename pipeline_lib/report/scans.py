@@ -44,7 +44,7 @@ def write_scan_pages(
     """
     opened = {row["scan"]: row for row in read_table(ingest / "status.tsv")}
     rows = {row["scan"]: row for row in read_table(preprocess / "status.tsv")}
-    rows = {scan: {**opened.get(scan, {}), **rows.get(scan, {})} for scan in {**opened, **rows}}
+    rows = {scan: row | opened.get(scan, {}) | _filled(row) for scan, row in {**opened, **rows}.items()}
     made = [read_provenance("Ingest", ingest), read_provenance("Preprocess", preprocess)]
     names = list(rows)
     for position, (scan, row) in enumerate(rows.items()):
@@ -114,6 +114,11 @@ def _numbers(row: dict[str, str], options: PreprocessOptions) -> list[Row]:
         for name, value in row.items()
         if name not in known and value != "" and not _is_nan(value)
     ]
+
+
+def _filled(row: Mapping[str, str]) -> dict[str, str]:
+    """Without its empty cells: a column of another scan's, which must not hide what ingest said of this one."""
+    return {name: value for name, value in row.items() if value}
 
 
 def _is_nan(value: str) -> bool:

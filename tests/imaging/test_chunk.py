@@ -17,13 +17,13 @@ def work(given: object, out: Path) -> Done:
     kind, counter = given  # type: ignore[misc]
     with open(counter, "a") as file:
         file.write(f"{kind}\n")
+    (out / f"{kind}.txt").write_text(kind)
     if kind == "user":
         raise UserError("scan.nii.gz (row 2): is empty; remove it")
     if kind == "bug":
         raise ZeroDivisionError("oh")
     if kind == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
-    (out / f"{kind}.txt").write_text(kind)
     return Done({"image": f"{kind}.txt"}, {"snr": "3"}, "brain volume 3 mL" if kind == "poor" else "")
 
 
@@ -44,7 +44,7 @@ def test_rows_keep_the_order_and_say_what_happened(tmp_path: Path) -> None:
     assert rows["bug"]["reason"].startswith("unexpected ZeroDivisionError: oh")
     assert "Traceback" in (tmp_path / "out" / rows["bug"]["log"]).read_text()
     assert (rows["poor"]["stage"], rows["poor"]["reason"]) == ("quality", "brain volume 3 mL")
-    assert (tmp_path / "out" / "scans" / "good.txt").is_file()
+    assert sorted(path.name for path in (tmp_path / "out" / "scans").iterdir()) == ["good.txt", "poor.txt"]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -52,6 +52,7 @@ def test_a_killed_process_fails_only_its_own_scan(tmp_path: Path) -> None:
     rows, _ = run(tmp_path, "good", "killed", "other")
     assert {scan: row["ok"] for scan, row in rows.items()} == {"good": "true", "killed": "false", "other": "true"}
     assert "killed, probably out of memory" in rows["killed"]["reason"]
+    assert sorted(path.name for path in (tmp_path / "out" / "scans").iterdir()) == ["good.txt", "other.txt"]
 
 
 def test_finished_scans_are_not_repeated_and_failed_ones_are(tmp_path: Path) -> None:

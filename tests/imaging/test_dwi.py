@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline_lib.cohort.sheet import Scan
 from pipeline_lib.config.schema import PreprocessOptions, QualityOptions
@@ -218,7 +219,10 @@ def test_maps_are_fitted_only_where_none_are_given(
     preprocess_chunk(tmp_path / "in", options, tmp_path / "out", workers=1)
     rows = read_table(tmp_path / "out" / "status.tsv")
     assert [row["ok"] for row in rows] == ["true", "true"], [row["reason"] for row in rows]
-    assert ("noddi" in json.loads(rows[0]["outputs"])) is fitted
+    outputs = json.loads(rows[0]["outputs"])
+    assert ("noddi" in outputs) is fitted
+    rows_shown = 3 + (3 if fitted else 0)  # b0, b1000, b2000, and the maps
+    assert Image.open(tmp_path / "out" / outputs["figure"]).height == 200 * rows_shown
 
 
 def test_scan_without_a_brain_says_so(tmp_path: Path) -> None:

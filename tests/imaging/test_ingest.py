@@ -13,10 +13,12 @@ import pytest
 from PIL import Image
 
 from pipeline_lib.cohort.sheet import Scan
-from pipeline_lib.files import read_table
-from pipeline_lib.imaging.canonical import open_scan
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import image_files, read_table
+from pipeline_lib.imaging.canonical import open_scan, open_series
 from pipeline_lib.imaging.ingest import ingest_chunk
 from pipeline_lib.imaging.nifti import read_volume
+from pipeline_lib.imaging.pictures import find_slices
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 
@@ -87,6 +89,16 @@ def colour(path: Path) -> str:
     return path.name
 
 
+def without_sizes(path: Path) -> str:
+    plain = path.with_suffix("")
+    save(plain, head(), sform=0)
+    content = bytearray(plain.read_bytes())
+    content[88:92] = bytes(4)  # pixdim[3]
+    with gzip.open(path, "wb") as file:
+        file.write(content)
+    return path.name
+
+
 def singular(path: Path) -> str:
     image = nib.Nifti1Image(head(), None)
     image.header["sform_code"] = 1
@@ -110,6 +122,7 @@ BROKEN = {
     "constant": (lambda path: save(path, np.full((8, 8, 8), 7, np.float32)), "every voxel is 7"),
     "no affine": (lambda path: save(path, head(), sform=0, qform=0), "no valid affine"),
     "singular affine": (singular, "no valid affine"),
+    "voxel size of 0": (without_sizes, "no valid affine"),
     "colour": (colour, "RGB"),
 }
 
@@ -154,6 +167,13 @@ def test_both_files_of_a_pair_are_hashed(tmp_path: Path) -> None:
     assert rows[0]["sha256"] != rows[1]["sha256"]
 
 
+@pytest.mark.parametrize("compressed", ["", ".gz"])
+def test_a_pair_is_two_files(compressed: str) -> None:
+    pair = [Path(f"a/s.1.hdr{compressed}"), Path(f"a/s.1.img{compressed}")]
+    assert image_files(pair[0]) == image_files(pair[1]) == pair
+    assert image_files(Path(f"a/hdr.nii{compressed}")) == [Path(f"a/hdr.nii{compressed}")]
+
+
 def test_grey_levels_of_16_bits_keep_their_order(tmp_path: Path) -> None:
     levels = np.linspace(0, 4000, 64).astype(np.uint16).reshape(8, 8)
     Image.fromarray(levels).save(tmp_path / "p_1.png")
@@ -180,6 +200,18 @@ def test_gradients_of_another_number_are_refused(tmp_path: Path) -> None:
 def test_noddi_maps_out_of_range_are_refused(tmp_path: Path) -> None:
     scan = save(tmp_path / "noddi.nii.gz", head((6, 6, 6, 3)))
     assert "NODDI maps are fractions" in ingest(tmp_path, Scan("01", "", "noddi", scan, row=2))[0]["reason"]
+
+
+def test_nan_in_one_volume_of_many_is_found(tmp_path: Path) -> None:
+    data = head((12, 14, 10, 30))
+    data[3:9, 4:10, 3:7, 7] = np.nan
+    save(tmp_path / "dwi.nii", data)
+    with pytest.raises(UserError, match="in the middle of the head"):
+        open_series(tmp_path / "dwi.nii", "dwi.nii")
+    data[3:9, 4:10, 3:7, 7] = 50
+    data[5:6, 4:10, 3:7, 7] = np.nan
+    save(tmp_path / "dwi.nii", data)
+    assert not open_series(tmp_path / "dwi.nii", "dwi.nii")[0].data[5, 5, 5, 7]
 
 
 def test_nan_background_becomes_zero(tmp_path: Path) -> None:
@@ -286,6 +318,14 @@ def test_pictures_of_a_person_become_one_stack_in_natural_order(tmp_path: Path) 
     stack = np.load(tmp_path / "out" / json.loads(row["outputs"])["image"])
     assert stack.shape == (3, 6, 5, 1)
     assert stack[:, 0, 0, 0].tolist() == [1, 2, 10]
+
+
+def test_folder_of_pictures_may_have_brackets_in_its_name(tmp_path: Path) -> None:
+    root = tmp_path / "study [1]"
+    root.mkdir()
+    for number in (1, 2):
+        Image.fromarray(np.full((6, 5), number, np.uint8)).save(root / f"p1_{number}.png")
+    assert [path.name for path in find_slices(root, "p1_*.png", "p1")] == ["p1_1.png", "p1_2.png"]
 
 
 def test_pictures_of_two_sizes_are_refused(tmp_path: Path) -> None:

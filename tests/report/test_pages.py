@@ -124,6 +124,16 @@ def test_every_scan_has_a_page_and_a_failed_one_says_why(scan_pages: Path) -> No
     assert "EOFError: &lt;script&gt;" in bad.text
 
 
+def test_what_ingest_said_of_a_scan_stays_where_another_failed(tmp_path: Path) -> None:
+    affine = "sform; the qform differs by up to 22 mm"
+    opened = [status("good", True) | {"affine": affine}, status("bad", False, "no such file") | {"affine": ""}]
+    table(tmp_path / "ingest" / "status.tsv", opened)
+    table(tmp_path / "preprocess" / "status.tsv", [status("good", True) | {"affine": ""}, opened[1]])
+    out = tmp_path / "report" / "scans" / "test-anat-0001"
+    write_scan_pages(tmp_path / "ingest", tmp_path / "preprocess", PreprocessOptions(), COHORT, out)
+    assert affine in check(out / "good.html").text
+
+
 def test_missing_figure_is_named_in_its_place(tmp_path: Path, scan_pages: Path) -> None:
     (tmp_path / "preprocess" / "scans" / "figures" / "p.png").write_bytes(b"no picture")
     write_scan_pages(tmp_path / "ingest", tmp_path / "preprocess", PreprocessOptions(), COHORT, scan_pages)
