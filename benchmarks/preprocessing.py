@@ -362,22 +362,24 @@ ds002748 and open_ms, which are stripped. CPU seconds are of one core.
 ## The embedded brain extraction
 
 `brain_extraction: learned` is a 3D U-Net of {parameters:,} parameters ({kilobytes} kB) that sees the head at 2 mm and
-computes at 4 mm and coarser, twice: over the whole field of view to find the brain, then within a box around it. It was
-trained by
+computes at 4 mm and coarser, twice: over the whole field of view to find the brain, then within a box around it, as it is
+and mirrored. It was trained by
 
 ```sh
 {commands}
 ```
 
 on {trained} raw T1-weighted heads of IXI (the weights inherit their licence) and synthetic T1, T2 and FLAIR heads of people
-who are not in the embedded cohort. Half of the examples are randomised in contrast, bias field, resolution, pose, field of
-view, noise and defacing, after the idea of SynthStrip (Hoopes et al. 2022); the first run had six in ten of them, randomised
-more strongly, and never bone brighter than the air around the head. The masks it learned from are automatic (DLMUSE,
-holes filled) and close to intracranial: a silver standard. The truth of the synthetic heads is the brain with its ventricles
-and 2 mm of fluid around it.
+who are not in the embedded cohort. In the last run half of the examples are much as they were scanned, three in ten are so
+but for their contrast, and two in ten are randomised in contrast, bias field, resolution, pose, field of view, noise and
+defacing, after the idea of SynthStrip (Hoopes et al. 2022). The second run had half of the examples randomised in all of
+this, the first six in ten, more strongly, and never with bone brighter than the air around the head. The masks it learned
+from are automatic (DLMUSE, holes filled) and close to intracranial: a silver standard. The truth of the synthetic heads is
+the brain with its ventricles and 2 mm of fluid around it.
 
 None of the heads below were trained on. The T2-like and FLAIR-like contrasts are made with the help of the true mask, so
-that its edge can be seen in them; air is told from head for the inverted one as it was in training.
+that its edge can be seen in them; air is told from head for the inverted one as it was in training, where negatives of
+heads were among the examples.
 
 {extraction}
 
@@ -388,7 +390,7 @@ Another scanner ([picture](images/ds000011.png)):
 {other}
 
 Scans that are stripped already are recognised (at least half of the volume is one constant value, and what is left is
-one body of 600 to 2200 mL) and left as they are:
+one body of 600 to 2200 mL that no face of the volume cuts across) and left as they are:
 
 {stripped}
 

@@ -141,15 +141,16 @@ def brain_probability(data: NDArray[np.float32], zooms: tuple[float, ...]) -> ND
     """Probability of brain at each voxel of a RAS+ volume ``(X, Y, Z)`` with voxels of ``zooms`` mm.
 
     Twice: over the whole field of view to find where the brain is, then within a box of the size the
-    network was trained on around it. A neck or a tongue far below the brain is like nothing it was
-    trained on; the second look does not see them.
+    network was trained on around it, as it is and mirrored, whose mean is less noisy. A neck or a tongue
+    far below the brain is like nothing it was trained on; the second look does not see them.
     """
     network = load_network()
     with torch.inference_mode():
         x = normalise(to_grid(data, zooms))
         box = _box_around_brain(_logits(network, x).sigmoid())
         logits = torch.full_like(x, NOT_BRAIN)
-        logits[box] = _logits(network, normalise(x[box]))
+        inside = normalise(x[box])
+        logits[box] = (_logits(network, inside) + _logits(network, inside.flip(2)).flip(2)) / 2
         logits = functional.interpolate(logits, size=data.shape, mode="trilinear", align_corners=False)
         return logits.sigmoid()[0, 0].numpy()
 

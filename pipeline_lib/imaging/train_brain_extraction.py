@@ -53,14 +53,16 @@ SYNTHETIC = range(1001, 1017)
 """People of the synthetic cohort that are trained on; the embedded cohort's have lower numbers."""
 SYNTHETIC_SHARE = 0.15
 GENTLE_SHARE = 0.5
+RECONTRASTED_SHARE = 0.3
 
 
 class Head(NamedTuple):
-    """Intensities in [0, 1], brain mask, and mask of all that is not air; each ``(1, 1, X, Y, Z)`` at 2 mm."""
+    """Intensities in [0, 1], brain mask, mask of all that is not air, each ``(1, 1, X, Y, Z)`` at 2 mm; the brain's centre."""
 
     image: Tensor
     mask: Tensor
     body: Tensor
+    centre: NDArray[np.float64]
 
 
 def find_heads(folder: Path) -> tuple[list[str], list[str]]:
@@ -77,9 +79,9 @@ def load_head(scan: Path, truth: Path) -> Head:
     head, mask = read_volume(scan), read_volume(truth)
     image = normalise(to_grid(head.data, head.zooms))
     body = body_of(image[0, 0].numpy())
-    return Head(
-        image, (to_grid(mask.data, mask.zooms) > 0.5).float(), torch.from_numpy(body.astype(np.float32))[None, None]
-    )
+    brain = (to_grid(mask.data, mask.zooms) > 0.5).float()
+    centre = np.array(ndimage.center_of_mass(brain[0, 0].numpy()))
+    return Head(image, brain, torch.from_numpy(body.astype(np.float32))[None, None], centre)
 
 
 def body_of(image: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -87,6 +89,18 @@ def body_of(image: NDArray[np.float32]) -> NDArray[np.bool_]:
     above = ndimage.binary_closing(image > threshold_otsu(image) / 2, iterations=2)
     body: NDArray[np.bool_] = ndimage.binary_fill_holes(above)
     return body
+
+
+def _cut(x: Tensor, centre: NDArray[np.float64], *, flip: bool) -> Tensor:
+    """The box of voxels of ``(1, 1, X, Y, Z)`` around ``centre``, 0 where it reaches out of the volume."""
+    starts = (centre + 0.5 - np.array(BOX) / 2).astype(int).tolist()
+    padding = [
+        pad
+        for start, size, box in reversed(list(zip(starts, x.shape[2:], BOX, strict=True)))
+        for pad in (-start, start + box - size)
+    ]
+    box = functional.pad(x, padding)
+    return box.flip(2) if flip else box
 
 
 def ixi_paths(folder: Path, name: str) -> tuple[Path, Path]:
@@ -110,11 +124,16 @@ class Randomiser:
         self.torch = torch.Generator().manual_seed(int(random.integers(2**62)))
 
     def __call__(self, head: Head) -> tuple[Tensor, Tensor]:
-        return self._gentle(head) if self.random.random() < GENTLE_SHARE else self._wild(head)
+        kind = self.random.random()
+        if kind < GENTLE_SHARE + RECONTRASTED_SHARE:
+            return self._gentle(head, recontrast=bool(kind >= GENTLE_SHARE))
+        return self._wild(head)
 
-    def _gentle(self, head: Head) -> tuple[Tensor, Tensor]:
-        """Much as it was scanned; half of them on the scan's own voxels, as sharp as they were."""
-        image, mask, _ = self._place(head, degrees=0 if self._chance(0.5) else 8)
+    def _gentle(self, head: Head, *, recontrast: bool) -> tuple[Tensor, Tensor]:
+        """Much as it was scanned, the contrast perhaps excepted; half of them on the scan's own voxels."""
+        image, mask, body = self._place(head, degrees=0 if self._chance(0.5) else 8)
+        if recontrast:
+            image = self._contrast(image, mask, body)
         image = image.clamp(min=1e-6) ** float(np.exp(self.random.normal(0, 0.2)))
         image = image * self._field(4, float(self.random.uniform(0, 0.2))).exp()
         return normalise(self._noise(image, float(self.random.uniform(0, 0.02)))), mask
@@ -139,14 +158,20 @@ class Randomiser:
     def _chance(self, probability: float) -> bool:
         return bool(self.random.random() < probability)
 
-    def _place(self, head: Head, *, degrees: float) -> Head:
-        """Shift and left-right flip around the brain's centre; rotation by up to ``degrees``, scale and shear, or none."""
-        matrix = self._turned(degrees) if degrees else np.eye(3)
-        if self._chance(0.5):
+    def _place(self, head: Head, *, degrees: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Image, mask and body in a box near the brain's centre, half of them flipped left to right.
+
+        Turned by up to ``degrees``, scaled and sheared, or on the scan's own voxels where ``degrees`` is 0.
+        """
+        centre = np.floor(head.centre + self.random.uniform(-12, 12, 3)) + 0.5
+        flip = self._chance(0.5)
+        if not degrees:
+            image, mask, body = (_cut(x, centre, flip=flip) for x in (head.image, head.mask, head.body))
+            return image, mask, body
+        matrix = self._turned(degrees)
+        if flip:
             matrix[:, 0] *= -1
         shape = np.array(head.image.shape[2:])
-        where = torch.nonzero(head.mask[0, 0]).float().mean(0).numpy()
-        centre = np.floor(where + self.random.uniform(-12, 12, 3)) + 0.5  # with no turn, voxels fall on voxels
         out = np.array(BOX)
         # output voxel o (from the box's centre) -> input voxel centre + matrix o -> grid_sample's [-1, 1],
         # whose axes run backwards (x last); affine_grid gives o in units of half boxes
@@ -157,10 +182,14 @@ class Randomiser:
             torch.tensor(theta[None].copy(), dtype=torch.float32), [1, 1, *BOX], align_corners=False
         )
         placed = functional.grid_sample(
-            torch.cat(head, dim=1), grid, mode="bilinear", padding_mode="zeros", align_corners=False
+            torch.cat([head.image, head.mask, head.body], dim=1),
+            grid,
+            mode="bilinear",
+            padding_mode="zeros",
+            align_corners=False,
         )
         image, mask, body = placed.split(1, dim=1)
-        return Head(image, (mask > 0.5).float(), body)
+        return image, (mask > 0.5).float(), body
 
     def _turned(self, degrees: float) -> NDArray[np.float64]:
         matrix = np.eye(3)
@@ -196,12 +225,14 @@ class Randomiser:
         return self._curve(x, knots.tolist())
 
     def _contrast(self, image: Tensor, mask: Tensor, body: Tensor) -> Tensor:
-        """One curve for the head, often with the air left dark, and in half of them another for the brain.
+        """As it was, its negative, or one curve for the head and in half of those another for the brain.
 
-        Bone may so become bright beside dark air, and fluid bright beside dark bone, as in T2.
+        The air often stays dark: bone may so become bright beside it, and fluid bright beside dark bone, as in T2.
         """
         if self._chance(0.15):
             return image
+        if self._chance(0.25):
+            return torch.lerp(image, 1 - image.clamp(min=1e-6) ** float(np.exp(self.random.normal(0, 0.3))), body)
         head = self._random_curve(image, dark_zero=0.8)
         if self._chance(0.6):
             head = torch.lerp(image, self._random_curve(image, dark_zero=0), body)

@@ -88,8 +88,11 @@ def train_denoiser(
         "dropout": options.dropout,
         "checkpointing": options.checkpointing,
     }
+    network = UNet(**architecture)
+    if recipe.data.dimensions == 2 and goal is None:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on images (docs/benchmarks.md), slower on small latents
     known = validation if len(validation) else images
-    step = DenoiserStep(UNet(**architecture), recipe, goal, source, known.batch(shown_rows(known)))
+    step = DenoiserStep(network, recipe, goal, source, known.batch(shown_rows(known)))
 
     kept = recipe.sampling.checkpoints if recipe.task == "generation" else 0
     averages = sorted({round(training.steps * (n + 1) / kept) for n in range(kept)} - {0})

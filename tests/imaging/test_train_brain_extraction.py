@@ -60,6 +60,15 @@ def test_example_follows_from_seed_and_number(heads: Path) -> None:
         assert {*mask.unique().tolist()} <= {0.0, 1.0}
 
 
+def test_heads_that_are_not_turned_keep_their_voxels(heads: Path) -> None:
+    head = script.load_head(*script.ixi_paths(heads, "p0"))
+    image, mask, _ = script.Randomiser(np.random.default_rng(0))._place(head, degrees=0)
+    assert torch.equal(image[mask > 0].sort()[0], head.image[head.mask > 0].sort()[0])
+    assert mask.sum() == head.mask.sum()
+    turned = script.Randomiser(np.random.default_rng(0))._place(head, degrees=8)[1]
+    assert float(turned.sum()) == pytest.approx(float(head.mask.sum()), rel=0.6), "the scale is exp(-0.18) to exp(0.18)"
+
+
 @pytest.mark.parametrize("content", [None, b"text"])
 def test_start_that_is_no_weights_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None
