@@ -1,7 +1,7 @@
 """Side by side with the packages that people use now, in one run, as Markdown tables.
 
-    make bench                                    # on this machine's CPU
-    python benchmarks/peers.py --device cuda      # on a GPU, bfloat16
+    make bench                            # on this machine's CPU
+    make bench BENCH='--device cuda'      # on a GPU, bfloat16
 
 Every comparison alternates between the candidates, so that whatever else the machine does falls on all of them,
 and shows the median (of two for the quantisers, of which MONAI's takes half a minute). "Relative" is to the first row.
@@ -16,6 +16,7 @@ import logging
 import os
 import platform
 import statistics
+import sys
 import threading
 import time
 import warnings
@@ -23,10 +24,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from typing import Any
+from unittest import mock
 
 import diffusers
-import monai
 import numba
 import numpy as np
 import opensimplex
@@ -121,21 +123,25 @@ def forward(call: Network, x: Tensor, t: Tensor, setting: Setting) -> Work:
     return run
 
 
-def lucidrains() -> dict[str, nn.Module]:
-    """denoising-diffusion-pytorch's U-Net where it is installed beside a torchvision that fits this torch.
+def lucidrains() -> nn.Module:
+    """denoising-diffusion-pytorch's U-Net, its width chosen for as many weights as the others.
 
-    It is no dependency: PyPI's torchvision does not load beside CPU builds of torch.
+    What only its training loop uses is stood in for: PyPI's torchvision does not load beside CPU builds of torch.
     """
-    try:
+    unused = (
+        "accelerate", "ema_pytorch", "pytorch_fid", "pytorch_fid.fid_score", "pytorch_fid.inception", "torchvision",
+    )  # fmt: skip
+    with mock.patch.dict(sys.modules, {name: mock.MagicMock() for name in unused}):
         from denoising_diffusion_pytorch import Unet
-    except (ImportError, RuntimeError) as error:
-        print(f"\ndenoising-diffusion-pytorch is not measured: {str(error).splitlines()[0]}.")
-        return {}
-    return {"denoising-diffusion-pytorch Unet": Unet(32, dim_mults=(1, 2, 4), channels=1)}
+    unet: nn.Module = Unet(40, dim_mults=(1, 2, 4), channels=1)
+    return unet
 
 
 def unets(dimensions: int, setting: Setting) -> None:
-    """This U-Net and MONAI's with the same weights; others as near in size as their options allow."""
+    """This U-Net and MONAI's with the same weights; others as near in size as their options allow.
+
+    MONAI normalises in 32 groups, this library otherwise in fewer (`layers.group_norm`).
+    """
     on_gpu = setting.device.type == "cuda"
     side, batch = ((128, 32) if dimensions == 2 else (48, 4)) if on_gpu else ((64, 8) if dimensions == 2 else (24, 2))
     channels, attention = (32, 64, 128), (False, False, True)
@@ -143,28 +149,32 @@ def unets(dimensions: int, setting: Setting) -> None:
         spatial_dims=dimensions, in_channels=1, out_channels=1, num_res_blocks=2, channels=channels,
         attention_levels=attention, num_head_channels=32,
     )  # fmt: skip
-    ours = UNet(
-        dimensions=dimensions, in_channels=1, out_channels=1, channels=channels, blocks=2, attention=attention,
-        head_channels=32, groups=32,
+    usual, ours = (
+        UNet(
+            dimensions=dimensions, in_channels=1, out_channels=1, channels=channels, blocks=2, attention=attention,
+            head_channels=32, groups=groups,
+        ) for groups in (None, 32)
     )  # fmt: skip
     for parameter in theirs.parameters():  # some start at zero, and two networks that give zero prove nothing
         nn.init.normal_(parameter, std=0.05)
     load_monai_unet(ours, theirs.state_dict())
+    usual.load_state_dict(ours.state_dict())
     layout: Any = torch.channels_last if dimensions == 2 else torch.channels_last_3d
     networks: dict[str, nn.Module] = {
         "MONAI DiffusionModelUNet": theirs,
-        "pipeline_lib UNet, same weights": ours,
-        "pipeline_lib UNet, channels_last": copy.deepcopy(ours).to(memory_format=layout),
+        "pipeline_lib UNet, same weights and groups": ours,
+        "pipeline_lib UNet": usual,
+        "pipeline_lib UNet, channels_last": copy.deepcopy(usual).to(memory_format=layout),
     }
     if on_gpu:
-        networks["pipeline_lib UNet, torch.compile"] = copy.deepcopy(ours)
+        networks["pipeline_lib UNet, channels_last, torch.compile"] = copy.deepcopy(usual).to(memory_format=layout)
     if dimensions == 2:
         networks["diffusers UNet2DModel"] = diffusers.UNet2DModel(
             sample_size=side, in_channels=1, out_channels=1, layers_per_block=2, block_out_channels=channels,
             down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
             up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"), attention_head_dim=32,
         )  # fmt: skip
-        networks |= lucidrains()
+        networks["denoising-diffusion-pytorch Unet"] = lucidrains()
     x = torch.randn(batch, 1, *[side] * dimensions, device=setting.device)
     t = torch.randint(0, 1000, (batch,), device=setting.device)
     calls: dict[str, Network] = {}
@@ -401,7 +411,8 @@ def main() -> None:
         if setting.device.type == "cuda"
         else f"{os.cpu_count()} cores, {platform.machine()}"
     )
-    versions = f"torch {torch.__version__}, MONAI {monai.__version__}, diffusers {diffusers.__version__}, opensimplex {opensimplex.__version__}"  # fmt: skip
+    peers = ("torch", "monai", "diffusers", "denoising-diffusion-pytorch", "opensimplex")
+    versions = ", ".join(f"{peer} {version(peer)}" for peer in peers)
     print(f"## {where}\n\n{versions}")
     unets(2, setting)
     unets(3, setting)

@@ -65,7 +65,7 @@ class KLAutoencoder(nn.Module):
     @property
     def last_layer(self) -> Tensor:
         """Weight of the layer that makes the image, where the adversarial weight is measured."""
-        return self.decoder.last.weight  # type: ignore[return-value]
+        return self.decoder.last.weight
 
 
 def sample_latent(mean: Tensor, std: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -14,7 +14,7 @@ _EPS = 1e-6
 
 def conv(
     dimensions: int, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int | None = None
-) -> nn.Module:
+) -> nn.Conv2d | nn.Conv3d:
     """A 2D or 3D convolution; by default padded so that the size stays (divided by `stride`, rounded up)."""
     if dimensions not in (2, 3):
         raise ValueError(f"dimensions is {dimensions}; allowed: 2, 3")
@@ -157,13 +157,24 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest-neighbour to twice the size, or to `size`, then a convolution."""
+    """Nearest-neighbour to twice the size, then a convolution; cropped to `size` where that is odd.
+
+    Both are one transposed convolution of stride 2: weights that meet the same input voxel are added up beforehand,
+    which leaves 4 of 9 multiplications in 2D and 8 of 27 in 3D.
+    """
 
     def __init__(self, dimensions: int, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv = conv(dimensions, inputs, outputs, 3)
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
-        """(N, inputs, *spatial) -> (N, outputs, *size)."""
-        size = [2 * n for n in x.shape[2:]] if size is None else list(size)
-        return self.conv(F.interpolate(x, size=size, mode="nearest"))
+        """(N, inputs, *spatial) -> (N, outputs, *size), by default twice `spatial`."""
+        weight = self.conv.weight
+        for axis in range(2, weight.ndim):
+            before, here, after = weight.unbind(axis)
+            weight = torch.stack([after, here + after, before + here, before], dim=axis)
+        transposed = F.conv_transpose2d if x.ndim == 4 else F.conv_transpose3d
+        h = transposed(x, weight.transpose(0, 1), self.conv.bias, stride=2, padding=1)
+        for axis, length in enumerate(size or (), start=2):
+            h = h.narrow(axis, 0, length)
+        return h

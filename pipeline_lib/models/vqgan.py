@@ -76,4 +76,4 @@ class VQGAN(nn.Module):
     @property
     def last_layer(self) -> Tensor:
         """Weight of the layer that makes the image, where the adversarial weight is measured."""
-        return self.decoder.last.weight  # type: ignore[return-value]
+        return self.decoder.last.weight

@@ -104,6 +104,21 @@ def test_sizes_are_halved_rounding_up_and_doubled(dimensions: int) -> None:
     assert Downsample(dimensions, 4, centred=False)(x[:, :, :4]).shape[2] == 2
 
 
+@pytest.mark.parametrize("spatial", [(5, 4), (3, 2, 4)])
+def test_upsampling_equals_interpolation_and_convolution(spatial: tuple[int, ...]) -> None:
+    upsample = filled(Upsample(len(spatial), 4, 6)).double()
+    x = torch.randn(2, 4, *spatial, dtype=torch.float64, requires_grad=True)
+    expected = upsample.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+    found = upsample(x)
+    assert torch.allclose(found, expected, atol=1e-12)
+    at = [x, upsample.conv.weight, upsample.conv.bias]
+    towards = torch.randn_like(expected)
+    gradients = zip(torch.autograd.grad(found, at, towards), torch.autograd.grad(expected, at, towards), strict=True)
+    assert all(torch.allclose(one, other, atol=1e-11) for one, other in gradients)
+    odd = [2 * n - 1 for n in spatial]
+    assert torch.equal(upsample(x, odd), found[(..., *[slice(n) for n in odd])])
+
+
 def test_bad_arguments_say_what_is_allowed() -> None:
     with pytest.raises(ValueError, match="10 channels are not divisible by 4 groups"):
         group_norm(10, 4)
