@@ -13,8 +13,15 @@ made here, as a table looked up by region.
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import logging
 import math
-from collections.abc import Sequence
+import os
+import shutil
+import sysconfig
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -23,6 +30,8 @@ from torch import Tensor
 
 from pipeline_lib.noise.compiled import evaluate
 from pipeline_lib.noise.tables import GRADIENTS, NORM, SQUISH, STRETCH, VERTICES
+
+log = logging.getLogger(__name__)
 
 
 def expected_std() -> float:
@@ -56,13 +65,36 @@ def opensimplex(points: Tensor, shuffled: Tensor) -> Tensor:
         )
     flat = points.reshape(len(points), -1, 3)
     if points.device.type != "cpu":
-        return evaluate_tensors(flat, shuffled).reshape(points.shape[:-1])
+        evaluate_here = _fused() if points.is_cuda and points.dtype == torch.float32 else evaluate_tensors
+        with torch.no_grad():
+            return evaluate_here(flat, shuffled).reshape(points.shape[:-1])
     most = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     threads = torch.get_num_threads()
     numba.set_num_threads(min(threads, most))
     torch.set_num_threads(threads)  # numba and torch may share one OpenMP, whose number numba sets when it starts
     values: np.ndarray = evaluate(flat.contiguous().numpy(), shuffled.numpy())
     return torch.from_numpy(values).reshape(points.shape[:-1])
+
+
+@functools.cache
+def _fused() -> Callable[[Tensor, Tensor], Tensor]:
+    """`evaluate_tensors` compiled to a few kernels, where that can be done, instead of some hundreds."""
+    missing = missing_for_compiling()
+    if missing:
+        log.warning("simplex noise takes longer on this GPU than it could: torch.compile needs %s", missing)
+        return evaluate_tensors
+    return torch.compile(evaluate_tensors, dynamic=True, fullgraph=True)
+
+
+def missing_for_compiling() -> str:
+    """What `torch.compile` needs for a GPU and does not find on this machine; empty if it finds all."""
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton"
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "a C compiler (gcc or clang)"
+    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        return "Python's headers (Debian: python3-dev)"
+    return ""
 
 
 def evaluate_tensors(points: Tensor, shuffled: Tensor) -> Tensor:

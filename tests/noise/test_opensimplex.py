@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import opensimplex
@@ -13,7 +16,7 @@ import pytest
 import torch
 
 from pipeline_lib.noise.compiled import permutations
-from pipeline_lib.noise.opensimplex import evaluate_tensors, expected_std
+from pipeline_lib.noise.opensimplex import evaluate_tensors, expected_std, missing_for_compiling
 from pipeline_lib.noise.opensimplex import opensimplex as noise
 from pipeline_lib.noise.simplex import SimplexNoise
 
@@ -23,6 +26,29 @@ SEEDS = np.array([3, 0, -5, 2**63 - 1, -(2**63), 1234567890123], dtype=np.int64)
 def test_permutations_are_those_of_the_package() -> None:
     expected = [opensimplex.OpenSimplex(int(seed))._perm for seed in SEEDS]
     assert np.array_equal(permutations(SEEDS), np.array(expected))
+
+
+def test_tensor_operations_are_one_graph_for_any_number_of_fields_and_points() -> None:
+    """Which `torch.compile` then makes a few kernels of."""
+    compiled = torch.compile(evaluate_tensors, dynamic=True, fullgraph=True, backend="aot_eager")
+    for fields, number in ((2, 40), (4, 7), (3, 128)):
+        points = 50 * torch.rand((fields, number, 3), dtype=torch.float32)
+        shuffled = torch.from_numpy(permutations(SEEDS[:fields]))
+        assert torch.allclose(compiled(points, shuffled), evaluate_tensors(points, shuffled), atol=1e-6)
+
+
+def test_what_compiling_needs_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+    assert "C compiler" in missing_for_compiling()
+    monkeypatch.setenv("CC", "cc")
+    assert "headers" in missing_for_compiling()
+    (tmp_path / "Python.h").touch()
+    assert missing_for_compiling() == ""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "triton" in missing_for_compiling()
 
 
 @pytest.mark.parametrize("evaluate", [noise, evaluate_tensors], ids=["compiled", "tensors"])
@@ -73,11 +99,14 @@ def test_torch_keeps_its_number_of_threads() -> None:
     assert run.stdout.strip() == "1"
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_the_same_on_a_gpu() -> None:
-    points = 50 * torch.rand((4, 1000, 3), dtype=torch.float64)
-    shuffled = torch.from_numpy(permutations(SEEDS[:4]))
-    assert torch.allclose(noise(points.cuda(), shuffled.cuda()).cpu(), noise(points, shuffled), atol=1e-12)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-4)])
+def test_the_same_on_every_device(dtype: torch.dtype, tolerance: float, device: torch.device) -> None:
+    """On a GPU in float32 by compiled kernels, for several shapes."""
+    for fields, number in ((4, 1000), (1, 300), (6, 77)):
+        points = 50 * torch.rand((fields, number, 3), dtype=torch.float64)
+        shuffled = torch.from_numpy(permutations(SEEDS[:fields]))
+        found = noise(points.to(device, dtype), shuffled.to(device)).cpu()
+        assert torch.allclose(found.double(), noise(points, shuffled), rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("coordinates", [2, 4])
