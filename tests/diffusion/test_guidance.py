@@ -34,9 +34,11 @@ X, T = torch.zeros(2, 1, 3, 3), torch.tensor([100, 200])
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0])
 @pytest.mark.parametrize("condition", [torch.tensor([0, 1]), torch.tensor([[4.0, 6.0], [5.0, 6.0]])])
-def test_output_lies_on_the_line_from_unconditional_to_conditional(scale: float, condition: Tensor) -> None:
-    model, concat = Recorder(), torch.tensor([0.25, 0.5]).reshape(2, 1, 1, 1).expand(2, 1, 3, 3)
-    output = guided(model, condition, scale, concat)(X, T)
+def test_output_lies_on_the_line_from_unconditional_to_conditional(
+    scale: float, condition: Tensor, device: torch.device
+) -> None:
+    model, concat = Recorder(), torch.tensor([0.25, 0.5], device=device).reshape(2, 1, 1, 1).expand(2, 1, 3, 3)
+    output = guided(model, condition.to(device), scale, concat)(X.to(device), T.to(device))
     assert output[:, 0, 0, 0].tolist() == [100.25 + 10 * scale, 200.5 + 11 * scale]
     assert model.calls == 1
     assert model.samples == (2 if scale in (0, 1) else 4)  # no second half where its weight is 0

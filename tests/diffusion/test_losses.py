@@ -18,10 +18,12 @@ def test_each_kind_is_its_formula(kind: str, expected: float, dimensions: int) -
     assert float(diffusion_loss(output, target, kind)) == pytest.approx(expected)
 
 
-def test_weights_are_those_of_samples() -> None:
-    target = torch.zeros(2, 1, 4, 4)
-    output = target + torch.tensor([1.0, 2.0]).reshape(2, 1, 1, 1)
-    assert float(diffusion_loss(output, target, "l2", torch.tensor([3.0, 0.5]))) == pytest.approx((3 + 2) / 2)
+def test_weights_are_those_of_samples(device: torch.device) -> None:
+    target = torch.zeros(2, 1, 4, 4, device=device)
+    output = target + torch.tensor([1.0, 2.0], device=device).reshape(2, 1, 1, 1)
+    assert float(diffusion_loss(output, target, "l2", torch.tensor([3.0, 0.5], device=device))) == pytest.approx(
+        (3 + 2) / 2
+    )
 
 
 def test_half_precision_is_summed_in_float32() -> None:

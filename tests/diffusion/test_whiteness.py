@@ -34,8 +34,8 @@ def test_p_values_of_white_noise_are_uniform(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_autocorrelation_is_the_direct_sum(shape: tuple[int, ...]) -> None:
-    noise = normal(shape, 1)
+def test_autocorrelation_is_the_direct_sum(shape: tuple[int, ...], device: torch.device) -> None:
+    noise = normal(shape, 1).to(device)
     found = whiteness(noise)
     for axis in range(2, len(shape)):
         lag = tuple(int(i == axis - 2) for i in range(len(shape) - 2))

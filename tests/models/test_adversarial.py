@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from devices import assert_the_same
 from torch import nn
 
 from pipeline_lib.models.adversarial import (
@@ -19,6 +20,14 @@ from pipeline_lib.models.discriminator import PatchDiscriminator
 def test_one_logit_a_patch(dimensions: int) -> None:
     model = PatchDiscriminator(dimensions=dimensions, in_channels=2, channels=8, layers=2)
     assert model(torch.randn(1, 2, *[16] * dimensions)).shape == (1, 1, *[4] * dimensions)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_the_same_on_every_device(dimensions: int, device: torch.device) -> None:
+    torch.manual_seed(0)
+    model = PatchDiscriminator(dimensions=dimensions, in_channels=1, channels=8, layers=2)
+    x = torch.randn(2, 1, *[12] * dimensions)
+    assert_the_same(model, [x], device, lambda model, x: [model(x[0])])
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -55,10 +64,10 @@ def test_hinge_losses_are_their_formulas() -> None:
     assert float(generator_loss(fake)) == pytest.approx(-1 / 3)
 
 
-def test_weight_is_the_ratio_of_gradients_at_the_last_layer() -> None:
+def test_weight_is_the_ratio_of_gradients_at_the_last_layer(device: torch.device) -> None:
     torch.manual_seed(0)
-    body, last, critic = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 1, 3), nn.Conv2d(1, 1, 3)
-    x = torch.randn(2, 1, 9, 9)
+    body, last, critic = (layer.to(device) for layer in (nn.Conv2d(1, 4, 3), nn.Conv2d(4, 1, 3), nn.Conv2d(1, 1, 3)))
+    x = torch.randn(2, 1, 9, 9, device=device)
     out = last(body(x).tanh())
     reconstruction, adversarial = (out - 1).square().mean(), critic(out).mean()
     weight = adaptive_weight(reconstruction, adversarial, last.weight)

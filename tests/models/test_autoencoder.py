@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from devices import assert_the_same
 from torch import nn
 
 from pipeline_lib.models.autoencoder import KLAutoencoder, kl_divergence, sample_latent
@@ -99,6 +100,16 @@ def test_other_precisions(dimensions: int, dtype: torch.dtype) -> None:
     for found, expected in pairs:
         assert found.dtype == dtype
         assert torch.allclose(found.float(), expected, atol=0.05 if dtype == torch.bfloat16 else 1e-5)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_the_same_on_every_device(dimensions: int, device: torch.device) -> None:
+    model = autoencoder(dimensions)
+    for parameter in model.parameters():  # what starts at 0 would hide what comes before it
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
+    inputs = [torch.randn(2, channels, *[size] * dimensions) for channels, size in ((2, 12), (3, 3))]
+    assert_the_same(model, inputs, device, lambda model, x: [*model.encode(x[0]), model.decode(x[1])])
 
 
 def test_odd_sizes_are_refused_with_the_multiple_that_is_needed() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from devices import assert_the_same
 from torch import Tensor, nn
 
 from pipeline_lib.diffusion.guidance import null_condition
@@ -166,13 +167,12 @@ def test_other_precisions_agree_with_float32(dimensions: int, dtype: torch.dtype
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
-def test_the_same_on_every_device(dimensions: int, device: torch.device) -> None:
-    """In float32 there as in float64 on the CPU."""
-    x, t, c = image(dimensions), torch.tensor([3, 90]), torch.tensor([-1, 1])
-    expected = unet(dimensions, classes=2).double()(x.double(), t, c)
-    found = unet(dimensions, classes=2).to(device)(x.to(device), t.to(device), c.to(device))
-    assert found.device.type == device.type
-    assert (found.cpu() - expected).abs().max() < 1e-2 * expected.abs().max()  # convolutions on a GPU may use TF32
+@pytest.mark.parametrize("vector", [False, True])
+def test_the_same_on_every_device(dimensions: int, vector: bool, device: torch.device) -> None:
+    options = {"vector_size": 2} if vector else {"classes": 2}
+    condition = torch.tensor([[0.3, -1.0], [float("nan"), 0.0]]) if vector else torch.tensor([-1, 1])
+    inputs = [image(dimensions), torch.tensor([3, 90]), condition]
+    assert_the_same(unet(dimensions, **options), inputs, device, lambda network, x: [network(*x)])
 
 
 def test_it_learns_a_denoiser() -> None:

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from devices import assert_the_same
 from torch import nn
 
 from pipeline_lib.models.vqgan import VQGAN
@@ -73,6 +74,17 @@ def test_it_learns_to_reconstruct_with_gradients_through_the_codes(dimensions: i
         optimiser.step()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.encoder.parameters())
     assert (reconstruction - x).square().mean() < 0.5 * x.var()
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_the_same_on_every_device(dimensions: int, device: torch.device) -> None:
+    model = vqgan(dimensions).eval()
+    for parameter in model.parameters():  # what starts at 0 would hide what comes before it
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
+    codes = model.quantiser.codebook[torch.randint(16, (2, *[4] * dimensions))].movedim(-1, 1)
+    inputs = [torch.randn(2, 1, *[8] * dimensions), codes]
+    assert_the_same(model, inputs, device, lambda model, x: [model.encode(x[0])[0], model.decode(x[1])])
 
 
 def test_the_codebook_is_part_of_the_state() -> None:

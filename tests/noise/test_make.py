@@ -23,8 +23,12 @@ def test_unknown_noise_is_refused() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 40, 40), (3, 2, 12, 12, 12)])
-def test_gaussian_noise_is_standard_normal_and_reproducible(shape: tuple[int, ...]) -> None:
-    draws = [GaussianNoise()(shape, generator=torch.Generator().manual_seed(0)) for _ in range(2)]
+def test_gaussian_noise_is_standard_normal_and_reproducible(shape: tuple[int, ...], device: torch.device) -> None:
+    """From a generator on the CPU the same on every device."""
+    draws = [
+        GaussianNoise()(shape, generator=torch.Generator().manual_seed(0), device=place).cpu()
+        for place in (device, "cpu")
+    ]
     assert torch.equal(*draws)
     assert abs(draws[0].mean()) < 0.05
     assert draws[0].std() == pytest.approx(1, abs=0.05)
