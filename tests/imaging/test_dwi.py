@@ -16,7 +16,7 @@ from pipeline_lib.config.schema import PreprocessOptions, QualityOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_table
 from pipeline_lib.imaging.canonical import open_series
-from pipeline_lib.imaging.dwi import Gradients, read_gradients, signal_channels, turn
+from pipeline_lib.imaging.dwi import Gradients, read_gradients, shells, signal_channels, turn
 from pipeline_lib.imaging.ingest import ingest_chunk
 from pipeline_lib.imaging.nifti import Volume
 from pipeline_lib.imaging.preprocess import preprocess_chunk
@@ -233,3 +233,26 @@ def test_scan_without_a_brain_says_so(tmp_path: Path) -> None:
     ingest_chunk([scan], tmp_path, tmp_path / "in", workers=1)
     preprocess_chunk(tmp_path / "in", PreprocessOptions(), tmp_path / "out", workers=1)
     assert "no brain was found" in read_table(tmp_path / "out" / "status.tsv")[0]["reason"]
+
+
+def test_shells_are_found_and_named() -> None:
+    bvals = np.array([0, 5, 995, 1005, 2000, 1990, 3000], float)
+    assert {b: members.tolist() for b, members in shells(bvals).items()} == {
+        0: [0, 1],
+        1000: [2, 3],
+        2000: [4, 5],
+        3000: [6],
+    }
+    assert {b: members.tolist() for b, members in shells(np.array([0.0, 100, 200, 800, 899])).items()} == {
+        0: [0],
+        100: [1],
+        200: [2],
+        800: [3, 4],
+    }
+    with pytest.raises(UserError, match="a b0 is needed"):
+        signal_channels(np.ones((2, 2, 2, 1), np.float32), np.array([1000.0]), np.ones((2, 2, 2), bool), "scan")
+
+
+def test_real_multishell_scan_has_its_shells(shared_data: Path) -> None:
+    bvals = np.loadtxt(shared_data / "dmri_multishell_patch" / "bvals")
+    assert [*shells(bvals)] == [0, 700, 1200, 2800]

@@ -11,31 +11,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from PIL import Image
 from scipy import ndimage
 
 from pipeline_lib.cohort.sheet import Scan
 from pipeline_lib.cohort.synthetic import make_cohort
 from pipeline_lib.config.schema import PreprocessOptions, QualityOptions
-from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_table
 from pipeline_lib.imaging.__main__ import main as to_native
-from pipeline_lib.imaging.brain import WEIGHTS, already_stripped, brain_probability, extract_brain, largest_component
-from pipeline_lib.imaging.dwi import shells, signal_channels
 from pipeline_lib.imaging.ingest import ingest_chunk
-from pipeline_lib.imaging.intensity import correct_bias, normalise, white_stripe
 from pipeline_lib.imaging.nifti import Volume, read_volume, write_volume
 from pipeline_lib.imaging.preprocess import _from_zero, preprocess_chunk
-from pipeline_lib.imaging.quality import dice, draw_anatomy, measure_native, verdict
-from pipeline_lib.imaging.registration import native_map, output_grid, register, resample, template, to_sitk
-
-HELD_OUT_DICE = 0.97
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Scan]]:
-    folder = tmp_path_factory.mktemp("people")
-    return folder, make_cohort(folder, [1, 4], root=folder, voxel_mm=3.0, workers=2)
+from pipeline_lib.imaging.quality import dice
+from pipeline_lib.imaging.registration import native_map, resample
 
 
 @pytest.fixture(scope="module")
@@ -269,20 +256,6 @@ def test_an_offset_below_zero_does_not_stop_the_bias_correction(
     assert "negative intensities: all raised by 6" in " ".join(sidecar["Steps"])
 
 
-def test_picture_shows_no_face(people: tuple[Path, list[Scan]], tmp_path: Path) -> None:
-    folder, scans = people
-    head = read_volume(folder / scans[0].path)
-    truth = read_volume(
-        folder / "truth" / f"sub-{scans[0].participant}" / f"sub-{scans[0].participant}_ses-1_brain.nii.gz"
-    )
-    bright = Volume(np.full_like(head.data, 1000.0), head.affine)
-    brain = truth.data > 0
-    draw_anatomy(tmp_path / "qc.png", bright, brain, None, bright, brain, brain)
-    pixels = np.asarray(Image.open(tmp_path / "qc.png").convert("L"))[20 : 20 + 128]  # the first row of slices
-    assert (pixels > 200).mean() < 0.6
-    assert (pixels == 0).mean() > 0.25, "what is far from the brain is black though the scan is bright everywhere"
-
-
 def test_diffusion_becomes_shell_channels(chunk: tuple[Path, list[dict[str, str]]]) -> None:
     folder, rows = chunk
     row = next(row for row in rows if row["modality"] == "dwi")
@@ -308,214 +281,6 @@ def test_scan_outside_the_limits_is_excluded_with_number_and_limit(
     assert "figure" in json.loads(row["outputs"]), "what was excluded can be looked at"
 
 
-def test_many_pieces_or_an_odd_median_are_a_reason_to_exclude() -> None:
-    limits = QualityOptions()
-    figures = {"brain_volume_ml": 1500.0, "template_overlap": 0.95, "mask_components": 1.0, "brain_median": 0.5,
-               "registration_cost": -0.7}  # fmt: skip
-    assert verdict(figures, limits, extracted=True) == ""
-    pieces = figures | {"mask_components": 25.0}
-    assert "25 pieces, more than 20 (quality.max_mask_components)" in verdict(pieces, limits, extracted=True)
-    assert verdict(pieces, limits) == "", "a given mask may have specks"
-    unlike = figures | {"registration_cost": -0.41}
-    assert "-0.41 is above -0.5 (quality.max_registration_cost)" in verdict(unlike, limits, extracted=True)
-    dark = figures | {"brain_median": 0.02}
-    assert "0.02 is outside 0.1 to 0.95 (quality.brain_median)" in verdict(dark, limits, extracted=True)
-
-
-def test_held_out_heads_agree_with_their_silver_standard(shared_data: Path) -> None:
-    from safetensors import safe_open
-
-    with safe_open(WEIGHTS, "pt") as weights:
-        held_out = weights.metadata()["held_out"].split()
-    folder = shared_data / "ixi_t1_2mm_rawhead"
-    for name in held_out[:3]:
-        head = read_volume(folder / "t1" / f"{name}_T1.nii.gz")
-        truth = read_volume(folder / "brainmask" / f"{name}_brainmask.nii.gz").data > 0.5
-        mask, _ = largest_component(brain_probability(head.data, head.zooms) > 0.5)
-        assert dice(mask, truth) > HELD_OUT_DICE, name
-
-
-def test_much_neck_is_not_taken_for_brain(shared_data: Path) -> None:
-    folder = shared_data / "ixi_t1_2mm_rawhead"
-    for name in ("IXI248-HH-1972", "IXI173-HH-1590"):  # trained on, yet neck and tongue were once part of the mask
-        brain = extract_brain(read_volume(folder / "t1" / f"{name}_T1.nii.gz"), "learned")
-        truth = read_volume(folder / "brainmask" / f"{name}_brainmask.nii.gz").data > 0.5
-        assert dice(brain.mask, truth) > HELD_OUT_DICE, name
-
-
-def test_scan_too_small_for_a_head_says_so() -> None:
-    data = np.random.default_rng(0).random((4, 5, 7)).astype(np.float32)
-    with pytest.raises(UserError, match="covers 4 x 15 x 14 mm, too little for a head"):
-        extract_brain(Volume(data, np.diag([1.0, 3.0, 2.0, 1.0])), "learned")
-
-
-def test_stripped_scan_loses_nothing(shared_data: Path) -> None:
-    path = sorted((shared_data / "ds002748_mdd_vs_control_stripped_2mm").glob("*.nii.gz"))[0]
-    volume = read_volume(path)
-    brain = extract_brain(volume, "learned")
-    assert brain.method == "already stripped"
-    assert dice(brain.mask, volume.data != 0) > 0.98
-
-
-def phantom(z: int, *, cut: bool, radius: float) -> Volume:
-    """A ball, or a cylinder from face to face, on air of 0; voxels of 2 mm."""
-    i, j, k = np.mgrid[:110, :110, :z] - np.array([54.5, 54.5, (z - 1) / 2])[:, None, None, None]
-    inside = i**2 + j**2 + (0 if cut else k**2) < (radius / 2) ** 2
-    grey = np.random.default_rng(0).uniform(50, 100, inside.shape)
-    return Volume(np.where(inside, grey, 0).astype(np.float32), np.diag([2.0, 2.0, 2.0, 1.0]))
-
-
-def test_slab_of_a_head_on_dark_air_is_not_taken_for_a_brain() -> None:
-    assert already_stripped(phantom(90, cut=False, radius=72)) is not None
-    assert already_stripped(phantom(50, cut=True, radius=76)) is None
-
-
-def test_scan_that_is_not_stripped_is_refused_where_none_is_asked_for() -> None:
-    brain = phantom(90, cut=False, radius=72)
-    assert extract_brain(brain, "none").mask.sum() == (brain.data > 0).sum()
-    noise = np.random.default_rng(1).random(brain.data.shape).astype(np.float32)
-    for scan in (phantom(90, cut=True, radius=90), Volume(brain.data + noise, brain.affine)):
-        with pytest.raises(UserError, match=r"'none', but this scan is not stripped: \d+% of it \(\d+ mL\)"):
-            extract_brain(scan, "none")
-
-
-@pytest.mark.parametrize(("method", "message"), [("given", "names no mask"), ("synthstrip", "not on PATH")])
-def test_method_that_cannot_work_says_what_to_do(method: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(UserError, match=message):
-        extract_brain(Volume(np.ones((8, 8, 8), np.float32), np.eye(4)), method)
-
-
-@pytest.mark.parametrize("angles", [(0.15, -0.1, 0.12), (0.5, -0.2, 0.2), (-0.5, 0.2, 0.1)])
-def test_registration_undoes_a_known_turn(angles: tuple[float, float, float]) -> None:
-    reference, mask = template()
-    turn = sitk.Euler3DTransform((0, -18, 6), *angles, (6, -5, 4))
-    moved = resample(reference, reference, turn)
-    found = register(moved).transform
-    back = resample(Volume(resample(Volume(mask.astype(np.float32), reference.affine), reference, turn).data, reference.affine),
-                    reference, found)  # fmt: skip
-    assert dice(back.data > 0.5, mask) > 0.96  # the template's box cuts a little of a brain turned so far
-
-
-def test_deformation_undoes_a_known_one_and_has_a_way_back() -> None:
-    reference, mask = template()
-    bend = sitk.BSplineTransformInitializer(to_sitk(reference), [3, 3, 3])
-    bend.SetParameters(np.random.default_rng(0).uniform(-9, 9, len(bend.GetParameters())).tolist())
-    bent = resample(reference, reference, bend)
-    found = {kind: register(bent, deformable=kind == "deformable") for kind in ("affine", "deformable")}
-    error = {
-        kind: np.abs(resample(bent, reference, one.transform).data - reference.data)[mask].mean()
-        for kind, one in found.items()
-    }
-    assert error["deformable"] < 0.75 * error["affine"], error
-    field = sitk.TransformToDisplacementField(
-        found["deformable"].transform, sitk.sitkVectorFloat64, [24] * 3, [-92.0, -120.0, -80.0], [8.0] * 3
-    )
-    assert sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(field)).min() > 0
-    points = reference.affine[:3, :3] @ np.argwhere(mask)[::5000].T + reference.affine[:3, 3:]
-    for x, y, z in points.T:
-        place = (-float(x), -float(y), float(z))
-        one = found["deformable"]
-        assert np.linalg.norm(np.subtract(one.inverse.TransformPoint(one.transform.TransformPoint(place)), place)) < 0.5
-
-
-def test_output_grid_holds_the_template() -> None:
-    reference, mask = template()
-    for voxel in (2.0, 3.0, 4.5):
-        grid = output_grid(voxel)
-        inside = resample(Volume(mask.astype(np.float32), reference.affine), grid, None).data > 0.5
-        assert inside.sum() * grid.voxel_ml == pytest.approx(mask.sum() * reference.voxel_ml, rel=0.03)
-        assert not any(inside.take(end, axis).any() for axis in range(3) for end in (0, -1))
-
-
-def test_bias_field_is_removed() -> None:
-    reference, mask = template()
-    x = np.linspace(-1, 1, reference.data.shape[0])[:, None, None]
-    biased = Volume((reference.data * np.exp(0.4 * x)).astype(np.float32), reference.affine)
-    flat = correct_bias(biased, mask).data[mask] / np.maximum(reference.data[mask], 1e-3)
-    before = biased.data[mask] / np.maximum(reference.data[mask], 1e-3)
-    assert np.std(flat) / np.mean(flat) < 0.6 * np.std(before) / np.mean(before)
-
-
-def test_dark_voxels_that_leaked_into_the_mask_do_not_bend_the_field(shared_data: Path) -> None:
-    """The mask of this head reaches into air; its field once grew sevenfold in the cerebellum."""
-    head = read_volume(shared_data / "ixi_t1_2mm_rawhead" / "t1" / "IXI572-HH-2605_T1.nii.gz")
-    mask = extract_brain(head, "learned").mask
-    ratio = correct_bias(head, mask).data[mask] / np.maximum(head.data[mask], 1)
-    seen = head.data[mask] > 0.2 * np.median(head.data[mask])
-    assert ratio[seen].max() < 1.6 * np.median(ratio[seen])
-
-
-def test_intensity_methods_do_what_they_say() -> None:
-    random = np.random.default_rng(0)
-    data, mask = random.normal(50, 10, (20, 20, 20)).astype(np.float32), np.zeros((20, 20, 20), bool)
-    mask[5:15, 5:15, 5:15] = True
-    scaled = normalise(data, mask, "percentile")
-    assert (scaled[mask].min(), scaled[mask].max()) == (0, 1)
-    z = normalise(data, mask, "zscore")
-    assert z[mask].mean() == pytest.approx(0, abs=1e-3)
-    assert z[mask].std() == pytest.approx(1, abs=1e-3)
-    for changed in (scaled, z, normalise(data, mask, "none")):
-        assert not changed[~mask].any()
-
-
-@pytest.mark.parametrize("modality", ["T1w", "FLAIR"])
-def test_white_stripe_finds_white_matter(modality: str) -> None:
-    random = np.random.default_rng(0)
-    white = {"T1w": 800.0, "FLAIR": 500.0}[modality]
-    grey = {"T1w": 550.0, "FLAIR": 680.0}[modality]
-    tissues = [random.normal(mean, 40, n) for mean, n in ((200.0, 15_000), (grey, 35_000), (white, 50_000))]
-    brain = np.concatenate([*tissues, random.uniform(900, 1500, 500)]).astype(np.float32)
-    data, mask = brain.reshape(1, 1, -1), np.ones((1, 1, len(brain)), bool)
-    scaled = normalise(data, mask, "whitestripe", modality).ravel()
-    at = np.interp(white, np.sort(brain), np.sort(scaled))
-    assert abs(at) < 0.6
-    stripe = white_stripe(brain, modality)
-    assert len(stripe) == pytest.approx(0.1 * len(brain), rel=0.05)
-    assert stripe.mean() == pytest.approx(white, abs=12)
-
-
-def test_shells_are_found_and_named() -> None:
-    bvals = np.array([0, 5, 995, 1005, 2000, 1990, 3000], float)
-    assert {b: members.tolist() for b, members in shells(bvals).items()} == {
-        0: [0, 1],
-        1000: [2, 3],
-        2000: [4, 5],
-        3000: [6],
-    }
-    assert {b: members.tolist() for b, members in shells(np.array([0.0, 100, 200, 800, 899])).items()} == {
-        0: [0],
-        100: [1],
-        200: [2],
-        800: [3, 4],
-    }
-    with pytest.raises(UserError, match="a b0 is needed"):
-        signal_channels(np.ones((2, 2, 2, 1), np.float32), np.array([1000.0]), np.ones((2, 2, 2), bool), "scan")
-
-
-def test_real_multishell_scan_has_its_shells(shared_data: Path) -> None:
-    bvals = np.loadtxt(shared_data / "dmri_multishell_patch" / "bvals")
-    assert [*shells(bvals)] == [0, 700, 1200, 2800]
-
-
-@pytest.mark.parametrize("unit", [1e-6, 1e-3, 1.0, 1e3])
-def test_figures_do_not_depend_on_the_unit_of_intensity(unit: float) -> None:
-    reference, mask = template()
-    noise = np.random.default_rng(0).normal(0, 0.02, reference.data.shape)
-    scan = (np.abs(reference.data + noise)).astype(np.float32)
-    figures, wanted = (measure_native(Volume(scan * np.float32(k), reference.affine), mask, 1) for k in (unit, 1))
-    assert figures == pytest.approx(wanted, rel=1e-3)
-    assert figures["fber"] > 1
-    np.testing.assert_allclose(
-        normalise(scan * np.float32(unit), mask, "percentile"), normalise(scan, mask, "percentile"), atol=1e-4
-    )
-
-
-def test_background_of_nothing_has_no_fber() -> None:
-    reference, mask = template()
-    assert measure_native(Volume(np.where(mask, reference.data, 0), reference.affine), mask, 1)["fber"] == -1
-
-
 def test_few_negative_voxels_and_padding_become_zero_and_others_raise_the_scan() -> None:
     random = np.random.default_rng(0)
     scan = random.uniform(5, 800, (20, 20, 20)).astype(np.float32)
@@ -528,15 +293,3 @@ def test_few_negative_voxels_and_padding_become_zero_and_others_raise_the_scan()
     found, raised = _from_zero(Volume(scan - 300, np.eye(4)))
     assert raised == pytest.approx(291, abs=3)
     np.testing.assert_allclose(found.data, np.maximum(scan - 300 + raised, 0), atol=1e-3)
-
-
-def test_quality_falls_with_noise() -> None:
-    reference, mask = template()
-    random = np.random.default_rng(0)
-    noisy = Volume(
-        (reference.data + 0.1 * random.standard_normal(reference.data.shape)).astype(np.float32), reference.affine
-    )
-    clean, poor = measure_native(reference, mask, 1), measure_native(noisy, mask, 1)
-    assert poor["snr"] < clean["snr"]
-    assert poor["cnr"] < clean["cnr"]
-    assert clean["brain_volume_ml"] == pytest.approx(mask.sum() * 0.008)
