@@ -89,8 +89,8 @@ def train_denoiser(
         "checkpointing": options.checkpointing,
     }
     network = UNet(**architecture)
-    if recipe.data.dimensions == 2 and goal is None:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on images (docs/benchmarks.md), slower on small latents
+    if recipe.data.dimensions == 2:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it
     known = validation if len(validation) else images
     step = DenoiserStep(network, recipe, goal, source, known.batch(shown_rows(known)))
 
