@@ -4,7 +4,8 @@
     make bench BENCH='--device cuda'      # on a GPU, bfloat16
 
 Every comparison alternates between the candidates, so that whatever else the machine does falls on all of them,
-and shows the median (of two for the quantisers, of which MONAI's takes half a minute). "Relative" is to the first row.
+and shows medians (of two for the quantisers, of which MONAI's takes half a minute). "Relative" is to the first row, turn
+by turn.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ Work = Callable[[], object]
 Network = Callable[[Tensor, Tensor], Tensor]
 STEPS = 20
 """Sampling steps, of 1000."""
+FIELDS = 8
+"""Fields of noise that are drawn together."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,8 @@ class Setting:
             torch.cuda.synchronize()
 
 
-def alternate(work: Mapping[str, Work], setting: Setting) -> dict[str, float]:
-    """Median seconds of each, in turns, after two warm-up rounds."""
+def alternate(work: Mapping[str, Work], setting: Setting) -> dict[str, list[float]]:
+    """Seconds of each, in turns, after two warm-up rounds."""
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for turn in range(setting.repeats + 2):
         for name, run in work.items():
@@ -83,7 +86,17 @@ def alternate(work: Mapping[str, Work], setting: Setting) -> dict[str, float]:
             setting.wait()
             if turn >= 2:
                 seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(times) for name, times in seconds.items()}
+    return seconds
+
+
+def milliseconds(seconds: Sequence[float], digits: int = 0) -> str:
+    """The median."""
+    return f"{1e3 * statistics.median(seconds):.{digits}f}"
+
+
+def relative(seconds: Sequence[float], base: Sequence[float]) -> str:
+    """The median ratio of what was measured in the same turn: how fast the machine is changes from turn to turn."""
+    return f"{statistics.median(one / other for one, other in zip(seconds, base, strict=True)):.2f}"
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -193,8 +206,8 @@ def unets(dimensions: int, setting: Setting) -> None:
     forwards = alternate({name: forward(calls[name], inputs[name], t, setting) for name in networks}, setting)
     base, first = next(iter(steps.values())), next(iter(forwards.values()))
     rows = [
-        [name, millions(networks[name]), f"{1e3 * steps[name]:.0f}", f"{steps[name] / base:.2f}",
-         f"{1e3 * forwards[name]:.0f}", f"{forwards[name] / first:.2f}"]
+        [name, millions(networks[name]), milliseconds(steps[name]), relative(steps[name], base),
+         milliseconds(forwards[name]), relative(forwards[name], first)]
         for name in networks
     ]  # fmt: skip
     shape = " x ".join(map(str, x.shape))
@@ -296,12 +309,12 @@ def quantisers(setting: Setting) -> None:
     theirs = VectorQuantizer(EMAQuantizer(3, codes, size)).to(setting.device).train()
     quantisers = {"MONAI VectorQuantizer": theirs, "pipeline_lib Quantiser": ours}
     peaks = {}
-    for name, quantise in quantisers.items():
+    for name, quantise in reversed(quantisers.items()):
         with Peak(setting) as peak:
             quantise(z)
         peaks[name] = peak.bytes / 2**20
     seconds = alternate({name: partial(quantise, z) for name, quantise in quantisers.items()}, setting)
-    rows = [[name, f"{seconds[name]:.2f}", f"{peaks[name]:,.0f}"] for name in quantisers]
+    rows = [[name, f"{statistics.median(seconds[name]):.2f}", f"{peaks[name]:,.0f}"] for name in quantisers]
     table("Vector quantisation, 2 x 32^3 tokens, 16,384 codes of 8", ["quantiser", "seconds", "peak memory, MiB"], rows)
 
 
@@ -310,32 +323,35 @@ def simplex_points(setting: Setting) -> None:
 
     The finer the spacing, the more neighbours share a cell, whose vertices this library looks up once.
     """
-    plane = np.array([7.3])
-    reference = opensimplex.OpenSimplex(3)
-    shuffled = torch.from_numpy(permutations(np.array([3])))
-    spacings = [2**k / 64 for k in range(6)]
+    plane, seeds = np.array([7.3]), np.arange(FIELDS)
+    references = [opensimplex.OpenSimplex(int(seed)) for seed in seeds]
+    shuffled = torch.from_numpy(permutations(seeds))
     largest, rows = 0.0, []
     for cores in sorted({1, os.cpu_count() or 1}):
-        torch.set_num_threads(cores)
         numba.set_num_threads(cores)
-        totals = np.zeros(3)
-        for spacing in spacings:
+        torch.set_num_threads(cores)  # after numba, which sets the number of the OpenMP that they may share
+        totals: dict[str, list[float]] = {}
+        for spacing in (2**k / 64 for k in range(6)):
             axis = np.arange(128) * spacing + 0.37
-            grid = np.stack(np.meshgrid(plane, axis, axis, indexing="ij"), -1)[..., ::-1].copy()
-            exact, single = torch.from_numpy(grid)[None], torch.from_numpy(grid).float()[None]
+            grid = torch.from_numpy(np.stack(np.meshgrid(plane, axis, axis, indexing="ij"), -1)[..., ::-1].copy())
+            exact = grid.expand(FIELDS, *grid.shape).contiguous()
+
+            def theirs(axis: np.ndarray = axis) -> np.ndarray:
+                return np.stack([reference.noise3array(axis, axis, plane) for reference in references])
+
             work: dict[str, Work] = {
-                "opensimplex": partial(reference.noise3array, axis, axis, plane),
+                "opensimplex": theirs,
                 "float64": partial(our_opensimplex, exact, shuffled),
-                "float32": partial(our_opensimplex, single, shuffled),
+                "float32": partial(our_opensimplex, exact.float(), shuffled),
             }
-            seconds = np.array(list(alternate(work, setting).values()))
-            totals += seconds
+            seconds = alternate(work, setting)
+            for name, times in seconds.items():
+                totals[name] = [a + b for a, b in zip(times, totals.get(name, [0.0] * len(times)), strict=True)]
             rows.append(point_row(f"1/{1 / spacing:.0f}", cores, seconds))
-            found = our_opensimplex(exact, shuffled)[0].numpy()
-            largest = max(largest, float(np.abs(found - reference.noise3array(axis, axis, plane)).max()))
+            largest = max(largest, float(np.abs(our_opensimplex(exact, shuffled).numpy() - theirs()).max()))
         rows.append(point_row("sum of the six", cores, totals))
     table(
-        "Simplex noise, ns a point, 128 x 128 points of each octave of a default field, CPU",
+        f"Simplex noise, ns a point, {FIELDS} fields of 128 x 128 points of each octave of a default field, CPU",
         ["spacing, lattice units", "cores", "opensimplex (numba)", "pipeline_lib, float64", "relative",
          "pipeline_lib, float32", "relative"],
         rows,
@@ -343,18 +359,14 @@ def simplex_points(setting: Setting) -> None:
     print(f"\nLargest difference in float64: {largest:.1e}.")
 
 
-def point_row(spacing: str, cores: int, seconds: np.ndarray) -> list[str]:
+def point_row(spacing: str, cores: int, seconds: Mapping[str, Sequence[float]]) -> list[str]:
     """Nanoseconds a point of opensimplex and of this library in float64 and float32, both also relative to it."""
-    theirs, double, single = 1e9 * seconds / 128**2
-    return [
-        spacing,
-        str(cores),
-        f"{theirs:.0f}",
-        f"{double:.0f}",
-        f"{double / theirs:.2f}",
-        f"{single:.0f}",
-        f"{single / theirs:.2f}",
-    ]
+    row = [spacing, str(cores)]
+    for name, times in seconds.items():
+        row.append(f"{1e9 * statistics.median(times) / FIELDS / 128**2:.0f}")
+        if name != "opensimplex":
+            row.append(relative(times, seconds["opensimplex"]))
+    return row
 
 
 def simplex_fields(setting: Setting) -> None:
@@ -364,14 +376,14 @@ def simplex_fields(setting: Setting) -> None:
 
     def usual() -> None:
         """A field a sample and octave, one after the other, as published code does."""
-        for seed in range(8):
+        for seed in range(FIELDS):
             made = opensimplex.OpenSimplex(seed)
             points = np.arange(128) / 64
             sum(0.8**k * made.noise3array(points * 2**k, points * 2**k, plane)[0] for k in range(6))
 
-    times = alternate({"opensimplex, a field at a time": usual, "pipeline_lib SimplexNoise": lambda: noise((8, 1, 128, 128), device=setting.device)}, setting)  # fmt: skip
-    rows = [[name, f"{1e3 * seconds / 8:.2f}"] for name, seconds in times.items()]
-    table(f"Simplex noise, 8 fields of 128 x 128, 6 octaves, {setting.device}", ["", "ms a field"], rows)
+    times = alternate({"opensimplex, a field at a time": usual, "pipeline_lib SimplexNoise": lambda: noise((FIELDS, 1, 128, 128), device=setting.device)}, setting)  # fmt: skip
+    rows = [[name, milliseconds([total / FIELDS for total in seconds], 2)] for name, seconds in times.items()]
+    table(f"Simplex noise, {FIELDS} fields of 128 x 128, 6 octaves, {setting.device}", ["", "ms a field"], rows)
 
 
 def simplex_in_training(setting: Setting) -> None:
@@ -392,7 +404,10 @@ def simplex_in_training(setting: Setting) -> None:
     table(
         f"Simplex noise, 32 fields of 128 x 128, 6 octaves, {setting.device}",
         ["", "ms", "% of the step"],
-        [[name, f"{1e3 * seconds:.2f}", f"{100 * seconds / step:.1f}"] for name, seconds in times.items()],
+        [
+            [name, milliseconds(seconds, 2), f"{100 * float(relative(seconds, step)):.0f}"]
+            for name, seconds in times.items()
+        ],
     )
 
 
@@ -414,10 +429,10 @@ def main() -> None:
     peers = ("torch", "monai", "diffusers", "denoising-diffusion-pytorch", "opensimplex")
     versions = ", ".join(f"{peer} {version(peer)}" for peer in peers)
     print(f"## {where}\n\n{versions}")
+    quantisers(replace(setting, repeats=min(setting.repeats, 2)))  # first: memory that was freed would not be seen
     unets(2, setting)
     unets(3, setting)
     samplers(setting)
-    quantisers(replace(setting, repeats=min(setting.repeats, 2)))
     simplex_points(setting)
     simplex_fields(setting)
     if setting.device.type == "cuda":

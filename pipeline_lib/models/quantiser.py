@@ -107,16 +107,19 @@ class Quantiser(nn.Module):
             passed = wide + (chosen - wide).detach()
         return Quantised(passed.to(z.dtype), loss, indices.reshape(channels_last.shape[:-1]))
 
+    @torch.no_grad()
     def nearest(self, tokens: Tensor) -> Tensor:
         """Index of the code nearest to each of (M, D) tokens, a chunk of tokens at a time."""
         # |token - code|^2 less |token|^2, which does not change the order
         offset = self.codebook.square().sum(1)
-        return torch.cat(
-            [
-                torch.addmm(offset, chunk, self.codebook.T, alpha=-2).argmin(1)
-                for chunk in tokens.split(max(1, _ELEMENTS // len(offset)))
-            ]
-        )
+        length = min(len(tokens), max(1, _ELEMENTS // len(offset)))
+        # one buffer: a new one each time takes new memory each time, small results being put where the last one was
+        distances = tokens.new_empty(length, len(offset))
+        indices = torch.empty(len(tokens), dtype=torch.int64, device=tokens.device)
+        for chunk, found in zip(tokens.split(length), indices.split(length), strict=True):
+            torch.addmm(offset, chunk, self.codebook.T, alpha=-2, out=distances[: len(chunk)])
+            torch.argmin(distances[: len(chunk)], 1, out=found)
+        return indices
 
     @torch.no_grad()
     def _learn(self, tokens: Tensor, indices: Tensor) -> None:

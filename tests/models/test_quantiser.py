@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -28,6 +30,20 @@ def test_each_vector_becomes_its_nearest_code(dimensions: int, n: int) -> None:
     assert torch.allclose(found.z.movedim(1, -1).reshape(-1, 4), quantiser.codebook[nearest], atol=1e-6)
     expected = 0.25 * (tokens - quantiser.codebook[nearest]).square().mean()
     assert torch.allclose(found.loss, expected)
+
+
+def test_memory_is_a_fraction_of_the_table_of_distances() -> None:
+    """In a process of its own, whose allocator has nothing to give back from earlier work."""
+    code = (
+        "import resource, torch; from pipeline_lib.models.quantiser import Quantiser\n"
+        "quantiser, z = Quantiser(16_384, 8).train(), torch.randn(1, 8, 32, 32, 32)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "quantiser(z)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    used = int(run.stdout) * (1 if sys.platform == "darwin" else 1024)
+    assert used < 4 * 32**3 * 16_384 / 8
 
 
 def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
