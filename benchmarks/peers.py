@@ -179,8 +179,9 @@ def unets(dimensions: int, setting: Setting) -> None:
         "pipeline_lib UNet": usual,
         "pipeline_lib UNet, channels_last": copy.deepcopy(usual).to(memory_format=layout),
     }
-    if on_gpu:
-        networks["pipeline_lib UNet, channels_last, torch.compile"] = copy.deepcopy(usual).to(memory_format=layout)
+    # on a GPU all are in bfloat16
+    variant = "pipeline_lib UNet, channels_last, " + ("torch.compile" if on_gpu else "bfloat16")
+    networks[variant] = copy.deepcopy(usual).to(memory_format=layout)
     if dimensions == 2:
         networks["diffusers UNet2DModel"] = diffusers.UNet2DModel(
             sample_size=side, in_channels=1, out_channels=1, layers_per_block=2, block_out_channels=channels,
@@ -195,6 +196,8 @@ def unets(dimensions: int, setting: Setting) -> None:
     for name, network in networks.items():
         network.to(setting.device)
         called: Any = torch.compile(network) if "compile" in name else network
+        if "bfloat16" in name:
+            called = torch.autocast("cpu", torch.bfloat16)(network.forward)
         calls[name] = (lambda x, t, called=called: called(x, t).sample) if "diffusers" in name else called
         inputs[name] = x.to(memory_format=layout) if "channels_last" in name else x
     with torch.no_grad():

@@ -65,9 +65,8 @@ def opensimplex(points: Tensor, shuffled: Tensor) -> Tensor:
         )
     flat = points.reshape(len(points), -1, 3)
     if points.device.type != "cpu":
-        evaluate_here = _fused() if points.is_cuda and points.dtype == torch.float32 else evaluate_tensors
-        with torch.no_grad():
-            return evaluate_here(flat, shuffled).reshape(points.shape[:-1])
+        compiled = points.is_cuda and points.dtype == torch.float32
+        return evaluate_tensors(flat, shuffled, _fused() if compiled else _evaluate).reshape(points.shape[:-1])
     most = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     threads = torch.get_num_threads()
     numba.set_num_threads(min(threads, most))
@@ -77,13 +76,13 @@ def opensimplex(points: Tensor, shuffled: Tensor) -> Tensor:
 
 
 @functools.cache
-def _fused() -> Callable[[Tensor, Tensor], Tensor]:
-    """`evaluate_tensors` compiled to a few kernels, where that can be done, instead of some hundreds."""
+def _fused() -> Callable[..., Tensor]:
+    """`_evaluate` compiled to a few kernels, where that can be done, instead of some hundreds."""
     missing = missing_for_compiling()
     if missing:
         log.warning("simplex noise takes longer on this GPU than it could: torch.compile needs %s", missing)
-        return evaluate_tensors
-    return torch.compile(evaluate_tensors, dynamic=True, fullgraph=True)
+        return _evaluate
+    return torch.compile(_evaluate, dynamic=True, fullgraph=True)
 
 
 def missing_for_compiling() -> str:
@@ -97,8 +96,7 @@ def missing_for_compiling() -> str:
     return ""
 
 
-def evaluate_tensors(points: Tensor, shuffled: Tensor) -> Tensor:
-    """(B, M, 3) points, (B, 256) permutations -> (B, M), in tensor operations, for any device."""
+def _evaluate(points: Tensor, shuffled: Tensor, vertices: Tensor, reach: Tensor, gradients: Tensor) -> Tensor:
     axes = points.unbind(-1)
     shift = sum(axes[1:], axes[0]) * STRETCH
     skewed = [axis + shift for axis in axes]
@@ -107,9 +105,6 @@ def evaluate_tensors(points: Tensor, shuffled: Tensor) -> Tensor:
     inside = [axis - cell - unskewed for axis, cell in zip(axes, cells, strict=True)]
     corner = [cell.long() for cell in cells]
 
-    vertices = torch.from_numpy(VERTICES).to(points.device)  # (regions, 8, 3)
-    reach = vertices + SQUISH * vertices.sum(-1, keepdim=True).to(points.dtype)
-    gradients = torch.from_numpy(GRADIENTS).to(points.device, points.dtype)
     region = _regions([q - c for q, c in zip(skewed, cells, strict=True)])
     total = torch.zeros_like(axes[0])
     for slot in range(vertices.shape[1]):
@@ -122,6 +117,20 @@ def evaluate_tensors(points: Tensor, shuffled: Tensor) -> Tensor:
         slope = sum((chosen[..., i] * d[i] for i in (1, 2)), chosen[..., 0] * d[0])
         total.addcmul_(kernel.clamp_(min=0).square_().square_(), slope)
     return total.div_(NORM)
+
+
+@torch.no_grad()
+def evaluate_tensors(points: Tensor, shuffled: Tensor, by: Callable[..., Tensor] = _evaluate) -> Tensor:
+    """(B, M, 3) points, (B, 256) permutations -> (B, M), in tensor operations, for any device; `by`: compiled or not."""
+    return by(points, shuffled, *_tables(points.device, points.dtype))
+
+
+@functools.cache
+def _tables(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Vertices of each region, where they are, both (regions, 8, 3), and the gradients (24, 3), kept on a device."""
+    vertices = torch.from_numpy(VERTICES)
+    reach = vertices + SQUISH * vertices.sum(-1, keepdim=True).to(dtype)
+    return vertices.to(device), reach.to(device), torch.from_numpy(GRADIENTS).to(device, dtype)
 
 
 def _regions(skewed: Sequence[Tensor]) -> Tensor:

@@ -87,10 +87,13 @@ class SimplexNoise:
                 f"seeds have shape {tuple(seeds.shape)} and origins {tuple(origins.shape)}; (B,) and (B, 3) are needed"
             )
         exact = torch.float64 if dtype == torch.float64 else torch.float32
-        shuffled = torch.from_numpy(permutations(seeds.cpu().numpy())).to(device)
+        shuffled = torch.from_numpy(permutations(seeds.cpu().numpy())).to(device, non_blocking=True)
         lengths = (*([1] * (3 - len(spatial))), *spatial)
         steps = [torch.arange(n, dtype=torch.float64) * self.frequency for n in reversed(lengths)]
-        axes = [(origin[:, None] + step).to(device, exact) for origin, step in zip(origins.cpu().T, steps, strict=True)]
+        axes = [
+            (origin[:, None] + step).to(device, exact, non_blocking=True)
+            for origin, step in zip(origins.cpu().T, steps, strict=True)
+        ]
         total = torch.zeros((len(seeds), *lengths), dtype=exact, device=device)
         for k in range(self.octaves):
             x, y, z = (axis * 2**k for axis in axes)
