@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -25,8 +26,8 @@ def guided(
         condition: (N,) classes or (N, vector_size), or None for no condition, which allows no scale but 1.
         concat: (N, C', *spatial), given to the model as it is in both.
     """
-    if scale < 0:
-        raise ValueError(f"guidance scale is {scale}; at least 0 is needed")
+    if not 0 <= scale < math.inf:
+        raise ValueError(f"guidance scale is {scale}; a finite number of at least 0 is needed")
     if condition is None:
         if scale != 1:
             raise ValueError(f"guidance scale is {scale} without a condition; allowed: 1")

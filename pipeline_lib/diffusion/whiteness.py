@@ -43,8 +43,10 @@ def whiteness(noise: Tensor, significance: float = 0.01) -> Whiteness:
     and -k are the same, half of the lags enter the Sidak correction of the largest; a lag that is its own opposite
     has variance 2/M. Fields of no power, or not finite, have no autocorrelation and are never white.
     """
-    if noise.ndim < 3:
-        raise ValueError(f"noise has shape {tuple(noise.shape)}; (N, C, *spatial) is needed")
+    if noise.ndim < 3 or not noise.numel() or noise.is_complex():
+        raise ValueError(
+            f"noise is {noise.dtype} of shape {tuple(noise.shape)}; real values (N, C, *spatial) are needed"
+        )
     if not 0 < significance < 1:
         raise ValueError(f"significance is {significance}; it must lie between 0 and 1")
     values = noise.detach().double()

@@ -51,10 +51,11 @@ class OwnStreams:
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
+        rows: slice = slice(None),
     ) -> Tensor:
         """The next field of each stream, ``shape`` ``(N, C, *spatial)``; ``generator`` is not used."""
         fields = [self.noise((1, *shape[1:]), generator=own, dtype=dtype) for own in self.generators]
-        return torch.cat(fields).to(device)
+        return torch.cat(fields)[rows].to(device)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ class Noise(Protocol):
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
+        rows: slice = slice(None),
     ) -> Tensor:
         """Fields of `shape` (N, C, *spatial); all randomness comes from `generator`, which may live on
-        another device than the fields."""
+        another device than the fields. Of the N samples only `rows` are made, as they are among all."""
         ...

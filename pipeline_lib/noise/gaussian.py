@@ -18,7 +18,8 @@ class GaussianNoise:
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
+        rows: slice = slice(None),
     ) -> Tensor:
-        """Noise of `shape` (N, C, *spatial), drawn where the generator lives."""
+        """`rows` of noise of `shape` (N, C, *spatial), drawn where the generator lives."""
         source = device if generator is None else generator.device
-        return torch.randn(tuple(shape), generator=generator, device=source, dtype=dtype).to(device)
+        return torch.randn(tuple(shape), generator=generator, device=source, dtype=dtype)[rows].to(device)

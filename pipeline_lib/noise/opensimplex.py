@@ -14,14 +14,9 @@ made here, as a table looked up by region.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import logging
 import math
-import os
-import shutil
-import sysconfig
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numba
 import numpy as np
@@ -77,23 +72,22 @@ def opensimplex(points: Tensor, shuffled: Tensor) -> Tensor:
 
 @functools.cache
 def _fused() -> Callable[..., Tensor]:
-    """`_evaluate` compiled to a few kernels, where that can be done, instead of some hundreds."""
-    missing = missing_for_compiling()
-    if missing:
-        log.warning("simplex noise takes longer on this GPU than it could: torch.compile needs %s", missing)
-        return _evaluate
-    return torch.compile(_evaluate, dynamic=True, fullgraph=True)
+    """`_evaluate` compiled to a few kernels instead of some hundreds, or as it is where that cannot be done."""
+    compiled = torch.compile(_evaluate, dynamic=True)
 
+    def run(*tensors: Tensor) -> Tensor:
+        nonlocal compiled
+        try:
+            return compiled(*tensors)
+        except (RuntimeError, OSError) as error:
+            if compiled is _evaluate:
+                raise
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            log.warning("simplex noise takes longer on this GPU than it could: torch.compile failed (%s)", reason)
+            compiled = _evaluate
+        return compiled(*tensors)
 
-def missing_for_compiling() -> str:
-    """What `torch.compile` needs for a GPU and does not find on this machine; empty if it finds all."""
-    if importlib.util.find_spec("triton") is None:
-        return "the package triton"
-    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
-        return "a C compiler (gcc or clang)"
-    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
-        return "Python's headers (Debian: python3-dev)"
-    return ""
+    return run
 
 
 def _evaluate(points: Tensor, shuffled: Tensor, vertices: Tensor, reach: Tensor, gradients: Tensor) -> Tensor:
@@ -130,7 +124,10 @@ def _tables(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, T
     """Vertices of each region, where they are, both (regions, 8, 3), and the gradients (24, 3), kept on a device."""
     vertices = torch.from_numpy(VERTICES)
     reach = vertices + SQUISH * vertices.sum(-1, keepdim=True).to(dtype)
-    return vertices.to(device), reach.to(device), torch.from_numpy(GRADIENTS).to(device, dtype)
+    tables = vertices.to(device), reach.to(device), torch.from_numpy(GRADIENTS).to(device, dtype)
+    for table in tables:
+        torch._dynamo.mark_static(table)  # or a first batch of 8 fields would be taken for as many as there are slots
+    return tables
 
 
 def _regions(skewed: Sequence[Tensor]) -> Tensor:

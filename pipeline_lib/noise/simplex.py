@@ -34,12 +34,12 @@ class SimplexNoise:
     """
 
     def __init__(self, octaves: int = 6, decay: float = 0.8, frequency: float = 1 / 64, raw: bool = False) -> None:
-        if octaves < 1:
-            raise ValueError(f"octaves is {octaves}; at least 1 is needed")
+        if octaves < 1 or int(octaves) != octaves:
+            raise ValueError(f"octaves is {octaves}; a whole number of at least 1 is needed")
         if not 0 < decay <= 1:
             raise ValueError(f"decay is {decay}; it must be above 0 and at most 1")
-        if not frequency > 0:
-            raise ValueError(f"frequency is {frequency}; it must be above 0")
+        if not 0 < frequency < math.inf:
+            raise ValueError(f"frequency is {frequency}; it must be above 0 and finite")
         self.octaves, self.decay, self.frequency, self.raw = octaves, decay, frequency, raw
 
     @property
@@ -57,15 +57,24 @@ class SimplexNoise:
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
+        rows: slice = slice(None),
     ) -> Tensor:
-        """Fields of `shape` (N, C, H, W) or (N, C, D, H, W); computed in float32, or in float64 for float64."""
+        """`rows` of fields of `shape` (N, C, H, W) or (N, C, D, H, W); computed in float32, or in float64 for float64."""
+        if len(shape) not in (4, 5) or min(shape) < 1:
+            raise ValueError(f"simplex noise of shape {tuple(shape)}; (N, C, *spatial) of 2 or 3 dimensions is needed")
         n, c, *spatial = shape
         source = generator.device if generator is not None else torch.device("cpu")
         seeds = torch.randint(2**63 - 1, (n * c,), generator=generator, device=source)
         origins = torch.rand((n * c, 3), generator=generator, device=source, dtype=torch.float64)
         origins = _ORIGIN * (1 + origins)
-        fields = self.fields(spatial, seeds, origins, device=source if device is None else device, dtype=dtype)
-        return fields.reshape(n, c, *spatial)
+        fields = self.fields(
+            spatial,
+            seeds.reshape(n, c)[rows].flatten(),
+            origins.reshape(n, c, 3)[rows].flatten(0, 1),
+            device=source if device is None else device,
+            dtype=dtype,
+        )
+        return fields.reshape(-1, c, *spatial)
 
     def fields(
         self,
@@ -80,6 +89,8 @@ class SimplexNoise:
 
         The last spatial axis is x; a 2D field lies in the plane z = origin z.
         """
+        if not dtype.is_floating_point:
+            raise ValueError(f"simplex noise of dtype {dtype}; a floating-point one is needed")
         if len(spatial) not in (2, 3):
             raise ValueError(f"simplex noise of spatial shape {tuple(spatial)}: 2 or 3 dimensions are supported")
         if seeds.ndim != 1 or origins.shape != (len(seeds), 3):

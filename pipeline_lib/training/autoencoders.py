@@ -44,7 +44,7 @@ def train_autoencoder(
         kind: of the model, as in `artifact.CLASSES`.
         extra: writes more into the output folder, from the averaged network and the validation images.
     """
-    fabric = launch(options.training)
+    fabric = launch(options.training, data.dimensions)
     what = f"train_{options.kind} {role}"
     augment = Augmentation(options.training.seed) if options.training.augment else None
     images = PackedDataset(train_folders, only_groups=data.train_groups, augment=augment)

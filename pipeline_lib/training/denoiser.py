@@ -54,7 +54,7 @@ def train_denoiser(
         UserError: no training images, no groups to condition on, or a training that cannot go on.
     """
     options, training = recipe.denoiser, recipe.denoiser.training
-    fabric = launch(training)
+    fabric = launch(training, recipe.data.dimensions)
     what = f"train_denoiser {name or recipe.task}"
 
     # Images.

@@ -49,7 +49,7 @@ class Draw:
     def noise(self, name: str, make: Noise, shape: Sequence[int]) -> Tensor:
         """Corruption by ``make``, of ``shape`` (N, C, *spatial)."""
         size = (self.total, *shape[1:])
-        return make(size, generator=self.generator(name), device=self.device)[self.rows]
+        return make(size, generator=self.generator(name), device=self.device, rows=self.rows)
 
     def uniform(self, name: str) -> Tensor:
         """A number in [0, 1) for each image, (N,)."""

@@ -77,12 +77,13 @@ class Trained:
     state: Path
 
 
-def launch(options: TrainingOptions) -> Fabric:
+def launch(options: TrainingOptions, dimensions: int) -> Fabric:
     """Start the processes that ``options`` ask for; call it before anything is put on a device.
 
     Raises:
         UserError: more devices than there are, images that cannot be shared out evenly, or half
-            precision without a GPU.
+            precision without a GPU: float16 at all, bfloat16 in 3D, where oneDNN's gradients are wrong by
+            any factor for volumes of 2 voxels along each axis, as at the bottom of a network.
     """
     gpus = torch.cuda.device_count()
     processes = options.devices * options.nodes
@@ -94,7 +95,11 @@ def launch(options: TrainingOptions) -> Fabric:
             f"make it a multiple of {processes}"
         )
     if options.precision == "float16" and not gpus:
-        raise UserError("training.precision float16 needs a GPU; use float32 or bfloat16 here")
+        raise UserError("training.precision float16 needs a GPU; use float32 here")
+    if options.precision == "bfloat16" and dimensions == 3 and not gpus:
+        raise UserError(
+            "training.precision bfloat16 in 3D needs a GPU (gradients on a CPU are wrong); use float32 here"
+        )
     fabric = Fabric(
         accelerator="cuda" if gpus else "cpu",
         devices=options.devices,

@@ -50,6 +50,7 @@ def test_without_a_condition_the_model_is_called_as_it_is() -> None:
         guided(Recorder(), None, 2.0)
 
 
-def test_negative_scale_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"-1\.0; at least 0"):
-        guided(Recorder(), torch.tensor([0, 1]), -1.0)
+@pytest.mark.parametrize("scale", [-1.0, float("nan"), float("inf")])
+def test_negative_or_infinite_scale_is_refused(scale: float) -> None:
+    with pytest.raises(ValueError, match=f"{scale}; a finite number of at least 0"):
+        guided(Recorder(), torch.tensor([0, 1]), scale)

@@ -74,8 +74,12 @@ def test_nothing_and_what_is_not_finite_are_not_white(value: float, shape: tuple
 
 
 def test_bad_arguments_say_what_is_allowed() -> None:
-    with pytest.raises(ValueError, match=r"\(4, 4\); \(N, C, \*spatial\)"):
+    with pytest.raises(ValueError, match=r"float32 of shape \(4, 4\); real values \(N, C, \*spatial\)"):
         whiteness(torch.zeros(4, 4))
+    with pytest.raises(ValueError, match=r"shape \(0, 1, 4, 4\)"):
+        whiteness(torch.zeros(0, 1, 4, 4))
+    with pytest.raises(ValueError, match="complex64 of shape"):
+        whiteness(torch.zeros(1, 1, 4, 4, dtype=torch.complex64))
     with pytest.raises(ValueError, match=r"significance is 1\.5"):
         whiteness(torch.zeros(1, 1, 4, 4), 1.5)
     with pytest.raises(ValueError, match="at least two voxels"):

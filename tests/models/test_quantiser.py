@@ -32,6 +32,11 @@ def test_each_vector_becomes_its_nearest_code(dimensions: int, n: int) -> None:
     assert torch.allclose(found.loss, expected)
 
 
+def test_defaults_are_those_of_the_specification() -> None:
+    quantiser = Quantiser(8, 4)
+    assert (quantiser.decay, quantiser.epsilon, quantiser.commitment) == (0.99, 1e-5, 0.25)
+
+
 def test_memory_is_a_fraction_of_the_table_of_distances() -> None:
     """In a process of its own, whose allocator has nothing to give back from earlier work."""
     code = (
@@ -85,7 +90,7 @@ def test_the_first_batch_provides_the_codes() -> None:
 @pytest.mark.parametrize("epsilon", [1e-5, 2.0])
 def test_running_means_are_those_of_a_loop(epsilon: float) -> None:
     quantiser = started(6, latent(2), decay=0.9, restart=0.0, epsilon=epsilon)
-    z = latent(2, seed=5)
+    z = latent(2, n=3, seed=5)
     counts, sums = quantiser.counts.clone().double(), quantiser.sums.clone().double()
     indices = quantiser(z).indices
     hits, totals = torch.zeros(6), torch.zeros(6, 4, dtype=torch.float64)

@@ -7,6 +7,8 @@ import opensimplex
 import pytest
 import torch
 
+from pipeline_lib.config.schema import NoiseOptions
+from pipeline_lib.noise.make import make_noise
 from pipeline_lib.noise.simplex import SimplexNoise
 
 
@@ -112,13 +114,37 @@ def test_dtype_is_as_asked_for(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"octaves": 0}, "octaves is 0"), ({"decay": 1.5}, "decay is 1.5"), ({"frequency": 0}, "frequency is 0")],
+    [
+        ({"octaves": 0}, "octaves is 0"),
+        ({"octaves": 2.5}, "octaves is 2.5; a whole number"),
+        ({"decay": 1.5}, "decay is 1.5"),
+        ({"frequency": 0}, "frequency is 0"),
+        ({"frequency": float("inf")}, "frequency is inf"),
+    ],
 )
 def test_bad_options_say_what_is_allowed(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SimplexNoise(**options)
 
 
-def test_one_spatial_dimension_is_refused() -> None:
-    with pytest.raises(ValueError, match="2 or 3 dimensions"):
-        SimplexNoise()((1, 1, 8))
+@pytest.mark.parametrize("shape", [(1,), (1, 1, 8), (1, 1, 4, 4, 4, 4), (0, 1, 4, 4)])
+def test_other_shapes_and_types_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="of 2 or 3 dimensions is needed"):
+        SimplexNoise()(shape)
+    with pytest.raises(ValueError, match="dtype torch.int64; a floating-point one"):
+        SimplexNoise()((1, 1, 4, 4), dtype=torch.int64)
+
+
+def test_defaults_are_those_of_the_specification() -> None:
+    for noise in (SimplexNoise(), make_noise("simplex")):
+        assert (noise.octaves, noise.decay, noise.frequency, noise.raw) == (6, 0.8, 1 / 64, False)
+    options = NoiseOptions()
+    assert (options.octaves, options.decay, options.frequency) == (6, 0.8, 1 / 64)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "simplex"])
+@pytest.mark.parametrize("spatial", [(5, 7), (3, 4, 6)])
+def test_some_rows_are_as_they_are_among_all(kind: str, spatial: tuple[int, ...]) -> None:
+    noise, shape = make_noise(kind), (5, 2, *spatial)
+    whole = noise(shape, generator=seeded(3))
+    assert torch.equal(noise(shape, generator=seeded(3), rows=slice(2, 4)), whole[2:4])

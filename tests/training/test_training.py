@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from tiny_chunks import FLAT, packed
 from tiny_training import RECIPE, VAE, train
 
+from pipeline_lib.config.schema import TrainingOptions
 from pipeline_lib.dataset.packed import PackedDataset
 from pipeline_lib.dataset.people import hashed_id
 from pipeline_lib.errors import UserError
@@ -275,7 +276,7 @@ def copied(chunks: tuple[list[Path], list[Path]], state: Path, **changes: object
     options = VAE.training.model_copy(update={"steps": 6, "batch_size": 4, "learning_rate": 0.01, **changes})
     images = PackedDataset(chunks[0])
     scans = images.index["scan"].tolist()
-    fabric = trainer.launch(options)
+    fabric = trainer.launch(options, 2)
     return trainer.train(fabric, "copy", Copying(), images, scans, PackedDataset(chunks[1]), options, state)
 
 
@@ -294,6 +295,14 @@ def test_half_precision_keeps_its_weights_whole(chunks: tuple[list[Path], list[P
     last = [each.history["validation_loss"].dropna().iloc[-1] for each in (whole, half)]
     assert last[1] == pytest.approx(last[0], rel=0.05)
     assert last[1] != last[0], "it really was computed in half precision"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU these are allowed")
+@pytest.mark.parametrize(("precision", "dimensions"), [("float16", 2), ("bfloat16", 3)])
+def test_half_precision_that_a_cpu_cannot_do_is_refused(precision: str, dimensions: int) -> None:
+    options = TrainingOptions.model_validate({"steps": 1, "precision": precision})
+    with pytest.raises(UserError, match=f"training.precision {precision} .*needs a GPU.*; use float32 here"):
+        trainer.launch(options, dimensions)
 
 
 def test_gradient_is_clipped_to_its_limit(chunks: tuple[list[Path], list[Path]], tmp_path: Path) -> None:
