@@ -144,7 +144,9 @@ class TrainingOptions(Options):
     warmup: int = Field(500, ge=0, description="Steps until it is reached; a cosine takes it to 0.")
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
     ema: float = Field(0.9999, ge=0, lt=1, description="Decay of the averaged weights, which are the result.")
-    precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Of the forward pass.")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Of the forward pass; float16, and bfloat16 in 3D, need a GPU."
+    )
     devices: Positive = Field(1, description="GPUs (or CPU processes) a node.")
     nodes: Positive = Field(1, description="Nodes.")
     workers: int = Field(0, ge=0, description="Processes that load data.")
