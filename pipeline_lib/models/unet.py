@@ -227,7 +227,7 @@ class _Number(nn.Module):
         """(N,) -> (N, outputs)."""
         angles = value.float()[:, None] * self.speed
         waves = torch.cat([value.float()[:, None], angles.cos(), angles.sin()], dim=1)
-        return self.layers(waves.to(self.layers[0].weight.dtype))
+        return self.layers(waves.to(next(self.layers.parameters()).dtype))
 
 
 class _Block(nn.Module):

@@ -17,7 +17,7 @@ rule ingest:
         runtime=growing(60),
     params:
         rows=lambda wildcards: plan.rows_key(wildcards.chunk),
-        options="{}",
+        options=options("sheet"),
         code=code("ingest"),
     message:
         "Ingest {wildcards.chunk}"
