@@ -104,9 +104,13 @@ CAPTIONS = {
         "Distance of samples to held-out images at every checkpoint, beside the distance of real to real images.",
         "Line plots of FID and KID against training steps with a real-against-real floor.",
     ),
+    "conditions": (
+        "Combinations of conditions from the same noise, what each changes, and the mean over all samples.",
+        "Rows of samples under different conditions, and their differences from the first row.",
+    ),
     "groups": (
-        "Groups side by side, from the same noise or by the same measure.",
-        "Comparison of the groups that the model is conditioned on.",
+        "Distance of each group's samples to real people of that group, beside the distance of real to real people.",
+        "Comparison of the groups by one measure.",
     ),
     "nearest": (
         "Samples that are most like a training image, beside that image. A copy would be a person's data.",

@@ -62,6 +62,13 @@ SCHEDULE = {
     "sigmoid": "a sigmoid schedule [jabri]",
 }
 PREDICTION = {"eps": "the noise [ho]", "v": "the velocity v [salimans]", "x0": "the clean image"}
+TOLD = {
+    "group": "the group",
+    "age": "the age",
+    "sex": "the sex",
+    "site": "the site",
+    "slice": "the slice's position",
+}
 LOSS = {"l2": "mean squared error", "l1": "mean absolute error", "huber": "the Huber loss"}
 SAMPLER = {
     "ddim": "DDIM [song]",
@@ -257,11 +264,16 @@ def _denoiser(recipe: RecipeOptions) -> str:
     if diffusion.min_snr_gamma is not None:
         text += f" with min-SNR weighting, gamma {diffusion.min_snr_gamma:g} [hang]"
     text += "."
-    if denoiser.condition == "group":
+    if denoiser.condition:
+        several = len(denoiser.condition) > 1
         text += (
-            " The group of a person entered by cross-attention and was hidden in "
-            f"{denoiser.drop_condition:.0%} of the training images [guidance]."
+            f" It was told {_and([TOLD.get(name, name) for name in denoiser.condition])}, each through tokens of its own by "
+            "cross-attention and with the timestep"
         )
+        if denoiser.drop_condition:
+            text += f"; {'all were' if several else 'it was'} hidden in {denoiser.drop_condition:.0%} of the training images"
+            text += " and each by chance in as many again [guidance]" if several else " [guidance]"
+        text += "."
     if recipe.task == "translation":
         text += " The source's latent was concatenated to the input."
     return (
@@ -277,7 +289,7 @@ def _sampling(recipe: RecipeOptions) -> str:
     how = f"{SAMPLER[sampling.sampler]} over {sampling.steps} steps"
     if sampling.sampler == "ddim":
         how += f" with eta {sampling.eta:g}"
-    if recipe.denoiser.condition == "group" and sampling.guidance != 1:
+    if recipe.denoiser.condition and sampling.guidance != 1:
         how += f" and guidance scale {sampling.guidance:g} [guidance]"
     match recipe.task:
         case "anomaly":
@@ -287,14 +299,34 @@ def _sampling(recipe: RecipeOptions) -> str:
                 f"by a Gaussian of {recipe.evaluation.smoothing_mm:g} mm."
             )
         case "synthesis":
-            return f"New scans, {sampling.count} per group, were sampled by {how} in the latent space [rombach] and decoded."
+            where = "in the latent space [rombach] and decoded" if recipe.autoencoder else "as images"
+            return f"New scans, {sampling.count}{_combinations(recipe)}, were sampled by {how} {where}.{_drawn_after(recipe)}"
         case "generation":
             return (
-                f"{sampling.count} images were sampled by {how} at each of {sampling.checkpoints} checkpoints, always from "
-                "the same noise."
+                f"{sampling.count} images{_combinations(recipe)} were sampled by {how} at each of {sampling.checkpoints} "
+                f"checkpoints, always from the same noise.{_drawn_after(recipe)}"
             )
         case "translation":
             return f"For each person the target's latent was sampled by {how}, given the source, and decoded."
+
+
+def _combinations(recipe: RecipeOptions) -> str:
+    """Whether so many samples are of each combination of conditions, or in all."""
+    every = (recipe.sampling.others or ("cohort" if recipe.task == "generation" else "every")) == "every"
+    varied = recipe.sampling.conditions or (every and recipe.denoiser.condition)
+    return " of each combination of conditions" if varied else ""
+
+
+def _drawn_after(recipe: RecipeOptions) -> str:
+    """What samples were told that nobody listed."""
+    every = (recipe.sampling.others or ("cohort" if recipe.task == "generation" else "every")) == "every"
+    rest = [name for name in recipe.denoiser.condition if name not in recipe.sampling.conditions]
+    if every:
+        rest = [name for name in rest if name not in ("group", "sex", "site")]
+    if not rest:
+        return ""
+    words = _and([TOLD.get(name, name) for name in rest])
+    return f" What was not varied ({words}) was drawn as held-out people have it, together."
 
 
 def _evaluation(recipe: RecipeOptions) -> str:

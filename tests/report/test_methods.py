@@ -15,7 +15,7 @@ from pipeline_lib.report.methods import (
     split_paragraph,
 )
 
-VAE: dict[str, Any] = {"task": "synthesis", "autoencoder": {"kind": "vae"}, "denoiser": {"condition": "group"}}
+VAE: dict[str, Any] = {"task": "synthesis", "autoencoder": {"kind": "vae"}, "denoiser": {"condition": ["group"]}}
 VQGAN: dict[str, Any] = {
     "task": "translation",
     "autoencoder": {"kind": "vqgan"},
