@@ -64,8 +64,10 @@ SECTIONS: dict[str, tuple[str, set[str] | None]] = {
     "cohort_limits": ("cohort", {"max_failed_fraction", "strict"}),
 }
 AUTOENCODER_MODULE = {"vae": "pipeline_lib.models.autoencoder", "vqgan": "pipeline_lib.models.vqgan"}
-USES_DENOISER = {"train_denoiser", "infer_anomaly", "infer_translation", "sample_generation", "sample_synthesis"}
-USES_AUTOENCODER = {"latents", "embed", *USES_DENOISER}
+USES_DENOISER = {
+    "train_denoiser", "infer_anomaly", "infer_translation", "sample_generation", "sample_synthesis", "embed",
+}  # fmt: skip
+USES_AUTOENCODER = {"latents", *USES_DENOISER}
 
 
 class Plan:

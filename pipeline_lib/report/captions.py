@@ -89,8 +89,10 @@ CAPTIONS = {
         "Noise turning step by step into sampled images.",
     ),
     "embedding": (
-        "Latents of real and sampled scans embedded by UMAP, coloured by group.",
-        "Scatter plot of a two-dimensional embedding of real and synthetic scans.",
+        "Real and sampled images in the autoencoder's latents and at the bottleneck of the U-Net, which is told nothing of "
+        "them, by UMAP. UMAP alone proves nothing; the AUC is that of a linear classifier of people it was not fitted to, "
+        "with its permutation p-value.",
+        "Scatter plots of two-dimensional embeddings of real and synthetic images, coloured by group, age, site and others.",
     ),
     "examples": (
         "Test people: what went in, what the model made of it, the baselines, and the truth where it is known.",

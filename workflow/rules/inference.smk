@@ -94,8 +94,9 @@ rule sample_synthesis:
 
 rule embed:
     input:
+        diffusion=made("{recipe}", "diffusion"),
         autoencoders=autoencoders,
-        latents=chunks_of("latents"),
+        data=training_data(),
         samples=made("{recipe}", "samples"),
     output:
         made("{recipe}", "embedding"),
@@ -112,13 +113,14 @@ rule embed:
         mem_mb=growing(8000),
         runtime=growing(60),
     params:
-        options=options("inference"),
+        options=options("evaluation"),
         code=code("embed"),
     message:
-        "Embed the latents of {wildcards.recipe}"
+        "Embed the images of {wildcards.recipe}"
     shell:
         "python workflow/scripts/embed.py"
-        " --autoencoder {input.autoencoders} --latents {input.latents} --samples {input.samples}"
+        " --diffusion {input.diffusion} --autoencoder {input.autoencoders}"
+        " --data {input.data} --samples {input.samples}"
         " --options {params.options:q} --code {params.code}"
         " --out {output} --log {log} --threads {threads}"
 
