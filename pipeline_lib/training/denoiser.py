@@ -15,9 +15,9 @@ from pipeline_lib.dataset.augment import Augmentation
 from pipeline_lib.dataset.packed import LatentDataset, PackedArrays, PackedDataset
 from pipeline_lib.diffusion.guidance import guided, null_condition
 from pipeline_lib.diffusion.losses import diffusion_loss
-from pipeline_lib.diffusion.process import DiffusionProcess
+from pipeline_lib.diffusion.process import make_process
 from pipeline_lib.diffusion.samplers import ddim, timestep_pairs
-from pipeline_lib.diffusion.schedule import make_schedule
+from pipeline_lib.diffusion.schedule import log_snr_shift
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_directory
 from pipeline_lib.models.unet import UNet
@@ -80,6 +80,7 @@ def train_denoiser(
         "dimensions": recipe.data.dimensions,
         "in_channels": channels + (source.channels if source else 0),
         "out_channels": channels,
+        "fold": options.fold,
         "channels": list(options.channels),
         "blocks": options.blocks,
         "attention": list(options.attention),
@@ -92,7 +93,8 @@ def train_denoiser(
     if recipe.data.dimensions == 2:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it
     known = validation if len(validation) else images
-    step = DenoiserStep(network, recipe, goal, source, known.batch(shown_rows(known)))
+    process = process_of(recipe, goal.grid if goal else recipe.data.size)
+    step = DenoiserStep(network, recipe, process, goal, source, known.batch(shown_rows(known)))
 
     kept = recipe.sampling.checkpoints if recipe.task == "generation" else 0
     averages = sorted({round(training.steps * (n + 1) / kept) for n in range(kept)} - {0})
@@ -105,7 +107,7 @@ def train_denoiser(
         groups=groups, task=recipe.task,
         scale=goal.scale.flatten().tolist() if goal else None,
         source_scale=source.scale.flatten().tolist() if source else None,
-        data=recipe.data.model_dump(), options=options.model_dump(), diffusion=recipe.diffusion.model_dump(),
+        process=process, data=recipe.data.model_dump(), options=options.model_dump(), diffusion=recipe.diffusion.model_dump(),
     )  # fmt: skip
     with atomic_directory(out) as folder:
         save_model(folder, trained.module, kind="unet", architecture=architecture, info=info)
@@ -125,10 +127,12 @@ class Latents:
         self.channels: int = info["architecture"]["latent_channels"]
         spatial = [1] * info["architecture"]["dimensions"]
         self.scale = torch.tensor(info["scale"], device=device).reshape(1, -1, *spatial)
+        self.size: list[int] = info["data"]["size"]
+        self.grid: list[int] = self.module.latent_size(self.size)  # type: ignore[operator]
 
     def decode(self, latent: Tensor) -> Tensor:
         """Images of scaled latents, one at a time."""
-        return torch.cat([self.module.decode(z[None]) for z in latent / self.scale])  # type: ignore[operator]
+        return torch.cat([self.module.decode(z[None], self.size) for z in latent / self.scale])  # type: ignore[operator]
 
 
 class DenoiserStep(Step):
@@ -137,14 +141,20 @@ class DenoiserStep(Step):
     averaged = "denoiser"
 
     def __init__(
-        self, module: UNet, recipe: RecipeOptions, goal: Latents | None, source: Latents | None, shown: Batch
+        self,
+        module: UNet,
+        recipe: RecipeOptions,
+        process: Mapping[str, Any],
+        goal: Latents | None,
+        source: Latents | None,
+        shown: Batch,
     ) -> None:
-        """``goal``: latent space of what is generated; ``source``: of what it is translated from."""
+        """``process``: of `make_process`; ``goal``: latent space of what is generated; ``source``: of what it is
+        translated from."""
         diffusion = recipe.diffusion
         self.modules = {self.averaged: module}
         self.recipe, self.goal, self.source, self.shown = recipe, goal, source, shown
-        schedule = make_schedule(diffusion.schedule, diffusion.timesteps, zero_terminal_snr=diffusion.zero_terminal_snr)
-        self.process = DiffusionProcess(schedule, diffusion.prediction)
+        self.process = make_process(**process)
         self.noise = make_noise(**diffusion.noise.model_dump())
 
     def order(self, step: int) -> Sequence[str]:
@@ -165,9 +175,9 @@ class DenoiserStep(Step):
         t = draw.timesteps("timesteps", self.process.timesteps)
         noise = draw.noise("noise", self.noise, x0.shape)
         output = module(self.process.forward_diffusion(x0, noise, t), t, condition, self._concat(batch))
-        weight = self.process.loss_weight(t, self.recipe.diffusion.min_snr_gamma)
-        target = self.process.target(x0, noise, t)
-        return {"loss": diffusion_loss(output, target, self.recipe.diffusion.loss, weight)}
+        options, target = self.recipe.diffusion, self.process.target(x0, noise, t)
+        weight = self.process.loss_weight(t, options.loss_weight, options.loss_weight_cap)
+        return {"loss": diffusion_loss(output, target, options.loss, weight)}
 
     def _clean(self, batch: Batch, draw: Draw) -> Tensor:
         """Images, or latents drawn from their posterior and scaled."""
@@ -202,6 +212,18 @@ class DenoiserStep(Step):
         pairs = timestep_pairs(self.process.timesteps, steps)
         samples = ddim(model, start, pairs, self.process, clip=self.goal is None)
         return samples if self.goal is None else self.goal.decode(samples)
+
+
+def process_of(recipe: RecipeOptions, grid: Sequence[int]) -> dict[str, Any]:
+    """Arguments of `make_process` for images or latents of ``grid`` voxels; model.json keeps them for inference."""
+    options = recipe.diffusion
+    return {
+        "schedule": options.schedule,
+        "timesteps": options.timesteps,
+        "prediction": options.prediction,
+        "zero_terminal_snr": options.zero_terminal_snr,
+        "shift": log_snr_shift(grid) if options.shift == "auto" else options.shift,
+    }
 
 
 def _groups(what: str, recipe: RecipeOptions, chunks: Sequence[Path]) -> list[str]:

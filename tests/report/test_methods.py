@@ -30,7 +30,7 @@ SIMPLEX: dict[str, Any] = {"task": "anomaly", "diffusion": {"noise": {"kind": "s
         ({"task": "generation"}, ["2006.11239", "2010.02502", "2102.09672"]),
         ({"task": "generation", "sampling": {"sampler": "dpm_solver"}}, ["2211.01095"]),
         ({"task": "generation", "diffusion": {"prediction": "v", "zero_terminal_snr": True}}, ["2202.00512", "2305.08891"]),
-        ({"task": "generation", "diffusion": {"schedule": "sigmoid", "min_snr_gamma": 5}}, ["2212.11972", "2303.09556"]),
+        ({"task": "generation", "diffusion": {"schedule": "sigmoid", "loss_weight": "min_snr"}}, ["2212.11972", "2303.09556"]),
         (SIMPLEX, ["AnoDDPM"]),
         (VAE, ["2112.10752", "1312.6114", "2207.12598"]),
         (VQGAN, ["2012.09841", "1711.00937"]),
