@@ -188,7 +188,10 @@ class AutoencoderOptions(Options):
 class NoiseOptions(Options):
     """The corruption of the forward process."""
 
-    kind: Literal["gaussian", "simplex"] = Field("gaussian", description="White, or smooth at several scales.")
+    kind: Literal["gaussian", "coarse", "simplex"] = Field(
+        "gaussian", description="White, smooth at one scale, or at several."
+    )
+    spacing: Positive = Field(8, description="Voxels between independent values (coarse).")
     octaves: Positive = Field(6, description="Octaves (simplex).")
     decay: float = Field(0.8, gt=0, le=1, description="Amplitude of an octave over that of the one before (simplex).")
     frequency: float = Field(1 / 64, gt=0, description="Cycles per voxel of the lowest octave.")

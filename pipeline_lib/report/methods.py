@@ -19,6 +19,7 @@ REFERENCES = {
     "hoopes": ("Hoopes et al., 2022", "Hoopes A, Mora JS, Dalca AV, Fischl B, Hoffmann M. SynthStrip: skull-stripping for any brain image. NeuroImage 2022; 260:119474"),
     "isensee": ("Isensee et al., 2019", "Isensee F, Schell M, Pflueger I, et al. Automated brain extraction of multisequence MRI using artificial neural networks. Human Brain Mapping 2019; 40(17):4952-4964"),
     "jabri": ("Jabri et al., 2022", "Jabri A, Fleet D, Chen T. Scalable adaptive computation for iterative generation. 2022. arXiv:2212.11972"),
+    "kascenas": ("Kascenas et al., 2022", "Kascenas A, Pugeault N, O'Neil AQ. Denoising autoencoders for unsupervised anomaly detection in brain MRI. MIDL 2022. arXiv:2301.08330"),
     "kingma": ("Kingma and Welling, 2014", "Kingma DP, Welling M. Auto-encoding variational Bayes. ICLR 2014. arXiv:1312.6114"),
     "lin": ("Lin et al., 2024", "Lin S, Liu B, Li J, Yang X. Common diffusion noise schedules and sample steps are flawed. WACV 2024. arXiv:2305.08891"),
     "loshchilov": ("Loshchilov and Hutter, 2019", "Loshchilov I, Hutter F. Decoupled weight decay regularization. ICLR 2019. arXiv:1711.05101"),
@@ -250,6 +251,8 @@ def _denoiser(recipe: RecipeOptions) -> str:
             f"simplex noise [wyatt] of {diffusion.noise.octaves} octaves, decay {diffusion.noise.decay:g}, lowest "
             f"frequency {diffusion.noise.frequency:.4g} cycles per voxel"
         )
+    elif diffusion.noise.kind == "coarse":
+        noise = f"coarse Gaussian noise [kascenas] of {diffusion.noise.spacing} voxels between independent values"
     text = f"A denoising diffusion model [ho] used {noise}, {diffusion.timesteps:,} timesteps and {SCHEDULE[diffusion.schedule]}"
     if diffusion.zero_terminal_snr:
         text += ", rescaled to zero terminal signal-to-noise ratio [lin]"

@@ -32,6 +32,7 @@ SIMPLEX: dict[str, Any] = {"task": "anomaly", "diffusion": {"noise": {"kind": "s
         ({"task": "generation", "diffusion": {"prediction": "v", "zero_terminal_snr": True}}, ["2202.00512", "2305.08891"]),
         ({"task": "generation", "diffusion": {"schedule": "sigmoid", "loss_weight": "min_snr"}}, ["2212.11972", "2303.09556"]),
         (SIMPLEX, ["AnoDDPM"]),
+        ({"task": "anomaly", "diffusion": {"noise": {"kind": "coarse"}, "shift": -1}}, ["2301.08330", "2301.11093"]),
         (VAE, ["2112.10752", "1312.6114", "2207.12598"]),
         (VQGAN, ["2012.09841", "1711.00937"]),
     ],
