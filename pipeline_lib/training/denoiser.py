@@ -24,6 +24,7 @@ from pipeline_lib.models.unet import UNet
 from pipeline_lib.noise.make import make_noise
 from pipeline_lib.training.artifact import describe, load_model, save_model
 from pipeline_lib.training.data import SHOWN, refuse_empty, shown_rows
+from pipeline_lib.training.noise_levels import noise_levels
 from pipeline_lib.training.steps import Batch, Draw, Step
 from pipeline_lib.training.trainer import launch, train, write_progress
 
@@ -111,6 +112,9 @@ def train_denoiser(
     )  # fmt: skip
     with atomic_directory(out) as folder:
         save_model(folder, trained.module, kind="unet", architecture=architecture, info=info)
+        if len(validation):
+            levels = noise_levels(step, trained.module, validation, training.batch_size, training.seed)
+            levels.to_csv(folder / "noise_levels.tsv", sep="\t", index=False)
         write_progress(folder, trained, f"denoiser of {name or recipe.task}: {trained.steps} steps")
         for at in [step for step in averages if step <= trained.steps]:
             (folder / "checkpoints").mkdir(exist_ok=True)
@@ -170,14 +174,33 @@ class DenoiserStep(Step):
     def validate(self, module: nn.Module, batch: Batch, draw: Draw) -> dict[str, Tensor]:
         return self._loss(module, batch, self._condition(batch), draw)
 
+    def at_level(self, module: nn.Module, batch: Batch, draw: Draw, first: int, end: int) -> dict[str, Tensor]:
+        """The loss with timesteps from ``first`` to before ``end``, squared errors, and moments of the clean sample."""
+        x0, noise, t = self._drawn(batch, draw, first, end)
+        xt = self.process.forward_diffusion(x0, noise, t)
+        output = module(xt, t, self._condition(batch), self._concat(batch))
+        return {
+            "loss": self._distance(output, x0, noise, t),
+            "x0_mse": (self.process.to_x0(xt, output, t) - x0).square().mean(),
+            "eps_mse": (self.process.to_eps(xt, output, t) - noise).square().mean(),
+            "x0_mean": x0.mean(),
+            "x0_square": x0.square().mean(),
+        }
+
     def _loss(self, module: nn.Module, batch: Batch, condition: Tensor | None, draw: Draw) -> dict[str, Tensor]:
-        x0 = self._clean(batch, draw)
-        t = draw.timesteps("timesteps", self.process.timesteps)
-        noise = draw.noise("noise", self.noise, x0.shape)
+        x0, noise, t = self._drawn(batch, draw, 0, self.process.timesteps)
         output = module(self.process.forward_diffusion(x0, noise, t), t, condition, self._concat(batch))
-        options, target = self.recipe.diffusion, self.process.target(x0, noise, t)
+        return {"loss": self._distance(output, x0, noise, t)}
+
+    def _drawn(self, batch: Batch, draw: Draw, first: int, end: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Clean samples, noise, and timesteps from ``first`` to before ``end``."""
+        x0 = self._clean(batch, draw)
+        return x0, draw.noise("noise", self.noise, x0.shape), first + draw.timesteps("timesteps", end - first)
+
+    def _distance(self, output: Tensor, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        options = self.recipe.diffusion
         weight = self.process.loss_weight(t, options.loss_weight, options.loss_weight_cap)
-        return {"loss": diffusion_loss(output, target, options.loss, weight)}
+        return diffusion_loss(output, self.process.target(x0, noise, t), options.loss, weight)
 
     def _clean(self, batch: Batch, draw: Draw) -> Tensor:
         """Images, or latents drawn from their posterior and scaled."""

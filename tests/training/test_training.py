@@ -180,6 +180,22 @@ def test_images_that_do_not_divide_go_through_a_folded_autoencoder_and_its_denoi
         assert strip.shape[1:3] == (15, 15)
 
 
+def test_what_is_learned_is_known_at_each_level_of_noise(chunks: tuple[list[Path], list[Path]], tmp_path: Path) -> None:
+    table = pd.read_csv(train("denoiser", chunks, tmp_path / "out", tmp_path / "state") / "noise_levels.tsv", sep="\t")
+    assert table["first_t"].tolist() == table["last_t"].tolist() == list(range(10))
+    assert (table["images"] == 6).all()
+    assert table["log_snr"].is_monotonic_decreasing
+    # Hardly trained, it predicts about no noise: the error of eps is its variance, and its x0 is worse than linear.
+    np.testing.assert_allclose(table["loss"], table["eps_mse"], rtol=1e-5)
+    np.testing.assert_allclose(table["eps_mse"], 1, atol=0.15)
+    abar = 1 / (1 + np.exp(-table["log_snr"]))
+    np.testing.assert_allclose(table["x0_mse"], table["eps_mse"] * (1 - abar) / abar, rtol=1e-3)
+    assert (table["x0_mse"] > table["x0_mse_linear"]).all()
+    images = np.load(chunks[1][0] / "data.npy")
+    linear = images.var() * (1 - abar) / (abar * images.var() + 1 - abar)
+    np.testing.assert_allclose(table["x0_mse_linear"], linear, rtol=1e-3)
+
+
 def test_the_model_keeps_the_process_it_was_trained_with(chunks: tuple[list[Path], list[Path]], tmp_path: Path) -> None:
     diffusion = RECIPE.diffusion.model_copy(update={"shift": -2.0, "prediction": "x0", "loss_weight": "v"})
     recipe = RECIPE.model_copy(update={"diffusion": diffusion})
