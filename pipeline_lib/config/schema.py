@@ -206,7 +206,7 @@ class DiffusionOptions(Options):
     timesteps: Positive = Field(1000, description="Steps of the forward process.")
     shift: Finite | Literal["auto"] = Field(
         "auto",
-        description="Added to the log SNR of every step; auto: -log(voxels / 128^2), of the latent where there is one, "
+        description="Added to the log SNR of every step; auto: -2/3 log(voxels / 128^2), of the latent where there is one, "
         "0 for fewer voxels.",
     )
     zero_terminal_snr: bool = Field(False, description="Rescale so that the last step is pure noise; not with eps.")

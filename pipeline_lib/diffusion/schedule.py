@@ -97,7 +97,8 @@ def log_snr_shift(spatial: Sequence[int]) -> float:
     """The shift of the log SNR that suits images of so many voxels along each axis.
 
     Neighbours in an image are alike, so the more of them there are the more noise it takes to hide what they show
-    together: the log SNR of their mean grows as the logarithm of their number (Hoogeboom et al., 2023, sec. 3.1). No
-    shift is made up to the number of voxels of a slice of 128 x 128.
+    together (Hoogeboom et al., 2023, sec. 3.1). Were they all the same, the log SNR would have to fall by the logarithm of
+    their number; brains at 2 mm take about two thirds of that (docs/networks.md). No shift is made up to the number of
+    voxels of a slice of 128 x 128.
     """
-    return -max(0.0, math.log(math.prod(spatial) / REFERENCE_VOXELS))
+    return min(0.0, -2 / 3 * math.log(math.prod(spatial) / REFERENCE_VOXELS))
