@@ -51,6 +51,7 @@ def _rising(limits: tuple[float, float]) -> tuple[float, float]:
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Levels = Annotated[list[Positive], Field(min_length=1)]
 Limits = Annotated[tuple[float, float], AfterValidator(_rising)]
 FilePath = Annotated[str, AfterValidator(_path)]
@@ -191,6 +192,10 @@ class TrainingOptions(Options):
     accumulate: Positive = Field(1, description="Batches an optimiser step.")
     learning_rate: float = Field(1e-4, gt=0, description="Highest learning rate of AdamW.")
     warmup: int = Field(500, ge=0, description="Steps until it is reached; a cosine takes it to 0.")
+    betas: tuple[Decay, Decay] | None = Field(
+        None, description="Decay of AdamW's moments; null: 0.9 and 0.999, or 0.5 and 0.9 beside a discriminator."
+    )
+    weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
     ema: float = Field(0.9999, ge=0, lt=1, description="Decay of the averaged weights, which are the result.")
     precision: Literal["float32", "bfloat16", "float16"] = Field(
@@ -214,6 +219,9 @@ class AutoencoderOptions(Options):
     """A KL autoencoder (`vae`) or a vector-quantised one with a discriminator (`vqgan`)."""
 
     kind: Literal["vae", "vqgan"] = Field("vae", description="KL autoencoder, or vector-quantised.")
+    fold: Literal[1, 2, 4] = Field(
+        1, description="Blocks of so many voxels an axis become channels of the first level."
+    )
     channels: Levels = Field([64, 128, 256], description="One entry a resolution; each next one halves it.")
     blocks: Positive = Field(2, description="Residual blocks a resolution.")
     latent_channels: Positive = Field(4, description="Channels of the latent.")
@@ -228,7 +236,10 @@ class AutoencoderOptions(Options):
 class NoiseOptions(Options):
     """The corruption of the forward process."""
 
-    kind: Literal["gaussian", "simplex"] = Field("gaussian", description="White, or smooth at several scales.")
+    kind: Literal["gaussian", "coarse", "simplex"] = Field(
+        "gaussian", description="White, smooth at one scale, or at several."
+    )
+    spacing: Positive = Field(8, description="Voxels between independent values (coarse).")
     octaves: Positive = Field(6, description="Octaves (simplex).")
     decay: float = Field(0.8, gt=0, le=1, description="Amplitude of an octave over that of the one before (simplex).")
     frequency: float = Field(1 / 64, gt=0, description="Cycles per voxel of the lowest octave.")
@@ -241,21 +252,38 @@ class DiffusionOptions(Options):
     noise: NoiseOptions = Field(NoiseOptions(), description="The noise.")
     schedule: Literal["linear", "scaled_linear", "cosine", "sigmoid"] = Field("cosine", description="Noise schedule.")
     timesteps: Positive = Field(1000, description="Steps of the forward process.")
+    shift: float | Literal["auto"] = Field(
+        "auto",
+        description="Added to the log SNR of every step; auto: -2/3 log(voxels / 128^2), of the latent where there is one, "
+        "0 for fewer voxels.",
+    )
     zero_terminal_snr: bool = Field(False, description="Rescale so that the last step is pure noise; not with eps.")
     prediction: Literal["eps", "v", "x0"] = Field("eps", description="What the network predicts.")
     loss: Literal["l2", "l1", "huber"] = Field("l2", description="Distance to it.")
-    min_snr_gamma: float | None = Field(None, gt=0, description="Min-SNR weighting; 5 is usual, null is none.")
+    loss_weight: Literal["none", "v", "min_snr"] = Field(
+        "none", description="1; as if v were predicted, SNR + 1 on the x0 error; or min-SNR, SNR on the x0 error."
+    )
+    loss_weight_cap: float = Field(20.0, gt=0, description="Largest weight of the x0 error; published for min_snr: 5.")
 
     @model_validator(mode="after")
-    def _no_eps_without_signal(self) -> DiffusionOptions:
+    def _only_what_can_be_learned(self) -> DiffusionOptions:
         if self.zero_terminal_snr and self.prediction == "eps":
             raise ValueError("zero_terminal_snr needs prediction v or x0: eps carries no signal at the last step")
+        if self.loss_weight == "v" and self.prediction == "eps":
+            raise ValueError(
+                "loss_weight v is unbounded with prediction eps: set it to none or min_snr, or predict x0 or v"
+            )
+        if self.loss_weight == "min_snr" and self.zero_terminal_snr:
+            raise ValueError("loss_weight min_snr is 0 at the step without signal of zero_terminal_snr: set none or v")
         return self
 
 
 class DenoiserOptions(Options):
     """The U-Net."""
 
+    fold: Literal[1, 2, 4] = Field(
+        1, description="Blocks of so many voxels an axis become channels of the first level."
+    )
     channels: Levels = Field([64, 128, 192, 256], description="One entry a resolution.")
     blocks: Positive = Field(2, description="Residual blocks a resolution.")
     attention: list[bool] = Field([False, False, True, True], description="Self-attention at each resolution.")
@@ -351,12 +379,6 @@ class RecipeOptions(Options):
             raise ValueError(f"{self.task} needs an autoencoder")
         if task.works_on == "images" and self.autoencoder is not None:
             raise ValueError(f"{self.task} works on images: remove autoencoder")
-        factor = 2 ** (len(self.denoiser.channels) - 1)
-        if self.autoencoder is not None:
-            factor *= 2 ** (len(self.autoencoder.channels) - 1)
-        odd = [n for n in self.data.size if n % factor]
-        if odd:
-            raise ValueError(f"data.size {odd[0]} is not a multiple of {factor}, which the networks' levels need")
         return self
 
 

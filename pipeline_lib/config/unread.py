@@ -25,6 +25,14 @@ ONLY_WHERE: dict[str, tuple[str, Callable[[RecipeOptions], bool]]] = {
         [f"diffusion.noise.{key}" for key in ("octaves", "decay", "frequency", "raw")],
         ("diffusion.noise.kind is simplex", lambda recipe: recipe.diffusion.noise.kind == "simplex"),
     ),
+    "diffusion.noise.spacing": (
+        "diffusion.noise.kind is coarse",
+        lambda recipe: recipe.diffusion.noise.kind == "coarse",
+    ),
+    "diffusion.loss_weight_cap": (
+        "diffusion.loss_weight is v or min_snr",
+        lambda recipe: recipe.diffusion.loss_weight != "none",
+    ),
     "denoiser.condition": (
         "the task can be conditioned",
         lambda recipe: recipe.denoiser.condition == "none" or TASKS[recipe.task].conditional,
