@@ -53,28 +53,28 @@ KEPT = ("scan", "participant", "group", "age", "sex", "site", "split", "slice")
 def embed(
     recipe: RecipeOptions,
     diffusion: Path,
-    autoencoder: Path | None,
-    chunks: Sequence[Path],
-    samples: Path | None,
+    data: list[Path],
     out: Path,
+    autoencoder: Path | None = None,
+    samples: Path | None = None,
 ) -> None:
     """Place real images, and samples where given, in each space; ask a linear classifier for group and site.
 
     Args:
         recipe: ``data.train_groups`` limits who takes part; ``evaluation.seed`` seeds UMAP, folds, permutations and noise.
         diffusion: folder of the trained denoiser.
-        autoencoder: folder of the trained autoencoder; None: the denoiser works on images.
-        chunks: folders of latents, or of the dataset without an autoencoder, of any split.
-        samples: folder of `sample_synthesis`, or None.
+        data: chunks of latents, or of the dataset without an autoencoder, of any split.
         out: folder for ``embedding.tsv`` (an image a row, columns ``latents_x`` ... ``bottleneck_y``), ``probes.tsv`` (a
             space and label a row: AUC, p-value), ``embedding.png`` and ``embedding.json``.
+        autoencoder: folder of the trained autoencoder; None: the denoiser works on images.
+        samples: folder of `sample_synthesis`, or None.
 
     Raises:
         UserError: there is no image.
     """
     denoiser = load_denoiser(recipe, diffusion)
     space = None if autoencoder is None else load_latent_space(autoencoder)
-    index, clean = _real(recipe, chunks, space)
+    index, clean = _real(recipe, data, space)
     if samples is not None:
         told, drawn = _generated(samples, space)
         index, clean = pd.concat([index, told], ignore_index=True), torch.cat([clean, drawn])

@@ -19,6 +19,7 @@ from pipeline_lib.files import write_json
 from pipeline_lib.models.autoencoder import KLAutoencoder
 from pipeline_lib.models.unet import UNet
 from pipeline_lib.training.artifact import save_model
+from pipeline_lib.training.denoiser import process_of
 
 SIDE = 16
 
@@ -130,7 +131,8 @@ def make_denoiser(tmp_path: Path) -> Callable[..., Path]:
         folder = tmp_path / "diffusion"
         index = pd.DataFrame({"participant": people, "sha256": [f"sha-{person}" for person in people]})
         folder.mkdir()
-        info = {**trained_people(index), "conditions": conditions.described()}
+        process = process_of(recipe, recipe.data.size)
+        info = {**trained_people(index), "conditions": conditions.described(), "process": process}
         save_model(folder, network, kind="unet", architecture=architecture, info=info)
         (folder / "checkpoints").mkdir()
         for step in steps:

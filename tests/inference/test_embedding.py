@@ -114,9 +114,9 @@ def test_embedding_of_real_images_and_samples(
             encode_chunk({"image": autoencoder}, chunks[-1], tmp_path / "latents" / name)
             chunks[-1] = tmp_path / "latents" / name
     diffusion = make_denoiser(recipe, ["z"], channels=3 if latent else 1)
-    sample_synthesis(recipe, diffusion, autoencoder, chunks[1:], tmp_path / "samples")
+    sample_synthesis(recipe, diffusion, chunks[1:], tmp_path / "samples", autoencoder)
     for out in ("out", "again"):
-        embed(recipe, diffusion, autoencoder, chunks, tmp_path / "samples", tmp_path / out)
+        embed(recipe, diffusion, chunks, tmp_path / out, autoencoder, tmp_path / "samples")
     table = pd.read_csv(tmp_path / "out/embedding.tsv", sep="\t", keep_default_na=False)
     assert table["split"].value_counts().to_dict() == {"train": 12, "test": 8, "sample": 4}
     spaces = ["latents", "bottleneck"] if latent else ["bottleneck"]

@@ -117,7 +117,7 @@ def test_synthesis_draws_each_combination_from_the_same_noise(
     if not latent:
         recipe = recipe.model_copy(update={"autoencoder": None})
     people = [make_chunk("test-anat-0001", list("ab"), dimensions=dimensions)]
-    sample_synthesis(recipe, diffusion, autoencoder, people, tmp_path / "out")
+    sample_synthesis(recipe, diffusion, people, tmp_path / "out", autoencoder)
     table = pd.read_csv(tmp_path / "out/samples.tsv", sep="\t")
     images = np.load(tmp_path / "out/samples.npy")
     combinations = 4 if dimensions == 2 else 2
@@ -154,7 +154,7 @@ def test_a_volume_that_nobody_shares_a_grid_with_says_so(
 ) -> None:
     recipe = make_recipe("synthesis", dimensions=3, condition=["group"], count=1)
     model, autoencoder = make_denoiser(recipe, ["z"], channels=3), make_autoencoder("image", ["z"], dimensions=3)
-    sample_synthesis(recipe, model, autoencoder, [], tmp_path / "out")
+    sample_synthesis(recipe, model, [], tmp_path / "out", autoencoder)
     path = next((tmp_path / "out/nifti").glob("*.json"))
     assert "origin in the middle" in json.loads(path.read_text())["SpatialReference"]
 
