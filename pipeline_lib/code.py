@@ -21,6 +21,8 @@ IGNORED = {
     "pipeline_lib.config.schema",
     "pipeline_lib.errors",
     "pipeline_lib.stage",
+    "pipeline_lib.state",
+    "pipeline_lib.training.owner",
 }
 
 

@@ -23,6 +23,7 @@ from pipeline_lib.config.load import load_config
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import image_files, read_json, sha256_text
+from pipeline_lib.state import run_time, without_run_time
 
 SPLITS = ("train", "validation", "test")
 RESERVED = {"ingest", "preprocess", "cohort", "report", "benchmarks", "logs"}
@@ -135,8 +136,12 @@ class Plan:
             section, include = SECTIONS[part]
             chosen = getattr(self.config, section).model_dump(mode="json", include=include)
         else:
-            chosen = self.recipes[recipe].model_dump(mode="json", include=PARTS[part])
+            chosen = without_run_time(self.recipes[recipe].model_dump(mode="json", include=PARTS[part]))
         return json.dumps(chosen, sort_keys=True)
+
+    def settings(self, part: str, recipe: str) -> str:
+        """The run-time settings of a training, which rerun nothing, as JSON; they go beside `options`."""
+        return json.dumps(run_time(self.recipes[recipe].model_dump(mode="json", include=PARTS[part])), sort_keys=True)
 
     def report_options(self, recipe: str | None = None) -> str:
         """What a page of the report says of the configuration, as canonical JSON."""

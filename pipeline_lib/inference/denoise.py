@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline_lib.bundles.bundle import load_bundle
 from pipeline_lib.config.schema import DiffusionOptions, RecipeOptions, SamplingOptions
 from pipeline_lib.diffusion.guidance import guided
 from pipeline_lib.diffusion.process import DiffusionProcess
@@ -18,7 +19,6 @@ from pipeline_lib.diffusion.samplers import Callback, ddim, ddpm, dpm_solver_pp,
 from pipeline_lib.diffusion.schedule import make_schedule
 from pipeline_lib.noise.base import Noise
 from pipeline_lib.noise.make import make_noise
-from pipeline_lib.training.artifact import load_model
 
 
 def device() -> torch.device:
@@ -132,7 +132,7 @@ class Denoiser:
 
 def load_denoiser(recipe: RecipeOptions, weights: Path) -> Denoiser:
     """The denoiser of a recipe from a model folder or one of its checkpoint files."""
-    network, info = load_model(weights)
+    network, info = load_bundle(weights)
     return Denoiser(
         network=network.to(device()).eval(),
         info=info,

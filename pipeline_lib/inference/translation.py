@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.dataset.prepared import refuse_prepared_otherwise
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_directory, read_json, write_json
 from pipeline_lib.inference.chunks import open_array, read_index
@@ -105,6 +106,7 @@ def infer_translation(
             [-1, 1], ``index.tsv``, ``refused.tsv`` and, in 3D, a NIfTI file a prediction in ``nifti/``.
     """
     denoiser = load_denoiser(recipe, diffusion)
+    refuse_prepared_otherwise(diffusion, denoiser.info, dataset)
     spaces = {role: load_latent_space(path) for role, path in autoencoders.items()}
     seen = _trained_on(denoiser.info, spaces)
     kept, refused = keep_unseen(read_index(dataset), seen, recipe.sampling.allow_trained_people)

@@ -18,19 +18,22 @@ rule train_vae:
         "../../envs/pipeline.yaml"
     threads: 2
     resources:
+        licence=plan.config.cohort.licence,
+        settings=settings("autoencoder"),
+        launch=launch("autoencoder"),
         mem_mb=growing(8000),
         runtime=growing(720),
     params:
         options=options("autoencoder"),
         code=code("train_vae"),
-        launch=launch("autoencoder"),
     message:
         "Train the VAE of {wildcards.recipe} ({wildcards.role})"
     shell:
-        "{params.launch} python workflow/scripts/train_vae.py"
+        "{resources.launch} python workflow/scripts/train_vae.py"
         " --recipe {wildcards.recipe} --role {wildcards.role} --state state"
         " --train {input.train} --validation {input.validation}"
         " --options {params.options:q} --code {params.code}"
+        " --settings {resources.settings:q} --licence {resources.licence:q}"
         " --out {output} --log {log} --threads {threads}"
 
 
@@ -51,17 +54,20 @@ rule train_vqgan:
         "../../envs/pipeline.yaml"
     threads: 2
     resources:
+        licence=plan.config.cohort.licence,
+        settings=settings("autoencoder"),
+        launch=launch("autoencoder"),
         mem_mb=growing(8000),
         runtime=growing(720),
     params:
         options=options("autoencoder"),
         code=code("train_vqgan"),
-        launch=launch("autoencoder"),
     message:
         "Train the VQGAN of {wildcards.recipe} ({wildcards.role})"
     shell:
-        "{params.launch} python workflow/scripts/train_vqgan.py"
+        "{resources.launch} python workflow/scripts/train_vqgan.py"
         " --recipe {wildcards.recipe} --role {wildcards.role} --state state"
         " --train {input.train} --validation {input.validation}"
         " --options {params.options:q} --code {params.code}"
+        " --settings {resources.settings:q} --licence {resources.licence:q}"
         " --out {output} --log {log} --threads {threads}"

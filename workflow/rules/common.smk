@@ -81,8 +81,14 @@ def code(script):
     return lambda wildcards: plan.code(script, wildcards.get("recipe"))
 
 
+# What changes no result is a resource and not a parameter: changing it reruns nothing.
+def settings(part):
+    """A resource: the run-time settings of a training, as JSON."""
+    return lambda wildcards: plan.settings(part, wildcards.recipe)
+
+
 def launch(model):
-    """A params function: what starts the processes of a training."""
+    """A resource: what starts the processes of a training."""
     return lambda wildcards: plan.launch(model, wildcards.recipe)
 
 

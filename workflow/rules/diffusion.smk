@@ -17,17 +17,20 @@ rule train_denoiser:
         "../../envs/pipeline.yaml"
     threads: 2
     resources:
+        licence=plan.config.cohort.licence,
+        settings=settings("denoiser"),
+        launch=launch("denoiser"),
         mem_mb=growing(8000),
         runtime=growing(1440),
     params:
         options=options("denoiser"),
         code=code("train_denoiser"),
-        launch=launch("denoiser"),
     message:
         "Train the denoiser of {wildcards.recipe}"
     shell:
-        "{params.launch} python workflow/scripts/train_denoiser.py"
+        "{resources.launch} python workflow/scripts/train_denoiser.py"
         " --recipe {wildcards.recipe} --state state"
         " --train {input.train} --validation {input.validation} --autoencoders {input.autoencoders}"
         " --options {params.options:q} --code {params.code}"
+        " --settings {resources.settings:q} --licence {resources.licence:q}"
         " --out {output} --log {log} --threads {threads}"
