@@ -135,7 +135,8 @@ def _lineage(inputs: list[Path]) -> dict[str, object]:
         if sidecar.is_file():
             made = read_json(sidecar)
             lineage |= made.get("lineage", {})
-            lineage[made["stage"]] = {"code": made["code"], "options": made["options"]}
+            if "stage" in made:
+                lineage[made["stage"]] = {"code": made["code"], "options": made["options"]}
     return lineage
 
 

@@ -93,17 +93,16 @@ def trained_on(options: Mapping[str, Any], inputs: Sequence[Path]) -> tuple[list
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for folder in inputs:
         for row in _index(folder):
-            rows.setdefault(
-                (folder.name, row["scan"]),
-                {"chunk": folder.name, **told(row["scan"], row["participant"], {c: row.get(c, "") for c in columns})},
-            )
-    return ["chunk", "scan", "person", *columns], list(rows.values())
+            values = {name: row.get(name, "") for name in (*columns, "sha256")}
+            hidden = {"person": pseudonym("person", row["participant"]), **told(row["scan"], values)}
+            rows.setdefault((folder.name, row["scan"]), {"chunk": folder.name, **hidden})
+    return ["chunk", "scan", "person", "sha256", *columns], list(rows.values())
 
 
-def told(scan: str, participant: str, values: Mapping[str, str]) -> dict[str, str]:
-    """A scan, its person and its values as ``trained_on.tsv`` has them."""
+def told(scan: str, values: Mapping[str, str]) -> dict[str, str]:
+    """A scan and its values as ``trained_on.tsv`` has them."""
     hidden = {name: pseudonym(name, f"{scan} {_plain(name, value)}") for name, value in values.items()}
-    return {"scan": pseudonym("scan", scan), "person": pseudonym("person", participant), **hidden}
+    return {"scan": pseudonym("scan", scan), **hidden}
 
 
 def _arrays(folder: Path) -> dict[str, str]:

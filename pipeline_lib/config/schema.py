@@ -162,6 +162,11 @@ class TrainingOptions(Options):
     augment: bool = Field(True, description="Left-right flips, small shifts and intensity changes.")
     seed: int = Field(0, description="Of weights, order of the data and noise.")
 
+    @property
+    def length(self) -> str:
+        """``10,000 steps`` or ``250 epochs``."""
+        return f"{self.steps:,} steps" if self.epochs is None else f"{self.epochs:g} epochs"
+
     @model_validator(mode="before")
     @classmethod
     def _steps_or_epochs(cls, values: Any) -> Any:

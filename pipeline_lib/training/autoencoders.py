@@ -13,6 +13,7 @@ from pipeline_lib.bundles.bundle import describe, save_bundle
 from pipeline_lib.config.schema import AutoencoderOptions, DataOptions
 from pipeline_lib.dataset.augment import Augmentation
 from pipeline_lib.dataset.packed import PackedDataset
+from pipeline_lib.dataset.prepared import prepared_of
 from pipeline_lib.files import atomic_directory
 from pipeline_lib.training.data import ARRAYS, refuse_empty, shown_images
 from pipeline_lib.training.owner import owner
@@ -53,6 +54,7 @@ def train_autoencoder(
         augment = Augmentation(options.training.seed) if options.training.augment else None
         images = PackedDataset(train_folders, only_groups=data.train_groups, augment=augment)
         refuse_empty(images, what, train_folders, data)
+        prepared_of([*train_folders, *validation_folders])
         training = in_steps(options.training, len(images), what)
         validation = PackedDataset(validation_folders, only_groups=data.train_groups)
         step, architecture = make(shown_images(validation if len(validation) else images, ARRAYS[role]))

@@ -14,6 +14,7 @@ from pipeline_lib.bundles.bundle import describe, load_bundle, save_bundle
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.dataset.augment import Augmentation
 from pipeline_lib.dataset.packed import LatentDataset, PackedArrays, PackedDataset
+from pipeline_lib.dataset.prepared import prepared_of
 from pipeline_lib.diffusion.guidance import guided, null_condition
 from pipeline_lib.diffusion.losses import diffusion_loss
 from pipeline_lib.diffusion.process import DiffusionProcess
@@ -87,6 +88,7 @@ def _train_denoiser(
         images = PackedDataset(train_chunks, groups=groups, only_groups=only, augment=augment)
         validation = PackedDataset(validation_chunks, groups=groups, only_groups=only)
     refuse_empty(images, what, train_chunks, recipe.data)
+    prepared_of([*train_chunks, *validation_chunks])
     training = in_steps(training, len(images), what)
 
     # Network and process.

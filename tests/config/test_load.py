@@ -41,7 +41,11 @@ def test_every_configuration_file_is_valid(repository: Path, monkeypatch: pytest
         (("cohort", "chunksize"), 5, "cohort.chunksize: unknown key; did you mean chunk_size?"),
         (("recipes", "anomaly", "diffusion", "schedule"), "cosin", "'cosin' is not one of"),
         (("recipes", "anomaly", "diffusion", "schedule"), "cosin", "did you mean cosine?"),
-        (("recipes", "anomaly", "denoiser", "training", "steps"), 0, "denoiser.training: steps is 0 and no epochs are given"),
+        (
+            ("recipes", "anomaly", "denoiser", "training", "steps"),
+            0,
+            "denoiser.training: steps is 0 and no epochs are given",
+        ),
         (("split", "train"), 0.9, "split: train + validation + test is 1.3"),
         (("recipes", "anomaly", "data", "size"), [64, 66], "66 is not a multiple of 4"),
         (("recipes", "translation", "data", "target"), None, "translation needs data.target"),

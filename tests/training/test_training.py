@@ -170,6 +170,25 @@ def test_learning_lowers_the_validation_loss(chunks: tuple[list[Path], list[Path
     assert losses.iloc[-1] < 0.5 * losses.iloc[0]
 
 
+def test_epochs_are_counted_in_steps_from_the_size_of_the_dataset(
+    chunks: tuple[list[Path], list[Path]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """9 images in batches of 2, twice a step: 2.5 epochs are 5.6 steps, and a step is whole."""
+    training = {"epochs": 2.5, "batch_size": 2, "accumulate": 2, "warmup": 0}
+    options = TrainingOptions.model_validate(training)
+    assert TrainingOptions.model_validate(options.model_dump()) == options, "as a stage is given it"
+    with caplog.at_level("INFO", logger="pipeline"):
+        train_vae(VAE.model_copy(update={"training": options}), FLAT, *chunks, tmp_path / "o", tmp_path / "s", "image")
+    assert read_json(tmp_path / "o" / "model.json")["steps"] == 6
+    assert "2.5 epochs of 9 images are 6 steps" in caplog.text
+
+
+@pytest.mark.parametrize("both", [{"steps": 5, "epochs": 2}, {"steps": 0}])
+def test_steps_or_epochs_and_not_both(both: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"remove one of them|give one of them"):
+        TrainingOptions.model_validate(both)
+
+
 def test_no_training_image_says_what_to_look_at(chunks: tuple[list[Path], list[Path]], tmp_path: Path) -> None:
     data = RECIPE.data.model_copy(update={"train_groups": ["nobody"]})
     with pytest.raises(UserError, match="no training image of groups nobody"):

@@ -9,6 +9,7 @@ sys.path.insert(0, workflow.basedir)
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.plan import Plan
+from pipeline_lib.retraining import retraining
 
 try:
     plan = Plan(config)
@@ -22,7 +23,7 @@ if not workflow.deployment_settings.deployment_method:
 shell.prefix(f"set -euo pipefail; {paths}")
 
 if workflow.is_main_process:
-    for line in [*plan.notices(), *plan.retraining(Path(results))]:
+    for line in [*plan.notices(), *retraining(plan, Path(results))]:
         print(f"NOTE {line}", file=sys.stderr)
 
 

@@ -16,8 +16,7 @@ rule ingest:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
-        rows=lambda wildcards: plan.rows_key(wildcards.chunk),
-        options="{}",
+        options=lambda wildcards: plan.rows(wildcards.chunk),
         code=code("ingest"),
     message:
         "Ingest {wildcards.chunk}"
