@@ -130,10 +130,6 @@ class Plan:
         """
         return sha256_text(json.dumps([[vars(scan) | {"row": 0}, self._size(scan)] for scan in self._scans[chunk]]))
 
-    def rows(self, chunk: str) -> str:
-        """`rows_key` as the options of the stage that reads the chunk's scans, which its sidecar keeps."""
-        return json.dumps({"rows": self.rows_key(chunk)})
-
     def options(self, part: str, recipe: str | None = None) -> str:
         """The part of the configuration that a stage reads, as canonical JSON."""
         if recipe is None:

@@ -19,6 +19,8 @@ from pipeline_lib.files import pseudonym, read_json, read_table
 from pipeline_lib.plan import SCRIPTS, Plan
 from pipeline_lib.state import SIDECAR, TRAINED_ON, told
 
+RECORD = "inputs.json"
+"""What ingestion keeps of a chunk: ``key``, the hash of its rows and of their files."""
 SHOWN = 5
 """At most so many names are written out."""
 
@@ -137,8 +139,8 @@ def _replaced(row: Mapping[str, str], then: Mapping[str, Mapping[str, str]]) -> 
 
 def _read_again(plan: Plan, results: Path, chunk: str) -> bool:
     """Whether a chunk's scans are to be read again, because a row or a file is not as it was."""
-    sidecar = results / "ingest" / chunk / SIDECAR
-    return sidecar.is_file() and read_json(sidecar)["options"] != json.loads(plan.rows(chunk))
+    record = results / "ingest" / chunk / RECORD
+    return record.is_file() and read_json(record)["key"] != plan.rows_key(chunk)
 
 
 def _status(results: Path, chunk: str) -> list[dict[str, str]]:
@@ -156,9 +158,10 @@ def _hidden(scan: Scan) -> str:
     return pseudonym("scan", scan.id)
 
 
-def _value(scan: Scan, column: str) -> str:
-    value = getattr(scan, column, "")
-    return "" if value is None else str(value)
+def _value(scan: Scan, column: str) -> str | float:
+    further: Mapping[str, str | float] = dict(getattr(scan, "covariates", ()))
+    value = getattr(scan, column, further.get(column, ""))
+    return "" if value is None else value
 
 
 def _names(plan: Plan, hidden: set[str]) -> list[str]:

@@ -93,13 +93,13 @@ def trained_on(options: Mapping[str, Any], inputs: Sequence[Path]) -> tuple[list
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for folder in inputs:
         for row in _index(folder):
-            values = {name: row.get(name, "") for name in (*columns, "sha256")}
+            values = {name: _value(row, name) for name in (*columns, "sha256")}
             hidden = {"person": pseudonym("person", row["participant"]), **told(row["scan"], values)}
             rows.setdefault((folder.name, row["scan"]), {"chunk": folder.name, **hidden})
     return ["chunk", "scan", "person", "sha256", *columns], list(rows.values())
 
 
-def told(scan: str, values: Mapping[str, str]) -> dict[str, str]:
+def told(scan: str, values: Mapping[str, str | float]) -> dict[str, str]:
     """A scan and its values as ``trained_on.tsv`` has them."""
     hidden = {name: pseudonym(name, f"{scan} {_plain(name, value)}") for name, value in values.items()}
     return {"scan": pseudonym("scan", scan), **hidden}
@@ -116,7 +116,7 @@ def _arrays(folder: Path) -> dict[str, str]:
 
 def _values(folder: Path, columns: Sequence[str]) -> list[list[str]]:
     """The counted columns of a chunk's index, a row an image."""
-    return [[row.get(column, "") for column in columns] for row in _index(folder)] if columns else []
+    return [[str(_value(row, column)) for column in columns] for row in _index(folder)] if columns else []
 
 
 def _index(folder: Path) -> list[dict[str, str]]:
@@ -124,6 +124,14 @@ def _index(folder: Path) -> list[dict[str, str]]:
     return read_table(index) if index.is_file() else []
 
 
-def _plain(name: str, value: str) -> str:
-    """A value as every table writes it: an age of 50 is 50.0, too."""
-    return f"{float(value):g}" if name == "age" and value not in ("", "nan") else value
+def _value(row: Mapping[str, str], column: str) -> str | float:
+    """A value of an index's row, which keeps the further columns of the sheet as JSON in one."""
+    if column in row:
+        return row[column]
+    further: Mapping[str, str | float] = json.loads(row.get("covariates") or "{}")
+    return further.get(column, "")
+
+
+def _plain(name: str, value: str | float) -> str:
+    """A value as text, the same from the sheet and from a table: an age of 50 is 50.0, too."""
+    return f"{float(value):g}" if isinstance(value, float) or (name == "age" and value) else str(value)

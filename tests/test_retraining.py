@@ -54,7 +54,7 @@ class Cohort:
                 for scan in plan.scans(chunk)
             ]
             write_table(results / "preprocess" / chunk / "status.tsv", COLUMNS, scans)
-            write_json(results / "ingest" / chunk / "provenance.json", {"options": json.loads(plan.rows(chunk))})
+            write_json(results / "ingest" / chunk / "inputs.json", {"key": plan.rows_key(chunk)})
             kept = [scan for scan in scans if scan["participant"] != self.broken]
             index = ["scan", "participant", "group", "age", "site", "sha256"]
             write_table(results / "synthesis" / "dataset" / chunk / "index.tsv", index, kept)

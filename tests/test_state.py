@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,10 @@ def key(tmp_path: Path) -> Callable[..., str]:
     def make(
         *, recipe: str = "one", role: str = "denoiser", code: str = "c", options: dict[str, Any] = OPTIONS,
         array: str = "1", picture: str = "1", rows: list[dict[str, str]] = ROWS,
+        header: Sequence[str] = tuple(ROWS[0]),
     ) -> str:  # fmt: skip
         chunk = tmp_path / "train-anat-0001"
-        write_table(chunk / "index.tsv", list(ROWS[0]), rows)
+        write_table(chunk / "index.tsv", header, rows)
         outputs = {f"{chunk.name}/{name}": value for name, value in (("data.npy", array), ("loss.png", picture))}
         write_json(chunk / "provenance.json", {"outputs": outputs})
         return training_key(recipe, role, code, options, [chunk])
@@ -71,6 +72,14 @@ def test_value_that_no_training_reads_is_the_same_training(key: Callable[..., st
     assert key(rows=[ROWS[0] | {"group": "B"}]) == key(picture="2") == key()
     chosen = changed("data", "train_groups", to=["A", "B"])
     assert key(options=chosen, rows=[ROWS[0] | {"group": "B"}]) != key(options=chosen), "a filter reads it"
+
+
+def test_further_columns_of_the_sheet_count_where_they_are_conditions(key: Callable[..., str]) -> None:
+    told = changed("denoiser", "condition", to=["education"])
+    rows = [[ROWS[0] | {"covariates": json.dumps({"education": years, "hand": "left"})}] for years in (12.0, 13.0)]
+    header = [*ROWS[0], "covariates"]
+    assert key(options=told, rows=rows[0], header=header) != key(options=told, rows=rows[1], header=header)
+    assert key(rows=rows[0], header=header) == key(rows=rows[1], header=header)
 
 
 def test_columns_that_count_are_conditions_and_what_is_chosen_by() -> None:

@@ -16,7 +16,8 @@ rule ingest:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
-        options=lambda wildcards: plan.rows(wildcards.chunk),
+        rows=lambda wildcards: plan.rows_key(wildcards.chunk),
+        options="{}",
         code=code("ingest"),
     message:
         "Ingest {wildcards.chunk}"
