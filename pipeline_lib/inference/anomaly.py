@@ -18,9 +18,10 @@ from pipeline_lib.dataset.prepared import refuse_prepared_otherwise
 from pipeline_lib.files import atomic_directory, read_json
 from pipeline_lib.inference.baselines import asymmetry_map, intensity_map
 from pipeline_lib.inference.chunks import open_array, read_index
-from pipeline_lib.inference.denoise import Denoiser, load_denoiser, seed_of
+from pipeline_lib.inference.denoise import Denoiser, load_denoiser
 from pipeline_lib.inference.geometry import affine_of, stack_slices, write_nifti
 from pipeline_lib.inference.refusal import keep_unseen
+from pipeline_lib.training.steps import seed_of
 
 
 def infer_anomaly(recipe: RecipeOptions, diffusion: Path, dataset: Path, out: Path) -> None:

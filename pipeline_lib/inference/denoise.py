@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +23,6 @@ from pipeline_lib.noise.make import make_noise
 def device() -> torch.device:
     """The accelerator where there is one. Random numbers are drawn on the CPU: the same on either."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def seed_of(*parts: object) -> int:
-    """A seed from names: an image keeps its noise whatever else is in its chunk or batch."""
-    digest = hashlib.sha256(":".join(str(part) for part in parts).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ from pipeline_lib.dataset.prepared import refuse_prepared_otherwise
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_directory, read_json, write_json
 from pipeline_lib.inference.chunks import open_array, read_index
-from pipeline_lib.inference.denoise import load_denoiser, seed_of
+from pipeline_lib.inference.denoise import load_denoiser
 from pipeline_lib.inference.geometry import affine_of, write_nifti
 from pipeline_lib.inference.latent import LatentSpace, load_latent_space
 from pipeline_lib.inference.refusal import keep_unseen
+from pipeline_lib.training.steps import seed_of
 
 BACKGROUND = -1.0
 
