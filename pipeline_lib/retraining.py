@@ -181,7 +181,11 @@ def _pairs(before: Any, now: Any, where: str) -> Iterator[tuple[str, str, str]]:
             inner = f"{where}.{name}" if where else name
             yield from _pairs(before.get(name, "not given"), now.get(name, "not given"), inner)
     elif before != now:
-        yield where, *(json.dumps(value) if not isinstance(value, str) else value for value in (before, now))
+        yield where, _text(before), _text(now)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _counted(text: str, names: Sequence[str]) -> str:

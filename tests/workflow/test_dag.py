@@ -217,20 +217,6 @@ def test_a_training_job_run_again_unchanged_takes_its_finished_state(workspace) 
     assert model.read_bytes() == before
 
 
-def test_corrected_site_that_no_model_is_told_trains_nothing_again(workspace) -> None:
-    """The training's job runs, since its chunk was packed again, and takes the finished state."""
-    model = workspace.folder / "results/anomaly/diffusion/model.safetensors"
-    before, states = model.read_bytes(), sorted((workspace.folder / "state").iterdir())
-    row = next(row for row in rows_of(workspace) if row.startswith("syn001\t") and "\tT1w\t" in row)
-    cells = dict(zip(rows_of(workspace)[0].split("\t"), row.split("\t"), strict=True)) | {"site": "Corrected"}
-    with workspace.edited(SHEET, (row, "\t".join(cells.values()))):
-        notes = [line for line in workspace.planned().output.splitlines() if "will be trained again" in line]
-        workspace.run("results/anomaly/diffusion/provenance.json")
-    assert all("again unless its images come out the same" in line for line in notes)
-    assert model.read_bytes() == before
-    assert sorted((workspace.folder / "state").iterdir()) == states
-
-
 def test_failed_scan_is_tried_again_once_it_is_mended(workspace) -> None:
     good = next(row for row in rows_of(workspace) if row.startswith("syn001\t") and "\tT1w\t" in row).split("\t")[3]
     broken = next(row for row in rows_of(workspace) if row.startswith("syn002\t") and "\tT1w\t" in row).split("\t")[3]
