@@ -16,9 +16,11 @@ from typing import Any
 
 from pipeline_lib.cohort.sheet import Scan
 from pipeline_lib.files import pseudonym, read_json, read_table
-from pipeline_lib.plan import SCRIPTS, Plan
+from pipeline_lib.plan import Plan
 from pipeline_lib.state import SIDECAR, TRAINED_ON, told
 
+BEFORE = {"ingest": False, "preprocess": False, "dataset": True, "latents": True}
+"""Stages whose code decides what is learned from, and whether each is of a recipe."""
 RECORD = "inputs.json"
 """What ingestion keeps of a chunk: ``key``, the hash of its rows and of their files."""
 SHOWN = 5
@@ -68,10 +70,10 @@ def _reasons(plan: Plan, recipe: str, results: Path, folder: Path, script: str, 
     preprocessed = lineage.get("preprocess", {}).get("options")
     if preprocessed is not None and (changed := _changed(preprocessed, json.loads(plan.options("preprocess")))):
         yield Reason(f"the preprocessing changed: {changed}")
-    if made["code"] != plan.code(script, recipe):
+    if made["code"] != plan.code(script, recipe, part):
         yield Reason("its code changed")
-    stages = [stage for stage in lineage if stage != plan.autoencoder_script(recipe) and _script(stage).is_file()]
-    if edited := [stage for stage in stages if lineage[stage]["code"] != plan.code(stage, recipe)]:
+    codes = {stage: plan.code(stage, recipe if of_recipe else None, stage) for stage, of_recipe in BEFORE.items()}
+    if edited := [stage for stage, code in codes.items() if stage in lineage and lineage[stage]["code"] != code]:
         yield Reason(f"the code of {' and '.join(edited)} changed", sure=False)
 
 
@@ -195,7 +197,3 @@ def _counted(text: str, names: Sequence[str]) -> str:
 
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-
-
-def _script(stage: str) -> Path:
-    return SCRIPTS / f"{stage}.py"

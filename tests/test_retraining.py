@@ -59,8 +59,11 @@ class Cohort:
             index = ["scan", "participant", "group", "age", "site", "sha256"]
             write_table(results / "synthesis" / "dataset" / chunk / "index.tsv", index, kept)
         lineage = {
-            "preprocess": {"options": json.loads(plan.options("preprocess")), "code": plan.code("preprocess")},
-            "dataset": {"options": {}, "code": plan.code("dataset", "synthesis")},
+            "preprocess": {
+                "options": json.loads(plan.options("preprocess")),
+                "code": plan.code("preprocess", None, "preprocess"),
+            },
+            "dataset": {"options": {}, "code": plan.code("dataset", "synthesis", "dataset")},
         }
         chunks = [results / "synthesis" / "dataset" / chunk for chunk in plan.chunks("train", "validation")]
         for model, script, part in (
@@ -68,7 +71,7 @@ class Cohort:
             ("diffusion", "train_denoiser", "denoiser"),
         ):
             options = json.loads(plan.options(part, "synthesis"))
-            made = {"options": options, "code": plan.code(script, "synthesis"), "lineage": lineage}
+            made = {"options": options, "code": plan.code(script, "synthesis", part), "lineage": lineage}
             folder = results / "synthesis" / model
             write_json(folder / "provenance.json", made | {"inputs": [str(chunk) for chunk in chunks]})
             write_table(folder / TRAINED_ON, *trained_on(options, chunks))
@@ -151,8 +154,8 @@ def test_run_time_settings_are_no_reason(cohort: Cohort) -> None:
 def test_changed_code_is_said(cohort: Cohort, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = Plan.code
 
-    def edited(plan: Plan, script: str, recipe: str | None = None) -> str:
-        return "edited" if script == stage else before(plan, script, recipe)
+    def edited(plan: Plan, script: str, recipe: str | None = None, part: str | None = None) -> str:
+        return "edited" if script == stage else before(plan, script, recipe, part)
 
     monkeypatch.setattr(Plan, "code", edited)
     said = cohort.said()

@@ -18,6 +18,7 @@ from pipeline_lib.dataset.people import trained_people
 from pipeline_lib.files import write_json
 from pipeline_lib.models.autoencoder import KLAutoencoder
 from pipeline_lib.models.unet import UNet
+from pipeline_lib.training.denoiser import process_of
 
 SIDE = 16
 PREPARED = {"preprocess": {"voxel_size": 2.0}, "data": {"size": [SIDE, SIDE]}}
@@ -130,13 +131,8 @@ def make_denoiser(tmp_path: Path) -> Callable[..., Path]:
         folder = tmp_path / "diffusion"
         index = pd.DataFrame({"participant": people, "sha256": [f"sha-{person}" for person in people]})
         folder.mkdir()
-        save_bundle(
-            folder,
-            network,
-            kind="unet",
-            architecture=architecture,
-            info={**trained_people(index), **TOLD, "groups": groups},
-        )
+        info = {**trained_people(index), **TOLD, "groups": groups, "process": process_of(recipe, recipe.data.size)}
+        save_bundle(folder, network, kind="unet", architecture=architecture, info=info)
         (folder / "checkpoints").mkdir()
         for step in steps:
             for parameter in network.parameters():
@@ -147,15 +143,7 @@ def make_denoiser(tmp_path: Path) -> Callable[..., Path]:
                 (folder / "model.safetensors").read_bytes()
             )
             (folder / "model.safetensors").write_bytes(weights)
-            save_info = {
-                **trained_people(index),
-                **TOLD,
-                "format": FORMAT,
-                "groups": groups,
-                "kind": "unet",
-                "architecture": architecture,
-            }
-            write_json(folder / "model.json", save_info)
+            write_json(folder / "model.json", {**info, "format": FORMAT, "kind": "unet", "architecture": architecture})
         return folder
 
     return make

@@ -1,6 +1,6 @@
 """Train the denoiser of a recipe on images or latents."""
 
-from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.config.part import read_part
 from pipeline_lib.stage import folder, stage, state_folder, training_options, training_parser
 from pipeline_lib.training.denoiser import train_denoiser
 
@@ -10,7 +10,7 @@ parser.add_argument("--autoencoders", nargs="*", type=folder, default=[], help="
 with stage(parser) as arguments:
     inputs = [*arguments.train, *arguments.validation, *arguments.autoencoders]
     train_denoiser(
-        RecipeOptions.model_validate(training_options(arguments)),
+        read_part(training_options(arguments)),
         arguments.train,
         arguments.validation,
         arguments.out,
