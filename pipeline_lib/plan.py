@@ -111,6 +111,10 @@ class Plan:
         section, include = SECTIONS[stage]
         return json.dumps(getattr(self.config, section).model_dump(mode="json", include=include), sort_keys=True)
 
+    def trained(self, recipe: str) -> tuple[str, ...]:
+        """The sections of a recipe that describe a network with its training."""
+        return ("autoencoder", "denoiser") if self.roles(recipe) else ("denoiser",)
+
     def settings(self, section: str, recipe: str) -> str:
         """The run-time settings of a training, which rerun nothing, as JSON; they go beside `options`.
 
