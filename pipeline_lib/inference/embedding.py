@@ -30,9 +30,10 @@ from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_directory, write_json
 from pipeline_lib.inference.chunks import open_array, read_indices
-from pipeline_lib.inference.denoise import Denoiser, load_denoiser, seed_of
+from pipeline_lib.inference.denoise import Denoiser, load_denoiser
 from pipeline_lib.inference.latent import LatentSpace, load_latent_space
 from pipeline_lib.inference.pictures import save
+from pipeline_lib.training.steps import seed_of
 
 Features = NDArray[np.float32]
 SHARE_OF_SIGNAL = 0.9

@@ -16,10 +16,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pipeline_lib.files import read_json
-from pipeline_lib.inference.denoise import load_denoiser, seed_of
+from pipeline_lib.inference.denoise import load_denoiser
 from pipeline_lib.inference.embedding import bottleneck, embed, probe, project
 from pipeline_lib.inference.synthesis import sample_synthesis
 from pipeline_lib.training.latents import encode_chunk
+from pipeline_lib.training.steps import seed_of
 
 
 def cohort(people: int, images: int) -> pd.DataFrame:
