@@ -40,6 +40,7 @@ def shapes_of_ages(folder: Path, people: int = 60) -> Path:
     np.save(folder / "mask.npy", np.ones((people, 1, SIDE, SIDE), np.uint8))
     pd.DataFrame(rows).to_csv(folder / "index.tsv", sep="\t", index=False)
     write_json(folder / "layout.json", {"dimensions": 2, "size": [SIDE, SIDE], "left_right": None})
+    write_json(folder / "prepared.json", {"preprocess": None, "data": {"size": [SIDE, SIDE]}})
     return folder
 
 
