@@ -34,6 +34,7 @@ SCRIPTS = Path(__file__).resolve().parent.parent / "workflow" / "scripts"
 
 SECTIONS: dict[str, tuple[str, set[str] | None]] = {
     "preprocess": ("preprocess", None),
+    "sheet": ("cohort", {"covariates"}),
     "cohort_limits": ("cohort", {"max_failed_fraction", "strict"}),
 }
 AUTOENCODER_MODULE = {"vae": "pipeline_lib.models.autoencoder", "vqgan": "pipeline_lib.models.vqgan"}
@@ -45,7 +46,7 @@ class Plan:
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.config = load_config(values)
         cohort = self.config.cohort
-        self.sheet: Sheet = read_sheet(cohort.subjects, cohort.root)
+        self.sheet: Sheet = read_sheet(cohort.subjects, cohort.root, cohort.covariates)
         self.known: Ledger = read_ledger(cohort.splits)
         self.ledger: Ledger = place(self.sheet, self.known, self.config.split, cohort.chunk_size)
         self._scans = self._scans_by_chunk()

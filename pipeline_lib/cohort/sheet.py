@@ -51,8 +51,9 @@ class Scan:
     """One row of the sheet. Labels are stored without their ``sub-`` and ``ses-`` prefixes.
 
     ``path``, ``mask``, ``lesion``, ``bval`` and ``bvec`` are as written: relative to the folder
-    of scans (``cohort.root``) unless absolute. ``age`` is in years. ``row`` is the line in the
-    file, the header being line 1.
+    of scans (``cohort.root``) unless absolute. ``age`` is in years. ``covariates`` are the further
+    columns that were asked for, text or numbers, those left empty left out. ``row`` is the line in
+    the file, the header being line 1.
     """
 
     participant: str
@@ -70,6 +71,7 @@ class Scan:
     bvec: str = ""
     alias: str = ""
     split: str = ""
+    covariates: tuple[tuple[str, str | float], ...] = ()
     row: int = 0
 
     @property
@@ -118,15 +120,21 @@ class Sheet:
     root: str = "."
 
 
-def read_sheet(path: Path | str, root: Path | str = ".") -> Sheet:
+def read_sheet(path: Path | str, root: Path | str = ".", covariates: Mapping[str, str] | None = None) -> Sheet:
     """Read and check the sheet at ``path``, whose relative paths start at the folder ``root``.
+
+    Args:
+        covariates: further columns to read, each a ``category`` or a ``number``.
 
     Raises:
         UserError: the file or ``root`` cannot be used at all; all such faults in one message.
     """
     path = Path(path)
     header, lines = _read_rows(path)
+    covariates = covariates or {}
     faults = _structural_faults(header, lines)
+    faults += [f"no column {name}, which cohort.covariates names" for name in covariates if name not in header]
+    faults += [f"{name} is read as it is; take it out of cohort.covariates" for name in covariates if name in COLUMNS]
     if not Path(root).is_dir():
         faults.append(f"the folder of scans {root} does not exist: set cohort.root to where the scans are")
     if faults:
@@ -136,12 +144,12 @@ def read_sheet(path: Path | str, root: Path | str = ".") -> Sheet:
     problems = [
         Problem(None, column, f"unknown column, ignored{_column_hint(column)}", name)
         for column in header
-        if column and column not in COLUMNS
+        if column and column not in COLUMNS and column not in covariates
     ]
     scans: list[Scan] = []
     faulty: dict[int, list[Problem]] = defaultdict(list)
     for line, values in lines:
-        scan, found = _parse(line, header, values)
+        scan, found = _parse(line, header, values, covariates)
         scans.append(scan)
         for column, message in found:
             faulty[line].append(Problem(line, column, message, name))
@@ -257,7 +265,9 @@ def _structural_faults(header: list[str], rows: Sequence[object]) -> list[str]:
     return faults
 
 
-def _parse(line: int, header: list[str], values: list[str]) -> tuple[Scan, list[tuple[str | None, str]]]:
+def _parse(
+    line: int, header: list[str], values: list[str], covariates: Mapping[str, str]
+) -> tuple[Scan, list[tuple[str | None, str]]]:
     """A scan as it is written, and what is wrong with it: pairs of column and message."""
     cells = dict.fromkeys(COLUMNS, "")
     for column, value in zip(header, values, strict=False):
@@ -296,7 +306,27 @@ def _parse(line: int, header: list[str], values: list[str]) -> tuple[Scan, list[
             if not cells[column]
         ]
     del cells["age"]
-    return Scan(**cells, age=age, row=line), faults
+    further, unread = _covariates(dict(zip(header, values, strict=False)), covariates)
+    return Scan(**cells, age=age, covariates=further, row=line), faults + unread
+
+
+def _covariates(
+    written: Mapping[str, str], kinds: Mapping[str, str]
+) -> tuple[tuple[tuple[str, str | float], ...], list[tuple[str | None, str]]]:
+    """The further columns of a row that are filled, and what is wrong with them."""
+    found: list[tuple[str, str | float]] = []
+    faults: list[tuple[str | None, str]] = []
+    for name, kind in kinds.items():
+        text = written.get(name, "").strip()
+        if text in MISSING:
+            continue
+        if kind == "category":
+            found.append((name, text))
+        elif re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?", text):
+            found.append((name, float(text)))
+        else:
+            faults.append((name, f"{text!r} is not a number; write e.g. 12.5, or leave it empty"))
+    return tuple(found), faults
 
 
 def _age(text: str) -> tuple[float | None, str | None]:

@@ -53,6 +53,7 @@ def ingest_chunk(scans: Sequence[Scan], root: Path, out: Path, *, workers: int, 
 def _task(scan: Scan, root: Path) -> Task:
     row = {name: getattr(scan, name) for name in ("participant", "session", "modality", "group", "sex", "site", "pair")}
     age = "" if scan.age is None else f"{scan.age:g}"
+    row["covariates"] = json.dumps(dict(scan.covariates)) if scan.covariates else ""
     row |= {"scan": scan.id, "age": age, "source": scan.path, "sha256": _hash(scan, root)}
     named = [_file_hash(root / path) for path in (scan.mask, scan.lesion, scan.bval, scan.bvec) if path]
     key = sha256_text(json.dumps([row, named, dataclasses.asdict(scan) | {"row": 0}], default=str))[:32]

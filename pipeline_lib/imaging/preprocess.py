@@ -88,8 +88,9 @@ def _used(options: PreprocessOptions, row: Mapping[str, str], mapped: Collection
 
 
 def _task(row: Mapping[str, str], ingested: Path, options: PreprocessOptions) -> Task:
-    kept = ("scan", "participant", "session", "modality", "group", "age", "sex", "site", "pair", "sha256", "source")
-    start = {name: row[name] for name in kept}
+    kept = ("scan", "participant", "session", "modality", "group", "age", "sex", "site", "covariates", "pair", "sha256",
+            "source")  # fmt: skip
+    start = {name: row.get(name, "") for name in kept}
     written = [sha256_file(ingested / path) for path in json.loads(row["outputs"]).values()]
     key = sha256_text(json.dumps([start, written, options.model_dump()], sort_keys=True))[:32]
     return Task(start, key, _Given(row, ingested, options))

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline_lib.files import write_table
 
 COLUMNS = (
-    "scan", "participant", "session", "modality", "group", "age", "sex", "site", "pair",
+    "scan", "participant", "session", "modality", "group", "age", "sex", "site", "covariates", "pair",
     "ok", "stage", "reason", "log", "source", "sha256", "outputs",
 )  # fmt: skip
 
@@ -16,7 +16,7 @@ COLUMNS = (
 def write_status(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
     """Write rows atomically; columns beyond the common ones (quality figures) follow in order of appearance.
 
-    ``ok`` is ``true`` or ``false``, ``outputs`` JSON of name to relative path.
+    ``ok`` is ``true`` or ``false``, ``outputs`` JSON of name to relative path, ``covariates`` JSON of name to text or number.
     """
     extra = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
     write_table(path, [*COLUMNS, *extra], rows)

@@ -10,7 +10,7 @@ use rule stage as ingest with:
         benchmark_of("ingest", "{chunk}")
     threads: 2
     params:
-        **runs("ingest"),
+        **runs("ingest", "sheet"),
         arguments=lambda wildcards: f'{wildcards.chunk} --subjects "$SUBJECTS" --splits "$SPLITS" --root "$ROOT"',
         rows=lambda wildcards: plan.rows_key(wildcards.chunk),
     message:

@@ -1,5 +1,6 @@
 """Check every scan of a chunk and make it canonical."""
 
+import json
 from pathlib import Path
 
 from pipeline_lib.cohort.ledger import read_ledger
@@ -15,7 +16,7 @@ parser.add_argument("--root", type=Path, required=True, help="folder from which 
 
 with stage(parser) as arguments:
     members = {row.scan for row in read_ledger(arguments.splits).rows if row.chunk == arguments.chunk}
-    sheet = read_sheet(arguments.subjects, arguments.root)
+    sheet = read_sheet(arguments.subjects, arguments.root, json.loads(arguments.options)["covariates"])
     ingest_chunk(
         [scan for scan in sheet.scans if scan.id in members],
         arguments.root,
