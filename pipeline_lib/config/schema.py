@@ -6,9 +6,10 @@ change in one part cannot rerun a stage that does not read it.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -137,6 +138,40 @@ class DataOptions(Options):
     train_groups: list[str] = Field([], description="Groups used for training; empty means every group.")
 
 
+class AugmentOptions(Options):
+    """How training images are changed each time they are seen; null is the task's default.
+
+    `augment: false` switches all of it off. Defaults of scans: flips where the plane shows both sides, 6 degrees, 7 %,
+    4 % and gamma .2; of translation the same without flips and gamma; of pictures nothing.
+    """
+
+    flip: bool | None = Field(
+        None, description="Left and right exchanged in half of the images; off where sides matter."
+    )
+    rotate: float | None = Field(None, ge=0, le=180, description="Largest rotation, degrees; in 3D about each axis.")
+    scale: float | None = Field(None, ge=0, lt=1, description="Largest change of scale; .02 is from .98 to 1.02.")
+    shift: float | None = Field(None, ge=0, le=1, description="Largest shift, as a fraction of each side.")
+    gamma: float | None = Field(
+        None, ge=0, description="Largest change of log2 of the exponent of intensities in [0, 1]; not of pairs."
+    )
+
+
+UNCHANGED = {"flip": False, "rotate": 0.0, "scale": 0.0, "shift": 0.0, "gamma": 0.0}
+SCANS = {"flip": True, "rotate": 6.0, "scale": 0.07, "shift": 0.04, "gamma": 0.2}
+AUGMENT: dict[str, dict[str, Any]] = {
+    "anomaly": SCANS,
+    "synthesis": SCANS,
+    "generation": SCANS,
+    "translation": {**SCANS, "flip": False, "gamma": 0.0},
+}
+"""Task -> how its training images are changed where the configuration does not say."""
+
+
+def _augment(value: Any) -> Any:
+    """``true`` is the default of the task, ``false`` nothing."""
+    return ({} if value else UNCHANGED) if isinstance(value, bool) else value
+
+
 class TrainingOptions(Options):
     """How long and on what a model is trained. Images are counted per optimiser step."""
 
@@ -160,7 +195,9 @@ class TrainingOptions(Options):
     checkpoint_every: Positive = Field(500, description="Steps between checkpoints.")
     keep: Positive = Field(2, description="Checkpoints kept besides the best.")
     samples_every: int = Field(0, ge=0, description="Steps between sample strips; 0: only at the end.")
-    augment: bool = Field(True, description="Left-right flips, small shifts and intensity changes.")
+    augment: Annotated[AugmentOptions, BeforeValidator(_augment, json_schema_input_type=AugmentOptions | bool)] = Field(
+        AugmentOptions(), description="How images are changed each time they are seen; false: not at all."
+    )
     seed: int = Field(0, description="Of weights, order of the data and noise.")
 
 
@@ -255,6 +292,37 @@ class EvaluationOptions(Options):
     seed: int = Field(0, description="Of the resampling.")
 
 
+NO_LATENT_AUGMENT = (
+    "denoiser.training.augment: the denoiser learns latents, which are encoded once, so images cannot be changed; "
+    "remove it, and augment the autoencoder's training"
+)
+
+
+def _said(value: Any, *keys: str) -> Any:
+    """What a nested part of the configuration says, as it came; None where it says nothing."""
+    for key in keys:
+        value = _plain(value)
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else value
+
+
+def _filled(network: Any, default: Mapping[str, Any]) -> Any:
+    """A network's options with ``training.augment`` complete; what is no mapping is left for the types to refuse."""
+    network = _plain(network)
+    training = _plain(network.get("training", {})) if isinstance(network, Mapping) else None
+    if not isinstance(training, Mapping):
+        return network
+    augment = _plain(_augment(training.get("augment", {})))
+    if not isinstance(augment, Mapping):
+        return network
+    said = {name: value for name, value in augment.items() if value is not None}
+    return {**network, "training": {**training, "augment": {**default, **said}}}
+
+
 class RecipeOptions(Options):
     """One model: its data, its networks, its sampling and its judgement."""
 
@@ -266,6 +334,22 @@ class RecipeOptions(Options):
     sampling: SamplingOptions = Field(SamplingOptions(), description="Its sampling.")
     evaluation: EvaluationOptions = Field(EvaluationOptions(), description="Its judgement.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _augment_as_the_task_does(cls, values: Any) -> Any:
+        """Fill in what the configuration leaves open, so that every stage and its provenance see numbers."""
+        if not isinstance(values, Mapping) or values.get("task") not in AUGMENT:
+            return values
+        default = UNCHANGED if _said(values.get("data"), "modality") == "image" else AUGMENT[values["task"]]
+        latent = values.get("autoencoder") is not None
+        if latent and _said(values.get("denoiser"), "training", "augment") is True:
+            raise ValueError(NO_LATENT_AUGMENT)
+        filled = dict(values)
+        if latent:
+            filled["autoencoder"] = _filled(values["autoencoder"], default)
+        filled["denoiser"] = _filled(values.get("denoiser") or {}, UNCHANGED if latent else default)
+        return filled
+
     @model_validator(mode="after")
     def _choices_fit_together(self) -> RecipeOptions:
         if len(self.data.size) != self.data.dimensions:
@@ -276,6 +360,8 @@ class RecipeOptions(Options):
             raise ValueError("synthesis needs an autoencoder")
         if self.task in ("anomaly", "generation") and self.autoencoder is not None:
             raise ValueError(f"{self.task} works on images: remove autoencoder")
+        if self.autoencoder is not None and any(self.denoiser.training.augment.model_dump().values()):
+            raise ValueError(NO_LATENT_AUGMENT)
         factor = 2 ** (len(self.denoiser.channels) - 1)
         if self.autoencoder is not None:
             factor *= 2 ** (len(self.autoencoder.channels) - 1)

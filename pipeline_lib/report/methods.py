@@ -6,7 +6,14 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from pipeline_lib.config.schema import AutoencoderOptions, PreprocessOptions, RecipeOptions, SplitOptions
+from pipeline_lib.config.schema import (
+    AutoencoderOptions,
+    DataOptions,
+    PreprocessOptions,
+    RecipeOptions,
+    SplitOptions,
+    TrainingOptions,
+)
 
 REFERENCES = {
     "daducci": ("Daducci et al., 2015", "Daducci A, Canales-Rodríguez EJ, Zhang H, Dyrby TB, Alexander DC, Thiran JP. Accelerated Microstructure Imaging via Convex Optimization (AMICO) from diffusion MRI data. NeuroImage 2015; 105:32-44"),
@@ -233,7 +240,7 @@ def _autoencoder(recipe: RecipeOptions) -> str:
     return (
         f"{text} It was trained for {train.steps:,} steps of {train.batch_size * train.accumulate} images with AdamW "
         f"[loshchilov] at a learning rate of {train.learning_rate:g}. Latents were scaled per channel to unit variance "
-        "over the training set."
+        f"over the training set.{_augmentation(train, recipe.data)}"
     )
 
 
@@ -268,8 +275,21 @@ def _denoiser(recipe: RecipeOptions) -> str:
         f"{text} Training took {train.steps:,} steps of {train.batch_size * train.accumulate} images with AdamW "
         f"[loshchilov], learning rate {train.learning_rate:g}, {train.warmup:,} steps of warm-up, gradients clipped to "
         f"norm {train.clip:g}, {train.precision} precision and seed {train.seed}. The weights used are an exponential "
-        f"moving average with decay {train.ema:g}."
+        f"moving average with decay {train.ema:g}.{_augmentation(train, recipe.data)}"
     )
+
+
+def _augmentation(train: TrainingOptions, data: DataOptions) -> str:
+    """How training images were changed; empty where they were not."""
+    options = train.augment
+    sides = data.dimensions == 3 or data.modality == "image" or data.slices.plane != "sagittal"
+    parts = ["left and right exchanged in half of them"] if options.flip and sides else []
+    parts += [f"rotated by up to {options.rotate:g} degrees"] if options.rotate else []
+    parts += [f"scaled by up to {100 * options.scale:.3g} %"] if options.scale else []
+    parts += [f"shifted by up to {100 * options.shift:.3g} % of each side"] if options.shift else []
+    if options.gamma and data.target is None:
+        parts.append(f"raised to a power of {2**-options.gamma:.2f} to {2**options.gamma:.2f}")
+    return f" Each time they were seen, images were changed at random: {_and(parts)}." if parts else ""
 
 
 def _sampling(recipe: RecipeOptions) -> str:

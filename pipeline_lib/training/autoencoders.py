@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline_lib.config.schema import AutoencoderOptions, DataOptions
-from pipeline_lib.dataset.augment import Augmentation
+from pipeline_lib.dataset.augment import augmentation
 from pipeline_lib.dataset.packed import PackedDataset
 from pipeline_lib.files import atomic_directory
 from pipeline_lib.training.artifact import describe, save_model
@@ -46,7 +46,7 @@ def train_autoencoder(
     """
     fabric = launch(options.training, data.dimensions)
     what = f"train_{options.kind} {role}"
-    augment = Augmentation(options.training.seed) if options.training.augment else None
+    augment = augmentation(options.training.augment, options.training.seed)
     images = PackedDataset(train_folders, only_groups=data.train_groups, augment=augment)
     refuse_empty(images, what, train_folders, data)
     validation = PackedDataset(validation_folders, only_groups=data.train_groups)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline_lib.config.schema import RecipeOptions
-from pipeline_lib.dataset.augment import Augmentation
+from pipeline_lib.dataset.augment import augmentation
 from pipeline_lib.dataset.packed import LatentDataset, PackedArrays, PackedDataset
 from pipeline_lib.diffusion.guidance import guided, null_condition
 from pipeline_lib.diffusion.losses import diffusion_loss
@@ -66,7 +66,7 @@ def train_denoiser(
         images = LatentDataset(train_chunks, groups=groups, only_groups=only)
         validation = LatentDataset(validation_chunks, groups=groups, only_groups=only)
     else:
-        augment = Augmentation(training.seed) if training.augment else None
+        augment = augmentation(training.augment, training.seed)
         images = PackedDataset(train_chunks, groups=groups, only_groups=only, augment=augment)
         validation = PackedDataset(validation_chunks, groups=groups, only_groups=only)
     refuse_empty(images, what, train_chunks, recipe.data)
