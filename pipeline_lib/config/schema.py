@@ -30,6 +30,9 @@ class CohortOptions(Options):
     splits: str = Field("config/splits.tsv", description="The ledger of split and chunk assignments.")
     root: str = Field(".", description="Folder from which relative paths in the sheet start.")
     results: str = Field("results", description="Folder that everything is written to.")
+    covariates: dict[str, Literal["category", "number"]] = Field(
+        {}, description="Further columns of the sheet to keep, each a `category` or a `number`, e.g. `mmse: number`."
+    )
     chunk_size: Positive = Field(50, description="Scans per ingest and preprocess job.")
     max_failed_fraction: Fraction = Field(0.2, description="Stop when more scans of a split than this fail.")
     strict: bool = Field(False, description="Any exclusion is an error.")
