@@ -20,7 +20,7 @@ from pipeline_lib.files import read_table, sha256_file, sha256_text, write_json
 from pipeline_lib.imaging import quality
 from pipeline_lib.imaging.brain import Brain, extract_brain, foreground, largest_component
 from pipeline_lib.imaging.chunk import Done, Task, run_chunk
-from pipeline_lib.imaging.dwi import Gradients, mean_b0, shells, signal_channels, write_gradients
+from pipeline_lib.imaging.dwi import Gradients, mean_b0, series_fault, shells, signal_channels, write_gradients
 from pipeline_lib.imaging.ingest import NODDI_MAPS
 from pipeline_lib.imaging.intensity import correct_bias, normalise
 from pipeline_lib.imaging.nifti import Volume, read_volume, write_volume
@@ -89,7 +89,7 @@ def _used(options: PreprocessOptions, row: Mapping[str, str], mapped: Collection
 
 def _task(row: Mapping[str, str], ingested: Path, options: PreprocessOptions) -> Task:
     kept = ("scan", "participant", "session", "modality", "group", "age", "sex", "site", "pair", "sha256", "source")
-    start = {name: row[name] for name in kept}
+    start = {name: row[name] for name in kept} | {"voxels_sha256": row.get("voxels_sha256", "")}
     written = [sha256_file(ingested / path) for path in json.loads(row["outputs"]).values()]
     key = sha256_text(json.dumps([start, written, options.model_dump()], sort_keys=True))[:32]
     return Task(start, key, _Given(row, ingested, options))
@@ -234,7 +234,7 @@ def _diffusion(given: _Given, out: Path) -> Done:
     outputs |= write_gradients(out / scan, gradients) | {"b0": f"{stem}_dwiref.nii.gz"}
     write_volume(out / outputs["b0"], Volume(b0 * brain.mask, volume.affine))
     _describe(out / outputs["image"], given, [f"brain mask: {brain.method}"], names)
-    fault = quality.verdict(figures, options.quality)
+    fault = quality.verdict(figures, options.quality) or series_fault(volume.data, gradients.bvals, brain.mask)
     shown, titles = channels[..., :MOST_SHOWN], names[:MOST_SHOWN]
     if options.noddi == "amico" and not fault:
         outputs["noddi"] = f"{stem}_desc-amico_noddi.nii.gz"
