@@ -89,10 +89,10 @@ class PreprocessOptions(Options):
         "affine", description="To MNI152 by rotation, scale and shear, or by a smooth deformation on top of them."
     )
     voxel_size: float = Field(1.0, gt=0, description="Isotropic voxel size of the output, mm.")
-    intensity: Literal["percentile", "zscore", "whitestripe", "none"] = Field(
+    intensity: Literal["percentile", "zscore", "median_mad", "whitestripe", "none"] = Field(
         "percentile",
-        description="0.5 and 99.5 percent of the brain to 0 and 1; mean 0 and deviation 1 of the brain, or of its "
-        "normal white matter (WhiteStripe); or as scanned.",
+        description="0.5 and 99.5 percent of the brain to 0 and 1; mean 0 and deviation 1 of the brain, the same by "
+        "median and median absolute deviation, or of its normal white matter (WhiteStripe); or as scanned.",
     )
     dwi_channels: Literal["shells", "directions"] = Field(
         "shells", description="Channels of diffusion MRI: b0, then each shell's mean over b0, or every volume over b0."

@@ -94,9 +94,9 @@ def _anatomy(given: _Given, out: Path) -> Done:
     return Done(outputs | _masks(given, opened.volume, out), opened.notes | _voxels(opened.volume.data))
 
 
-def _voxels(data: NDArray[np.generic]) -> dict[str, str]:
+def _voxels(data: NDArray[np.float32]) -> dict[str, str]:
     """The hash by which one scan is found in two containers: canonical shape and voxels, -0 being 0."""
-    plain = np.ascontiguousarray(data + data.dtype.type(0))
+    plain = np.ascontiguousarray(data + np.float32(0))
     return {"voxels_sha256": sha256_text(f"{data.shape} {hashlib.sha256(plain.data).hexdigest()}")}
 
 
