@@ -126,7 +126,10 @@ class DataOptions(Options):
     modality: str = Field("T1w", description="Modality column of the sheet; for translation, the source.")
     target: str | None = Field(None, description="Modality to be predicted (translation only).")
     dimensions: Literal[2, 3] = Field(2, description="Slices or volumes.")
-    size: list[Positive] = Field([128, 128], description="Voxels of a training image along each dimension.")
+    size: list[Positive] = Field(
+        [192, 160],
+        description="Voxels of a training image along each dimension; the default holds the MNI152 brain at 1 mm.",
+    )
     voxel_size: float | None = Field(None, gt=0, description="Resample to this voxel size, mm; null keeps it.")
     channels: Positive = Field(1, description="1 for scans and grey images, 3 for RGB, more for diffusion MRI.")
     target_channels: Positive = Field(3, description="Channels of the target (translation only).")
