@@ -134,6 +134,11 @@ class DataOptions(Options):
     channels: Positive = Field(1, description="1 for scans and grey images, 3 for RGB, more for diffusion MRI.")
     target_channels: Positive = Field(3, description="Channels of the target (translation only).")
     slices: SliceOptions = Field(SliceOptions(), description="Which slices.")
+    fit: Literal["pad", "crop", "stretch"] = Field(
+        "pad",
+        description="How a picture of another shape comes to `size`: whole, its border's colour around it; cut to fill "
+        "it; or stretched. Of `image` only.",
+    )
     train_groups: list[str] = Field([], description="Groups used for training; empty means every group.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -312,6 +313,10 @@ def _pictures(given: _Given, out: Path) -> Done:
     slices = np.load(path)
     outputs = {"image": path.name, "figure": f"figures/{given.row['scan']}.png"}
     np.save(out / outputs["image"], slices)
+    for name in ("mask", "lesion"):
+        if (marked := given.path(name)) is not None:
+            outputs[name] = marked.name
+            shutil.copyfile(marked, out / marked.name)
     quality.draw_pictures(out / outputs["figure"], slices)
     return Done(outputs, {"slices": str(len(slices))})
 
