@@ -92,10 +92,10 @@ class PreprocessOptions(Options):
         "affine", description="To MNI152 by rotation, scale and shear, or by a smooth deformation on top of them."
     )
     voxel_size: float = Field(1.0, gt=0, description="Isotropic voxel size of the output, mm.")
-    intensity: Literal["percentile", "zscore", "whitestripe", "none"] = Field(
+    intensity: Literal["percentile", "zscore", "median_mad", "whitestripe", "none"] = Field(
         "percentile",
-        description="0.5 and 99.5 percent of the brain to 0 and 1; mean 0 and deviation 1 of the brain, or of its "
-        "normal white matter (WhiteStripe); or as scanned.",
+        description="0.5 and 99.5 percent of the brain to 0 and 1; mean 0 and deviation 1 of the brain, the same by "
+        "median and median absolute deviation, or of its normal white matter (WhiteStripe); or as scanned.",
     )
     dwi_channels: Literal["shells", "directions"] = Field(
         "shells", description="Channels of diffusion MRI: b0, then each shell's mean over b0, or every volume over b0."
@@ -129,11 +129,19 @@ class DataOptions(Options):
     modality: str = Field("T1w", description="Modality column of the sheet; for translation, the source.")
     target: str | None = Field(None, description="Modality to be predicted (translation only).")
     dimensions: Literal[2, 3] = Field(2, description="Slices or volumes.")
-    size: list[Positive] = Field([128, 128], description="Voxels of a training image along each dimension.")
+    size: list[Positive] = Field(
+        [192, 160],
+        description="Voxels of a training image along each dimension; the default holds the MNI152 brain at 1 mm.",
+    )
     voxel_size: float | None = Field(None, gt=0, description="Resample to this voxel size, mm; null keeps it.")
     channels: Positive = Field(1, description="1 for scans and grey images, 3 for RGB, more for diffusion MRI.")
     target_channels: Positive = Field(3, description="Channels of the target (translation only).")
     slices: SliceOptions = Field(SliceOptions(), description="Which slices.")
+    fit: Literal["pad", "crop", "stretch"] = Field(
+        "pad",
+        description="How a picture of another shape comes to `size`: whole, its border's colour around it; cut to fill "
+        "it; or stretched. Of `image` only.",
+    )
     train_groups: list[str] = Field([], description="Groups used for training; empty means every group.")
 
 

@@ -18,7 +18,7 @@ from pipeline_lib.dataset.augment import Augmentation
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json
 
-TEXT_COLUMNS = ("scan", "participant", "session", "group", "sex", "site", "sha256", "affine")
+TEXT_COLUMNS = ("scan", "participant", "session", "group", "sex", "site", "sha256", "affine", "space")
 
 
 def read_index(folder: Path) -> pd.DataFrame:
@@ -29,6 +29,14 @@ def read_index(folder: Path) -> pd.DataFrame:
     frame = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
     frame["age"] = pd.to_numeric(frame["age"], errors="coerce")
     return frame
+
+
+def brain_outside(index: pd.DataFrame) -> float | None:
+    """Share of the brain that the images leave out, the mean over scans; None for pictures."""
+    if "brain_outside" not in index:
+        return None
+    shares = pd.to_numeric(index.drop_duplicates("scan")["brain_outside"], errors="coerce").dropna()
+    return float(shares.mean()) if len(shares) else None
 
 
 class PackedArrays(Dataset[dict[str, Tensor]]):

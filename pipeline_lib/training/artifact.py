@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pipeline_lib.dataset.packed import brain_outside
 from pipeline_lib.dataset.people import trained_people
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path, read_json, write_json
@@ -93,12 +94,13 @@ def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def describe(index: DataFrame, best_step: int, steps: int, **more: Any) -> dict[str, Any]:
-    """The part of model.json that every model has: people, scans, size of the training set, steps, versions."""
+    """The part of model.json that every model has: people, scans, size and field of view of the training set, steps, versions."""
     return {
         **trained_people(index),
         "train_images": len(index),
         "train_scans": int(index["scan"].nunique()),
         "train_people": int(index["participant"].nunique()),
+        "brain_outside": brain_outside(index),
         "steps": steps,
         "best_step": best_step,
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "lightning-fabric")},

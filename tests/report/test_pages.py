@@ -156,7 +156,7 @@ def recipe_page(tmp_path: Path) -> Path:
     write_json(evaluation / "metrics.json", [metric("diffusion", 0.5), metric("baseline: smoothed intensity", 0.6)])
     write_json(
         diffusion / "model.json",
-        {"steps": 10, "train_people": 5, "train_images": 50, "train_scans": 5, "best_step": 10},
+        {"steps": 10, "train_people": 5, "train_images": 50, "train_scans": 5, "best_step": 10, "brain_outside": 0.198},
     )
     out = tmp_path / "report" / "anomaly.html"
     recipe = RecipeOptions.model_validate({"task": "anomaly"})
@@ -166,6 +166,7 @@ def recipe_page(tmp_path: Path) -> Path:
 
 def test_recipe_page_puts_the_baseline_beside_the_model(recipe_page: Path) -> None:
     page = check(recipe_page)
+    assert "leave out 19.8% of the brain" in page.text
     assert "0.500" in page.text
     assert "0.600" in page.text
     assert "baseline: smoothed intensity" in page.text
