@@ -31,6 +31,9 @@ class CohortOptions(Options):
     splits: str = Field("config/splits.tsv", description="The ledger of split and chunk assignments.")
     root: str = Field(".", description="Folder from which relative paths in the sheet start.")
     results: str = Field("results", description="Folder that everything is written to.")
+    covariates: dict[str, Literal["category", "number"]] = Field(
+        {}, description="Further columns of the sheet to keep, each a `category` or a `number`, e.g. `mmse: number`."
+    )
     chunk_size: Positive = Field(50, description="Scans per ingest and preprocess job.")
     max_failed_fraction: Fraction = Field(0.2, description="Stop when more scans of a split than this fail.")
     strict: bool = Field(False, description="Any exclusion is an error.")
@@ -90,10 +93,10 @@ class PreprocessOptions(Options):
         "affine", description="To MNI152 by rotation, scale and shear, or by a smooth deformation on top of them."
     )
     voxel_size: float = Field(1.0, gt=0, description="Isotropic voxel size of the output, mm.")
-    intensity: Literal["percentile", "zscore", "whitestripe", "none"] = Field(
+    intensity: Literal["percentile", "zscore", "median_mad", "whitestripe", "none"] = Field(
         "percentile",
-        description="0.5 and 99.5 percent of the brain to 0 and 1; mean 0 and deviation 1 of the brain, or of its "
-        "normal white matter (WhiteStripe); or as scanned.",
+        description="0.5 and 99.5 percent of the brain to 0 and 1; mean 0 and deviation 1 of the brain, the same by "
+        "median and median absolute deviation, or of its normal white matter (WhiteStripe); or as scanned.",
     )
     dwi_channels: Literal["shells", "directions"] = Field(
         "shells", description="Channels of diffusion MRI: b0, then each shell's mean over b0, or every volume over b0."
@@ -135,6 +138,11 @@ class DataOptions(Options):
     channels: Positive = Field(1, description="1 for scans and grey images, 3 for RGB, more for diffusion MRI.")
     target_channels: Positive = Field(3, description="Channels of the target (translation only).")
     slices: SliceOptions = Field(SliceOptions(), description="Which slices.")
+    fit: Literal["pad", "crop", "stretch"] = Field(
+        "pad",
+        description="How a picture of another shape comes to `size`: whole, its border's colour around it; cut to fill "
+        "it; or stretched. Of `image` only.",
+    )
     train_groups: list[str] = Field([], description="Groups used for training; empty means every group.")
 
 

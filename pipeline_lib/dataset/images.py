@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config.schema import DataOptions
 from pipeline_lib.dataset.grids import FieldOfView, field_of_view, grids_of
-from pipeline_lib.dataset.intensity import is_z_score, to_range
+from pipeline_lib.dataset.intensity import range_of, to_range
 from pipeline_lib.dataset.pairs import Status, outputs_of
 from pipeline_lib.dataset.resample import resample, resample_mask
 from pipeline_lib.dataset.volumes import Array, LeftOut, Volume, brain_of, read_volume, space_of
@@ -66,14 +66,13 @@ def images_of_scan(root: Path, row: Status, partner: Status | None, data: DataOp
 
     masks = resample_mask(brain, grids)
     lesions = resample_mask(read_volume(shown["lesion"]), grids) if "lesion" in shown else None
-    volumes = [source] if target is None else [source, target]
-    z_scores = [is_z_score(volume, brain) for volume in volumes]
-    sampled = [resample(volume, grids) for volume in volumes]
+    ranges = [range_of(each) for each in (row, partner) if each is not None]
+    sampled = [resample(volume, grids) for volume in (source, target) if volume is not None]
     for n, grid in enumerate(grids):
         if data.dimensions == 2 and masks[n].mean() < LEAST_BRAIN:
             continue
         scaled = [
-            _flat(to_range(values[n], masks[n], z_scores=z), data) for values, z in zip(sampled, z_scores, strict=True)
+            _flat(to_range(values[n], masks[n], *limits), data) for values, limits in zip(sampled, ranges, strict=True)
         ]
         yield TrainingImage(
             data=scaled[0],

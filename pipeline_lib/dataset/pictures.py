@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.transform import resize
 
 from pipeline_lib.config.schema import DataOptions
 from pipeline_lib.dataset.images import TrainingImage
 from pipeline_lib.dataset.resample import at_least_half
 from pipeline_lib.dataset.volumes import LeftOut
+from pipeline_lib.imaging.pictures import fit_picture
 
 FOREGROUND = 0.05
 """Grey level in [0, 1] above which a pixel of an image without a mask counts as foreground."""
@@ -31,14 +31,14 @@ def images_of_pictures(outputs: Mapping[str, Path], data: DataOptions) -> Iterat
     size = tuple(data.size)
     marks = {name: _stack(outputs[name])[..., 0] for name in ("mask", "lesion") if name in outputs}
     for n, picture in enumerate(stack):
-        colours: NDArray[Any] = resize(picture / 255.0, size, order=1, anti_aliasing=True)
+        colours: NDArray[Any] = fit_picture(picture / 255.0, size, data.fit)
         if colours.shape[-1] != data.channels:
             if data.channels not in (1, 3):
                 raise LeftOut(f"a picture has 1 or 3 channels; data.channels is {data.channels}")
             colours = colours.repeat(3, -1) if data.channels == 3 else colours @ np.array(LUMA)[:, None]
         values = np.moveaxis(np.clip(colours, 0, 1) * 2 - 1, -1, 0).astype(np.float32)
         drawn = {
-            name: at_least_half(resize((mark[n] > 0).astype(np.float32), size, order=1, anti_aliasing=True))[None]
+            name: at_least_half(fit_picture((mark[n] > 0).astype(np.float32)[..., None], size, data.fit)[..., 0])[None]
             for name, mark in marks.items()
         }
         seen = ((values.max(0, keepdims=True) + 1) / 2 > FOREGROUND).astype(np.uint8)

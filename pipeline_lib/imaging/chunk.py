@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -23,6 +24,10 @@ from pipeline_lib.imaging.status import write_status
 
 log = logging.getLogger("pipeline")
 RESULT = "result.json"
+DISK = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE))
+"""Faults of the machine, not of a scan: they stop the chunk, and excluded no one."""
+PROBE = bytes(1 << 20)
+"""What a folder must have room for before a fault is taken to be the scan's."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,9 @@ def _results(
                 yield futures[future], future.result()
             except BrokenProcessPool:
                 alone.append(futures[future])
+            except OSError:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     for task in alone:  # one of these killed its process: each now has a pool of its own
         place = _place(folder, cache, task)
         try:
@@ -110,15 +118,29 @@ def _results(
 
 
 def _work_on(stage: str, work: Work, task: Task, place: Path) -> Path:
+    """The folder of a scan, with what became of it.
+
+    Raises:
+        OSError: the disk is full, or cannot be written to; ``filename`` is what could not be written.
+    """
     started = time.monotonic()
     if place.exists():
         shutil.rmtree(place)
-    place.mkdir(parents=True)
+    try:
+        place.mkdir(parents=True)
+        _do(stage, work, task, place, started)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, error.filename or str(place)) from None
+    return place
+
+
+def _do(stage: str, work: Work, task: Task, place: Path, started: float) -> None:
     try:
         done = work(task.given, place)
     except UserError as error:
         _record(place, stage, str(error), time.monotonic() - started)
     except Exception as error:  # noqa: BLE001 - whatever a scan does to a library must not stop the cohort
+        _refuse_full_disk(error, place)
         reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())} (the traceback is in its log)"
         _record(place, stage, reason, time.monotonic() - started)
         (place / "traceback.log").write_text(traceback.format_exc())
@@ -126,7 +148,17 @@ def _work_on(stage: str, work: Work, task: Task, place: Path) -> Path:
         result = {"outputs": done.outputs, "figures": done.figures, "fault": done.fault}
         failed = {"stage": "quality", "reason": done.fault} if done.fault else {}
         write_json(place / RESULT, result | failed | {"seconds": f"{time.monotonic() - started:.1f}"})
-    return place
+
+
+def _refuse_full_disk(error: Exception, place: Path) -> None:
+    """Raise ``error`` where it is the disk's; libraries call a full one by many names, so the disk is tried."""
+    if isinstance(error, OSError) and error.errno in DISK:
+        raise error
+    probe = place / "probe"
+    try:
+        probe.write_bytes(PROBE)
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _record(place: Path, stage: str, reason: str, seconds: float) -> None:
@@ -181,4 +213,7 @@ def _link(source: Path, target: Path) -> None:
     except FileExistsError:
         raise FileExistsError(f"{target.name} is written by two scans of the chunk") from None
     except OSError:  # another file system
-        shutil.copyfile(source, target)
+        try:
+            shutil.copyfile(source, target)
+        except OSError as error:  # names its source, though what is full is where the copy goes
+            raise OSError(error.errno, error.strerror, str(target)) from None

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline_lib.cohort.sheet import Scan
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import image_files, sha256_file, sha256_text
-from pipeline_lib.imaging.canonical import coordinates, open_mask, open_scan, open_series
+from pipeline_lib.imaging.canonical import open_described, open_mask
 from pipeline_lib.imaging.chunk import Done, Task, run_chunk
 from pipeline_lib.imaging.dwi import read_gradients, turn, write_gradients
 from pipeline_lib.imaging.nifti import Volume, write_volume
-from pipeline_lib.imaging.pictures import find_slices, read_slices
+from pipeline_lib.imaging.pictures import find_slices, read_marks, read_slices
 
 NODDI_MAPS = ("ICVF", "ODI", "ISOVF")
 BEYOND_UNIT = 0.05
@@ -53,18 +56,18 @@ def ingest_chunk(scans: Sequence[Scan], root: Path, out: Path, *, workers: int, 
 def _task(scan: Scan, root: Path) -> Task:
     row = {name: getattr(scan, name) for name in ("participant", "session", "modality", "group", "sex", "site", "pair")}
     age = "" if scan.age is None else f"{scan.age:g}"
-    row |= {"scan": scan.id, "age": age, "source": scan.path, "sha256": _hash(scan, root)}
-    named = [_file_hash(root / path) for path in (scan.mask, scan.lesion, scan.bval, scan.bvec) if path]
+    row |= {"scan": scan.id, "age": age, "source": scan.path, "sha256": _hash_of(scan.path, scan, root)}
+    named = [_hash_of(path, scan, root) for path in (scan.mask, scan.lesion, scan.bval, scan.bvec) if path]
     key = sha256_text(json.dumps([row, named, dataclasses.asdict(scan) | {"row": 0}], default=str))[:32]
     return Task(row, key, _Given(scan, root))
 
 
-def _hash(scan: Scan, root: Path) -> str:
-    """SHA-256 of the scan's bytes; of a set of slices, of their hashes in order; empty where it cannot be read."""
+def _hash_of(path: str, scan: Scan, root: Path) -> str:
+    """SHA-256 of a file's bytes; of a set of slices, of their hashes in order; empty where it cannot be read."""
     if scan.family != "image":
-        return _file_hash(root / scan.path)
+        return _file_hash(root / path)
     try:
-        return sha256_text("".join(map(sha256_file, find_slices(root, scan.path, scan.path))))
+        return sha256_text("".join(map(sha256_file, find_slices(root, path, path))))
     except (UserError, OSError):
         return ""
 
@@ -73,8 +76,10 @@ def _file_hash(path: Path) -> str:
     """Of one file, or of both where a scan is a pair of header and voxels; empty where it cannot be read."""
     try:
         paths = image_files(path)
+        if not all(each.is_file() for each in paths):  # nor a pipe, which would never end
+            return ""
         return sha256_file(path) if len(paths) == 1 else sha256_text("".join(map(sha256_file, paths)))
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no path at all
         return ""
 
 
@@ -84,10 +89,16 @@ def _ingest(given: object, out: Path) -> Done:
 
 
 def _anatomy(given: _Given, out: Path) -> Done:
-    volume = open_scan(given.path("path"), given.where)
+    opened = open_described(given.path("path"), given.where)
     outputs = {"image": f"{given.scan.id}.nii.gz"}
-    write_volume(out / outputs["image"], volume)
-    return Done(outputs | _masks(given, volume, out), {"affine": coordinates(given.path("path"))})
+    write_volume(out / outputs["image"], opened.volume)
+    return Done(outputs | _masks(given, opened.volume, out), opened.notes | _voxels(opened.volume.data))
+
+
+def _voxels(data: NDArray[Any]) -> dict[str, str]:
+    """The hash by which one scan is found in two containers: canonical shape and voxels, -0 being 0."""
+    plain = np.ascontiguousarray(data + data.dtype.type(0))
+    return {"voxels_sha256": sha256_text(f"{data.shape} {hashlib.sha256(plain.data).hexdigest()}")}
 
 
 def _masks(given: _Given, volume: Volume, out: Path) -> dict[str, str]:
@@ -104,16 +115,17 @@ def _masks(given: _Given, volume: Volume, out: Path) -> dict[str, str]:
 
 
 def _diffusion(given: _Given, out: Path) -> Done:
-    volume, stored = open_series(given.path("path"), given.where)
+    opened = open_described(given.path("path"), given.where, volumes=True)
+    volume = opened.volume
     outputs = {"image": f"{given.scan.id}.nii.gz"}
     if given.scan.modality == "dwi":
         gradients = read_gradients(given.path("bval"), given.path("bvec"), volume.data.shape[3], given.where)
         _refuse_empty(volume, given.where)
-        outputs |= write_gradients(out / given.scan.id, turn(gradients, stored, volume.affine))
+        outputs |= write_gradients(out / given.scan.id, turn(gradients, opened.stored, volume.affine))
     else:
         volume = _checked_maps(volume, given.where)
     write_volume(out / outputs["image"], volume)
-    return Done(outputs | _masks(given, volume, out), {"affine": coordinates(given.path("path"))})
+    return Done(outputs | _masks(given, volume, out), opened.notes | _voxels(volume.data))
 
 
 def _refuse_empty(series: Volume, where: str) -> None:
@@ -142,4 +154,15 @@ def _pictures(given: _Given, out: Path) -> Done:
     slices = read_slices(paths, given.where)
     outputs = {"image": f"{given.scan.id}_slices.npy"}
     np.save(out / outputs["image"], slices)
-    return Done(outputs, {"slices": str(len(slices))})
+    return Done(outputs | _marks(given, slices, out), {"slices": str(len(slices))} | _voxels(slices))
+
+
+def _marks(given: _Given, slices: NDArray[np.uint8], out: Path) -> dict[str, str]:
+    """The masks of a person's slices: files or patterns, as the slices themselves."""
+    outputs = {}
+    for name in ("mask", "lesion"):
+        if path := getattr(given.scan, name):
+            where = f"{path} ({name} of row {given.scan.row} of the sheet)"
+            outputs[name] = f"{given.scan.id}_{name}.npy"
+            np.save(out / outputs[name], read_marks(find_slices(given.root, path, where), where, slices))
+    return outputs

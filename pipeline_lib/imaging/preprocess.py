@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -20,9 +21,9 @@ from pipeline_lib.files import read_table, sha256_file, sha256_text, write_json
 from pipeline_lib.imaging import quality
 from pipeline_lib.imaging.brain import Brain, extract_brain, foreground, largest_component
 from pipeline_lib.imaging.chunk import Done, Task, run_chunk
-from pipeline_lib.imaging.dwi import Gradients, mean_b0, shells, signal_channels, write_gradients
+from pipeline_lib.imaging.dwi import Gradients, mean_b0, series_fault, shells, signal_channels, write_gradients
 from pipeline_lib.imaging.ingest import NODDI_MAPS
-from pipeline_lib.imaging.intensity import correct_bias, normalise
+from pipeline_lib.imaging.intensity import Normalisation, correct_bias, fit_normalisation, normalise
 from pipeline_lib.imaging.nifti import Volume, read_volume, write_volume
 from pipeline_lib.imaging.noddi import fit_noddi, require_amico
 from pipeline_lib.imaging.registration import Registered, output_grid, register, resample, template
@@ -89,7 +90,7 @@ def _used(options: PreprocessOptions, row: Mapping[str, str], mapped: Collection
 
 def _task(row: Mapping[str, str], ingested: Path, options: PreprocessOptions) -> Task:
     kept = ("scan", "participant", "session", "modality", "group", "age", "sex", "site", "pair", "sha256", "source")
-    start = {name: row[name] for name in kept}
+    start = {name: row[name] for name in kept} | {"voxels_sha256": row.get("voxels_sha256", "")}
     written = [sha256_file(ingested / path) for path in json.loads(row["outputs"]).values()]
     key = sha256_text(json.dumps([start, written, options.model_dump()], sort_keys=True))[:32]
     return Task(start, key, _Given(row, ingested, options))
@@ -131,7 +132,8 @@ def _anatomy(given: _Given, out: Path) -> Done:
     if not inside.any():
         raise UserError("registration moved the brain out of the template's space; look at the scan's orientation")
     resampled = moved.volume(corrected).data
-    image = normalise(resampled, inside, options.intensity, modality)
+    normalisation = fit_normalisation(resampled[inside], options.intensity, modality)
+    image = normalisation.apply(resampled, inside)
     shown = Volume(normalise(resampled, inside, "percentile"), grid.affine)
     figures["brain_median"] = float(np.median(shown.data[inside]))
     if registered:
@@ -154,11 +156,19 @@ def _anatomy(given: _Given, out: Path) -> Done:
         write_volume(out / outputs["lesion"], where, np.uint8, space=_code(options))
     if registered:
         outputs |= _write_transforms(registered, person, modality, "h5" if deformable else "tfm", out)
-    _describe(out / outputs["image"], given, _steps(brain, options, raised))
+    _describe(out / outputs["image"], given, _steps(brain, options, raised, normalisation))
     before = resample(stripped, grid, registered.start) if registered else None
     quality.draw_anatomy(out / outputs["figure"], volume, brain.mask, before, shown, outline, inside)
     fault = quality.verdict(figures, options.quality, extracted=brain.method != "given")
-    return Done(outputs, _text(figures) | {"brain_method": brain.method}, fault)
+    methods = {"brain_method": brain.method, "intensity": options.intensity}
+    return Done(outputs, _text(figures) | methods | _constants(normalisation, image[inside]), fault)
+
+
+def _constants(used: Normalisation, inside: NDArray[np.float32]) -> dict[str, str]:
+    """How intensities were normalised: (x - centre) / scale, of which low to high is what a network sees."""
+    constants = {name: getattr(used, name) for name in ("centre", "scale", "low", "high")}
+    constants["clipped"] = used.clipped(inside)
+    return {f"intensity_{name}": f"{value:.7g}" for name, value in constants.items()}
 
 
 def _from_zero(volume: Volume) -> tuple[Volume, float]:
@@ -234,7 +244,7 @@ def _diffusion(given: _Given, out: Path) -> Done:
     outputs |= write_gradients(out / scan, gradients) | {"b0": f"{stem}_dwiref.nii.gz"}
     write_volume(out / outputs["b0"], Volume(b0 * brain.mask, volume.affine))
     _describe(out / outputs["image"], given, [f"brain mask: {brain.method}"], names)
-    fault = quality.verdict(figures, options.quality)
+    fault = quality.verdict(figures, options.quality) or series_fault(volume.data, gradients.bvals, brain.mask)
     shown, titles = channels[..., :MOST_SHOWN], names[:MOST_SHOWN]
     if options.noddi == "amico" and not fault:
         outputs["noddi"] = f"{stem}_desc-amico_noddi.nii.gz"
@@ -303,6 +313,10 @@ def _pictures(given: _Given, out: Path) -> Done:
     slices = np.load(path)
     outputs = {"image": path.name, "figure": f"figures/{given.row['scan']}.png"}
     np.save(out / outputs["image"], slices)
+    for name in ("mask", "lesion"):
+        if (marked := given.path(name)) is not None:
+            outputs[name] = marked.name
+            shutil.copyfile(marked, out / marked.name)
     quality.draw_pictures(out / outputs["figure"], slices)
     return Done(outputs, {"slices": str(len(slices))})
 
@@ -319,7 +333,7 @@ def _mask(given: _Given, name: str) -> NDArray[np.bool_] | None:
     return None if path is None else read_volume(path).data > 0.5
 
 
-def _steps(brain: Brain, options: PreprocessOptions, raised: float) -> list[str]:
+def _steps(brain: Brain, options: PreprocessOptions, raised: float, used: Normalisation) -> list[str]:
     steps = [f"brain mask: {brain.method}"]
     if options.bias_field:
         steps += [f"negative intensities: all raised by {raised:g}"] if raised else []
@@ -328,7 +342,7 @@ def _steps(brain: Brain, options: PreprocessOptions, raised: float) -> list[str]
         steps.append(
             f"rigid + {'affine' if options.registration == 'affine' else 'affine + deformable'} registration to MNI152"
         )
-    return [*steps, f"resampled to {options.voxel_size:g} mm", f"intensity: {options.intensity}"]
+    return [*steps, f"resampled to {options.voxel_size:g} mm", f"intensity: {used.method}, (x - {used.centre:.6g}) / {used.scale:.6g}"]
 
 
 def _describe(image: Path, given: _Given, steps: list[str], channels: Sequence[str] = ()) -> None:

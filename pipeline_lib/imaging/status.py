@@ -9,7 +9,7 @@ from pipeline_lib.files import write_table
 
 COLUMNS = (
     "scan", "participant", "session", "modality", "group", "age", "sex", "site", "pair",
-    "ok", "stage", "reason", "log", "source", "sha256", "outputs",
+    "ok", "stage", "reason", "log", "source", "sha256", "voxels_sha256", "outputs",
 )  # fmt: skip
 
 

@@ -59,6 +59,7 @@ REGISTRATION = {
 INTENSITY = {
     "percentile": "Intensities were scaled linearly between robust percentiles within the brain and clipped.",
     "zscore": "Intensities were standardised to zero mean and unit variance within the brain.",
+    "median_mad": "Intensities were standardised by the median and the median absolute deviation within the brain.",
     "whitestripe": "Intensities were standardised to zero mean and unit variance of normal white matter [shinohara].",
     "none": "Intensities were left as they are.",
 }

@@ -15,7 +15,7 @@ from PIL import Image
 from pipeline_lib.cohort.sheet import Scan
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import image_files, read_table
-from pipeline_lib.imaging.canonical import open_scan, open_series
+from pipeline_lib.imaging.canonical import open_described, open_scan
 from pipeline_lib.imaging.ingest import ingest_chunk
 from pipeline_lib.imaging.nifti import read_volume
 from pipeline_lib.imaging.pictures import find_slices
@@ -207,11 +207,11 @@ def test_nan_in_one_volume_of_many_is_found(tmp_path: Path) -> None:
     data[3:9, 4:10, 3:7, 7] = np.nan
     save(tmp_path / "dwi.nii", data)
     with pytest.raises(UserError, match="in the middle of the head"):
-        open_series(tmp_path / "dwi.nii", "dwi.nii")
+        open_described(tmp_path / "dwi.nii", "dwi.nii", volumes=True)
     data[3:9, 4:10, 3:7, 7] = 50
     data[5:6, 4:10, 3:7, 7] = np.nan
     save(tmp_path / "dwi.nii", data)
-    assert not open_series(tmp_path / "dwi.nii", "dwi.nii")[0].data[5, 5, 5, 7]
+    assert not open_described(tmp_path / "dwi.nii", "dwi.nii", volumes=True).volume.data[5, 5, 5, 7]
 
 
 def test_nan_background_becomes_zero(tmp_path: Path) -> None:
