@@ -77,7 +77,14 @@ class Plan:
         self.sheet: Sheet = read_sheet(cohort.subjects, cohort.root, cohort.covariates)
         self.known: Ledger = read_ledger(cohort.splits)
         self.trained_groups = self._trained_groups()
-        self.ledger: Ledger = place(self.sheet, self.known, self.config.split, cohort.chunk_size, self.trained_groups)
+        self.ledger: Ledger = place(
+            self.sheet,
+            self.known,
+            self.config.split,
+            cohort.chunk_size,
+            self.trained_groups,
+            cohort.picture_chunk_size,
+        )
         self._scans = self._scans_by_chunk()
         self._rows_key = RowsKey(Path(cohort.root), Path(cohort.results) / "ingest")
         if cohort.strict and self.sheet.problems:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from pipeline_lib.cohort.chunks import SPLITS, ChunkName
@@ -19,7 +19,12 @@ UNTRAINED = "untrained"
 
 
 def place(
-    sheet: Sheet, ledger: Ledger, split: SplitOptions, chunk_size: int, trained_groups: Collection[str] = ()
+    sheet: Sheet,
+    ledger: Ledger,
+    split: SplitOptions,
+    chunk_size: int,
+    trained_groups: Collection[str] = (),
+    picture_chunk_size: int | None = None,
 ) -> Ledger:
     """Give every scan of ``sheet`` that is not in ``ledger`` a split and a chunk.
 
@@ -32,6 +37,7 @@ def place(
     Args:
         trained_groups: the groups that recipes train on; people of other groups are not placed in
             train by ``hash``. Empty: every group is trained on.
+        picture_chunk_size: ``chunk_size`` of pictures, of which there are more and smaller ones than of scans.
 
     Raises:
         UserError: the sheet contradicts the ledger, or ``from_test`` cannot be carried out.
@@ -63,7 +69,9 @@ def place(
     for name, scans in persons.items():
         split_name, how = assigned[name]
         new += [(scan, split_name, how) for scan in scans if scan.id not in ledger.by_scan]
-    chunks = _chunks(sheet.scans, [(scan, split_name) for scan, split_name, _ in new], ledger, chunk_size)
+    sizes = {"image": picture_chunk_size or chunk_size}
+    placed = [(scan, split_name) for scan, split_name, _ in new]
+    chunks = _chunks(sheet.scans, placed, ledger, lambda family: sizes.get(family, chunk_size))
     rows = [Placement(s.id, s.participant, split_name, chunks[s.id], how) for s, split_name, how in new]
     return Ledger(ledger.rows + tuple(sorted(rows, key=lambda row: (row.chunk, row.scan))))
 
@@ -253,7 +261,9 @@ def _moved(
     return moved
 
 
-def _chunks(scans: Sequence[Scan], new: Sequence[tuple[Scan, str]], ledger: Ledger, chunk_size: int) -> dict[str, str]:
+def _chunks(
+    scans: Sequence[Scan], new: Sequence[tuple[Scan, str]], ledger: Ledger, chunk_size: Callable[[str], int]
+) -> dict[str, str]:
     """Chunk of each new scan: its pair's chunk where that exists already, else a new one.
 
     A source and its target are read from one chunk. So the scans of a pair (of a person and session, unless the
@@ -279,7 +289,7 @@ def _chunks(scans: Sequence[Scan], new: Sequence[tuple[Scan, str]], ledger: Ledg
         for unit in sorted(members):
             if room <= 0:
                 last[split, family] += 1
-                room = chunk_size
+                room = chunk_size(family)
             for scan_id in members[unit]:
                 result[scan_id] = str(ChunkName(split, family, last[split, family]))
             room -= len(members[unit])

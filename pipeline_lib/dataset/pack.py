@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from pipeline_lib.dataset.pairs import Status, outputs_of, source_and_target
 from pipeline_lib.dataset.pictures import images_of_pictures
 from pipeline_lib.dataset.volumes import LeftOut
 from pipeline_lib.files import atomic_directory, read_table, write_json
+from pipeline_lib.imaging.stacks import Stacks
 
 log = logging.getLogger("pipeline")
 
@@ -48,9 +49,14 @@ def pack_chunk(preprocessed: Path, data: DataOptions, out: Path) -> None:
     with atomic_directory(out) as folder:
         with ExitStack() as stack:
             arrays = _arrays(folder, data, lesions=lesions, stack=stack)
+            stacks = Stacks(root)
             for row, partner in pairs:
                 try:
-                    packed = list(_images(root, row, partner, data))
+                    packed = list(
+                        images_of_pictures(stacks, row, data)
+                        if data.modality == "image"
+                        else images_of_scan(root, row, partner, data)
+                    )
                 except LeftOut as reason:
                     left_out.append({"scan": row["scan"], "reason": str(reason)})
                     continue
@@ -66,12 +72,6 @@ def pack_chunk(preprocessed: Path, data: DataOptions, out: Path) -> None:
         log.warning("%s left out of the dataset: %s", row["scan"], row["reason"])
     log.info("%s: %d images of %d scans", Path(out).name, len(rows), len({row["scan"] for row in rows}))
     _warn_of_cut_brains(cut, data)
-
-
-def _images(root: Path, row: Status, partner: Status | None, data: DataOptions) -> Iterator[TrainingImage]:
-    if data.modality == "image":
-        return images_of_pictures({name: root / path for name, path in outputs_of(row).items()}, data)
-    return images_of_scan(root, row, partner, data)
 
 
 def _arrays(folder: Path, data: DataOptions, *, lesions: bool, stack: ExitStack) -> dict[str, GrowingArray]:

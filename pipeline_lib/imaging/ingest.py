@@ -21,6 +21,7 @@ from pipeline_lib.imaging.chunk import Done, Task, run_chunk
 from pipeline_lib.imaging.dwi import read_gradients, turn, write_gradients
 from pipeline_lib.imaging.nifti import Volume, write_volume
 from pipeline_lib.imaging.pictures import find_slices, read_marks, read_slices
+from pipeline_lib.imaging.stacks import Pictures, run_pictures
 
 NODDI_MAPS = ("ICVF", "ODI", "ISOVF")
 BEYOND_UNIT = 0.05
@@ -40,23 +41,30 @@ class _Given:
 
 
 def ingest_chunk(scans: Sequence[Scan], root: Path, out: Path, *, workers: int, cache: Path | None = None) -> None:
-    """Check every scan of a chunk and write the good ones as canonical NIfTI (pictures as an array).
+    """Check every scan of a chunk and write the good ones as canonical NIfTI, pictures in one array.
 
     Args:
         scans: rows of the sheet.
         root: folder from which the sheet's paths start.
         out: folder to write: ``status.tsv`` and ``scans/``.
         workers: processes.
-        cache: folder that keeps finished scans between runs.
+        cache: folder that keeps finished scans between runs; pictures are read again.
     """
+    if len({scan.family for scan in scans}) > 1:
+        raise ValueError("the scans of a chunk are of one family")
     tasks = [_task(scan, root) for scan in scans]
-    run_chunk("ingest", tasks, _ingest, out, workers=workers, cache=cache)
+    if scans and scans[0].family == "image":
+        run_pictures("ingest", tasks, _pictures, out, workers=workers)
+    else:
+        run_chunk("ingest", tasks, _ingest, out, workers=workers, cache=cache)
 
 
 def _task(scan: Scan, root: Path) -> Task:
     row = {name: getattr(scan, name) for name in ("participant", "session", "modality", "group", "sex", "site", "pair")}
     age = "" if scan.age is None else f"{scan.age:g}"
     row |= {"scan": scan.id, "age": age, "source": scan.path, "sha256": _hash_of(scan.path, scan, root)}
+    if scan.family == "image":  # nothing is kept of it
+        return Task(row, "", _Given(scan, root))
     named = [_hash_of(path, scan, root) for path in (scan.mask, scan.lesion, scan.bval, scan.bvec) if path]
     key = sha256_text(json.dumps([row, named, dataclasses.asdict(scan) | {"row": 0}], default=str))[:32]
     return Task(row, key, _Given(scan, root))
@@ -85,7 +93,7 @@ def _file_hash(path: Path) -> str:
 
 def _ingest(given: object, out: Path) -> Done:
     assert isinstance(given, _Given)
-    return {"anat": _anatomy, "dmri": _diffusion, "image": _pictures}[given.scan.family](given, out)
+    return {"anat": _anatomy, "dmri": _diffusion}[given.scan.family](given, out)
 
 
 def _anatomy(given: _Given, out: Path) -> Done:
@@ -149,20 +157,17 @@ def _checked_maps(volume: Volume, where: str) -> Volume:
     return Volume(np.clip(volume.data, 0, 1), volume.affine)
 
 
-def _pictures(given: _Given, out: Path) -> Done:
+def _pictures(given: _Given) -> Pictures:
     paths = find_slices(given.root, given.scan.path, given.where)
     slices = read_slices(paths, given.where)
-    outputs = {"image": f"{given.scan.id}_slices.npy"}
-    np.save(out / outputs["image"], slices)
-    return Done(outputs | _marks(given, slices, out), {"slices": str(len(slices))} | _voxels(slices))
+    return Pictures({"image": slices} | _marks(given, slices), {"slices": str(len(slices))} | _voxels(slices))
 
 
-def _marks(given: _Given, slices: NDArray[np.uint8], out: Path) -> dict[str, str]:
+def _marks(given: _Given, slices: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
     """The masks of a person's slices: files or patterns, as the slices themselves."""
-    outputs = {}
+    marks = {}
     for name in ("mask", "lesion"):
         if path := getattr(given.scan, name):
             where = f"{path} ({name} of row {given.scan.row} of the sheet)"
-            outputs[name] = f"{given.scan.id}_{name}.npy"
-            np.save(out / outputs[name], read_marks(find_slices(given.root, path, where), where, slices))
-    return outputs
+            marks[name] = read_marks(find_slices(given.root, path, where), where, slices)
+    return marks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -81,7 +80,7 @@ def _used(options: PreprocessOptions, row: Mapping[str, str], mapped: Collection
     modality = row["modality"]
     if modality == "dwi":
         names = {"quality", "dwi_channels"} | ({"noddi"} if pair_key(row) not in mapped else set())
-    elif modality in ("noddi", "image"):
+    elif modality == "noddi":
         names = {"quality"}
     else:
         names = {*PreprocessOptions.model_fields} - {"dwi_channels", "noddi"}
@@ -101,7 +100,7 @@ def _preprocess(given: object, out: Path) -> Done:
     torch.set_num_threads(1)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     modality = given.row["modality"]
-    work = {"dwi": _diffusion, "noddi": _noddi, "image": _pictures}.get(modality, _anatomy)
+    work = {"dwi": _diffusion, "noddi": _noddi}.get(modality, _anatomy)
     source = given.row["source"]
     try:
         done = work(given, out)
@@ -305,22 +304,6 @@ def _maps(volume: Volume, mask: NDArray[np.bool_], stem: str, scan: str, out: Pa
     return outputs
 
 
-def _pictures(given: _Given, out: Path) -> Done:
-    """Slices as they are."""
-    path = given.path("image")
-    if path is None:
-        raise UserError("its slices are missing from the ingested chunk; run ingest again")
-    slices = np.load(path)
-    outputs = {"image": path.name, "figure": f"figures/{given.row['scan']}.png"}
-    np.save(out / outputs["image"], slices)
-    for name in ("mask", "lesion"):
-        if (marked := given.path(name)) is not None:
-            outputs[name] = marked.name
-            shutil.copyfile(marked, out / marked.name)
-    quality.draw_pictures(out / outputs["figure"], slices)
-    return Done(outputs, {"slices": str(len(slices))})
-
-
 def _required(given: _Given, name: str) -> Volume:
     path = given.path(name)
     if path is None:
@@ -342,7 +325,11 @@ def _steps(brain: Brain, options: PreprocessOptions, raised: float, used: Normal
         steps.append(
             f"rigid + {'affine' if options.registration == 'affine' else 'affine + deformable'} registration to MNI152"
         )
-    return [*steps, f"resampled to {options.voxel_size:g} mm", f"intensity: {used.method}, (x - {used.centre:.6g}) / {used.scale:.6g}"]
+    return [
+        *steps,
+        f"resampled to {options.voxel_size:g} mm",
+        f"intensity: {used.method}, (x - {used.centre:.6g}) / {used.scale:.6g}",
+    ]
 
 
 def _describe(image: Path, given: _Given, steps: list[str], channels: Sequence[str] = ()) -> None:
