@@ -107,7 +107,10 @@ def stamp(root: Path, name: str) -> str:
 def content(root: Path, name: str) -> str:
     """SHA-256 of a file's bytes; of several, of their hashes in order; empty where it cannot be read."""
     try:
-        hashes = [sha256_file(path) for path in _paths(root, name)]
+        paths = _paths(root, name)
+        if not all(os.path.isfile(path) for path in paths):  # nor a pipe, which would never end
+            return ""
+        hashes = [sha256_file(path) for path in paths]
     except (OSError, ValueError):
         return ""
     return hashes[0] if len(hashes) == 1 else sha256_text("".join(hashes)) if hashes else ""

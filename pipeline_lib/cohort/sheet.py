@@ -57,7 +57,7 @@ class Scan:
     ``path``, ``mask``, ``lesion``, ``bval`` and ``bvec`` are as written: relative to the folder
     of scans (``cohort.root``) unless absolute. ``lesion`` is a mask's path, ``none`` or empty
     (unknown). ``age`` is in years. ``covariates`` are the columns of ``cohort.covariates`` as pairs of
-    name and text, empty where missing. ``row`` is the line in the file.
+    name and text or number, those missing left out. ``row`` is the line in the file.
     """
 
     participant: str
@@ -75,7 +75,7 @@ class Scan:
     bvec: str = ""
     alias: str = ""
     split: str = ""
-    covariates: tuple[tuple[str, str], ...] = ()
+    covariates: tuple[tuple[str, str | float], ...] = ()
     row: int = 0
 
     @property
@@ -207,11 +207,15 @@ def read_sheet(path: Path | str, root: Path | str = ".", covariates: Mapping[str
 def write_sheet(path: Path | str, scans: Sequence[Scan]) -> None:
     """Write ``scans`` as a sheet with their covariates, leaving out the columns that no row fills."""
     covariates = dict.fromkeys(name for scan in scans for name, _ in scan.covariates)
-    rows = [{column: _text(getattr(scan, column)) for column in COLUMNS} | dict(scan.covariates) for scan in scans]
+    rows = [
+        {column: _text(getattr(scan, column)) for column in COLUMNS}
+        | {name: _text(value) for name, value in scan.covariates}
+        for scan in scans
+    ]
     used = [column for column in COLUMNS if column in REQUIRED or any(row[column] for row in rows)]
     used += covariates
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, used, delimiter="\t", lineterminator="\n", extrasaction="ignore")
+        writer = csv.DictWriter(file, used, restval="", delimiter="\t", lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -300,6 +304,9 @@ def _structural_faults(header: list[str], table: Table, covariates: Mapping[str,
             hint = f"; rename {similar}" if similar else ""
             faults.append(f"required column {column} is missing{hint}")
     faults += [
+        f"{column} is read as it is; take it out of cohort.covariates" for column in covariates if column in COLUMNS
+    ]
+    faults += [
         f"cohort.covariates names {column}, which is no column of the sheet; {_nearest(column, header)}"
         for column in covariates
         if column not in header
@@ -374,8 +381,6 @@ def _parse(
         if kind == "number" and cells[column] and not NUMBER.fullmatch(cells[column]):
             unknown.append((column, f"{cells[column]!r} is not a number; it is taken as missing", "number"))
             cells[column] = ""
-        elif kind == "number":
-            cells[column] = cells[column].replace(",", ".")
     if modality == "dwi":
         faults += [
             (column, f"empty; diffusion MRI needs the path of its .{column} file", "empty")
@@ -383,7 +388,11 @@ def _parse(
             if not cells[column]
         ]
     known = {column: cells[column] for column in COLUMNS if column != "age"}
-    kept = tuple((column, cells[column]) for column in covariates)
+    kept = tuple(
+        (column, float(cells[column].replace(",", ".")) if kind == "number" else cells[column])
+        for column, kind in covariates.items()
+        if cells[column]
+    )
     return Scan(**known, age=age, covariates=kept, row=line), faults, unknown
 
 

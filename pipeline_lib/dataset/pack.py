@@ -24,7 +24,9 @@ from pipeline_lib.imaging.stacks import Stacks
 
 log = logging.getLogger("pipeline")
 
-FROM_STATUS = ("scan", "participant", "session", "group", "age", "sex", "site", "sha256")
+FROM_STATUS = (
+    "scan", "participant", "session", "group", "age", "sex", "site", "covariates", "lesion", "sha256", "voxels_sha256",
+)  # fmt: skip
 COLUMNS = (*FROM_STATUS, "slice", "has_lesion", "affine", "space", "brain_outside")
 
 
@@ -41,8 +43,7 @@ def pack_chunk(preprocessed: Path, data: DataOptions, out: Path) -> None:
         out: folder to write, complete or not at all.
     """
     root = Path(preprocessed)
-    status = [row for row in read_table(root / "status.tsv") if row["ok"] == "true"]
-    pairs, left_out = source_and_target(status, data)
+    pairs, left_out = source_and_target(read_table(root / "status.tsv"), data)
     lesions = any("lesion" in outputs_of(row) for pair in pairs for row in pair if row is not None)
     rows: list[dict[str, Any]] = []
     cut: list[TrainingImage] = []
@@ -92,7 +93,7 @@ def _append(arrays: dict[str, GrowingArray], image: TrainingImage) -> None:
 
 
 def _index_row(row: Status, image: TrainingImage) -> dict[str, Any]:
-    return {column: row[column] for column in FROM_STATUS} | {
+    return {column: row.get(column, "") for column in FROM_STATUS} | {
         "slice": "" if image.slice is None else image.slice,
         "has_lesion": "true" if image.lesion is not None and image.lesion.any() else "false",
         "affine": "" if image.affine is None else json.dumps(np.round(image.affine, 6).tolist()),

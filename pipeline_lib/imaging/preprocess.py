@@ -26,7 +26,7 @@ from pipeline_lib.imaging.intensity import Normalisation, correct_bias, fit_norm
 from pipeline_lib.imaging.nifti import Volume, read_volume, write_volume
 from pipeline_lib.imaging.noddi import fit_noddi, require_amico
 from pipeline_lib.imaging.registration import Registered, output_grid, register, resample, template
-from pipeline_lib.imaging.status import pair_key, write_status
+from pipeline_lib.imaging.status import SCAN_COLUMNS, pair_key, write_status
 
 LOWEST = 0.5
 """Percentile of a scan's intensities, its constant background left out, that is taken for its least."""
@@ -88,10 +88,11 @@ def _used(options: PreprocessOptions, row: Mapping[str, str], mapped: Collection
 
 
 def _task(row: Mapping[str, str], ingested: Path, options: PreprocessOptions) -> Task:
-    kept = ("scan", "participant", "session", "modality", "group", "age", "sex", "site", "pair", "sha256", "source")
-    start = {name: row[name] for name in kept} | {"voxels_sha256": row.get("voxels_sha256", "")}
+    """The key is of what the outputs are made of: a corrected age or group leaves the finished scan as it is."""
+    start = {name: row.get(name, "") for name in SCAN_COLUMNS}
     written = [sha256_file(ingested / path) for path in json.loads(row["outputs"]).values()]
-    key = sha256_text(json.dumps([start, written, options.model_dump()], sort_keys=True))[:32]
+    made_of = [row["scan"], row["source"], row["sha256"], written, options.model_dump()]
+    key = sha256_text(json.dumps(made_of, sort_keys=True))[:32]
     return Task(start, key, _Given(row, ingested, options))
 
 

@@ -151,8 +151,9 @@ def test_further_columns_are_kept_where_they_are_wanted(tmp_path: Path) -> None:
     path.write_text(f"{header}\n1\tT1w\ta\t28,5\tleft\tx\n2\tT1w\tb\tlow\t\ty\n")
     sheet = read_sheet(path, tmp_path, {"mmse": "number", "hand": "category"})
     assert [scan.covariates for scan in sheet.scans] == [
-        (("mmse", "28.5"), ("hand", "left")), (("mmse", ""), ("hand", "")),
-    ]  # fmt: skip
+        (("mmse", 28.5), ("hand", "left")),
+        (),
+    ]
     assert columns_of(sheet.problems) == [(None, "notes"), (3, "mmse")]
     with pytest.raises(UserError, match="cohort.covariates names MMSE, .* did you mean mmse?"):
         read_sheet(path, tmp_path, {"MMSE": "number"})
@@ -182,10 +183,9 @@ def test_no_bytes_make_a_sheet_fall(tmp_path_factory: pytest.TempPathFactory, co
     path.write_bytes(content)
     try:
         sheet = read_sheet(path)
-    except UserError as error:
-        assert "\n" not in str(error)
-    else:
-        assert sheet.scans
+    except UserError:
+        return
+    assert sheet.scans
 
 
 cell = st.one_of(

@@ -49,7 +49,7 @@ rule cohort:
         runtime=growing(10),
     params:
         sheet=plan.sheet_key(),
-        options="{}",
+        options=options("sheet"),
         code=code("cohort"),
     message:
         "Check the cohort for duplicates, leakage and balance"

@@ -17,7 +17,7 @@ rule ingest:
         runtime=growing(60),
     params:
         rows=lambda wildcards: plan.rows_key(wildcards.chunk),
-        options="{}",
+        options=options("sheet"),
         code=code("ingest"),
     message:
         "Ingest {wildcards.chunk}"
@@ -25,5 +25,5 @@ rule ingest:
         "python workflow/scripts/ingest.py"
         " {wildcards.chunk}"
         " --subjects {resources.subjects:q} --splits {resources.splits:q} --root {resources.root:q}"
-        " --options {params.options:q} --code {params.code}"
+        " --rows {params.rows} --options {params.options:q} --code {params.code}"
         " --out {output} --log {log} --threads {threads}"
