@@ -137,11 +137,12 @@ def _opaque(image: Image.Image) -> NDArray[np.uint8]:
     """Grey (H, W) or RGB (H, W, 3); what is transparent lies on white where the picture has colours, on black where it is grey, as scans are."""
     if not image.has_transparency_data:
         return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-    layers = np.moveaxis(np.asarray(image if image.mode == "RGBA" else image.convert("RGBA")), -1, 0)
-    colours, alpha = layers[:3].astype(np.uint16), layers[3].astype(np.uint16)
-    background = 255 if (_differ(*layers[:3]) & (alpha > 0)).any() else 0
-    mixed = (colours * alpha + (255 - alpha) * background + 127) // 255  # rounded; 255 squared fits into 16 bits
-    return np.moveaxis(mixed.astype(np.uint8), 0, -1)
+    layers = image if image.mode == "RGBA" else image.convert("RGBA")
+    red, green, blue, alpha = np.moveaxis(np.asarray(layers), -1, 0)
+    background = 255 if (_differ(red, green, blue) & (alpha > 0)).any() else 0
+    canvas = Image.new("RGB", image.size, (background,) * 3)
+    canvas.paste(layers, mask=layers)
+    return np.asarray(canvas)
 
 
 def _differ(red: NDArray[np.uint8], green: NDArray[np.uint8], blue: NDArray[np.uint8]) -> NDArray[np.bool_]:
