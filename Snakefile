@@ -28,6 +28,7 @@ rule all:
     default_target: True
     input:
         f"{results}/report/index.html",
+        native_maps(),
     localrule: True
 
 

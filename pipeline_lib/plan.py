@@ -48,6 +48,15 @@ PARTS: dict[str, dict[str, Any]] = {
         "denoiser": True,
         "sampling": True,
     },
+    "anomaly_maps": {
+        "task": True,
+        "data": True,
+        "autoencoder": True,
+        "diffusion": True,
+        "denoiser": True,
+        "sampling": True,
+        "evaluation": {"smoothing_mm"},
+    },
     "evaluation": {
         "task": True,
         "data": True,

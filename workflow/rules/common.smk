@@ -101,6 +101,16 @@ def with_autoencoder(kind):
     return "|".join(names) or "(?!)"
 
 
+def native_maps():
+    """Anomaly maps on the grids of the scans; pictures have no other space."""
+    return [
+        made(recipe, "native", chunk)
+        for recipe in plan.recipes_of("anomaly")
+        if plan.family(recipe) != "image"
+        for chunk in plan.chunks("validation", "test", recipe=recipe)
+    ]
+
+
 # Where the cohort lies is a resource and not a parameter: moving it reruns nothing.
 whereabouts = {
     name: getattr(plan.config.cohort, name) for name in ("subjects", "splits", "root")

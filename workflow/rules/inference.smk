@@ -20,13 +20,44 @@ rule infer_anomaly:
         mem_mb=growing(8000),
         runtime=growing(60),
     params:
-        options=options("inference"),
+        options=options("anomaly_maps"),
         code=code("infer_anomaly"),
     message:
         "Anomaly maps of {wildcards.chunk} ({wildcards.recipe})"
     shell:
         "python workflow/scripts/infer_anomaly.py"
         " --diffusion {input.diffusion} --dataset {input.dataset}"
+        " --options {params.options:q} --code {params.code}"
+        " --out {output} --log {log} --threads {threads}"
+
+
+rule native_maps:
+    input:
+        inference=made("{recipe}", "inference", "{chunk}"),
+        preprocess=made("preprocess", "{chunk}"),
+        ingest=made("ingest", "{chunk}"),
+    output:
+        made("{recipe}", "native", "{chunk}"),
+    log:
+        f"{results}/logs/native_maps/{{recipe}}/{{chunk}}.log",
+    benchmark:
+        f"{results}/benchmarks/native_maps/{{recipe}}/{{chunk}}.tsv"
+    wildcard_constraints:
+        recipe=recipes_of("anomaly"),
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
+    params:
+        options="{}",
+        code=code("native_maps"),
+    message:
+        "Anomaly maps of {wildcards.chunk} in the scans' own space ({wildcards.recipe})"
+    shell:
+        "python workflow/scripts/native_maps.py"
+        " --inference {input.inference} --preprocess {input.preprocess} --ingest {input.ingest}"
         " --options {params.options:q} --code {params.code}"
         " --out {output} --log {log} --threads {threads}"
 
