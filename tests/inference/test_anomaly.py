@@ -22,7 +22,8 @@ from pipeline_lib.inference.anomaly import infer_anomaly, reconstruct
 from pipeline_lib.inference.baselines import asymmetry_map, intensity_map
 from pipeline_lib.inference.denoise import load_denoiser
 from pipeline_lib.inference.geometry import stack_slices, write_nifti
-from pipeline_lib.inference.maps import write_maps, write_native_maps
+from pipeline_lib.inference.maps import write_maps
+from pipeline_lib.inference.native import write_native_maps
 from pipeline_lib.metrics.smoothing import smooth
 
 

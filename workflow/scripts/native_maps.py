@@ -1,6 +1,6 @@
 """Anomaly maps of a chunk on the grids of the scans as they came."""
 
-from pipeline_lib.inference.maps import write_native_maps
+from pipeline_lib.inference.native import write_native_maps
 from pipeline_lib.stage import folder, stage, stage_parser
 
 parser = stage_parser(__doc__)
