@@ -91,9 +91,11 @@ def jobs(pictures: Path, count: int, work: Path) -> Iterator[Job]:
         where = ["--subjects", sheet, "--splits", cohort["splits"], "--root", pictures]
         given = ["--rows", plan.rows_key(chunk), "--options", plan.options("sheet")]
         yield run("ingest", number, scripts / "ingest.py", chunk, *where, *given, *_out(work, ingested))
-        yield run("preprocess", number, scripts / "preprocess.py", ingested, *_out(work, preprocessed))
+        yield run("preprocess", number, scripts / "preprocess.py", "--ingested", ingested, *_out(work, preprocessed))
         options = ["--options", plan.options("dataset", "pictures")]
-        yield run("dataset", number, scripts / "dataset.py", preprocessed, *options, *_out(work, packed))
+        yield run(
+            "dataset", number, scripts / "dataset.py", "--preprocessed", preprocessed, *options, *_out(work, packed)
+        )
 
 
 def _out(work: Path, out: Path) -> list[object]:

@@ -132,7 +132,7 @@ def recipe(**values: Any) -> RecipeOptions:
         ({"task": "generation", "denoiser": {"training": {"augment": {"rotate": 2}}}}, ALL | {"rotate": 2}),
         ({"task": "generation", "denoiser": {"training": {"augment": False}}}, dict.fromkeys(ALL, 0)),
         ({"task": "generation", "data": {"modality": "image"}}, dict.fromkeys(ALL, 0)),
-        ({"task": "synthesis", "autoencoder": {}}, dict.fromkeys(ALL, 0)),
+        ({"task": "synthesis", "autoencoder": {}}, dict.fromkeys(ALL)),
     ],
 )
 def test_the_task_fills_in_what_is_not_said(values: dict[str, Any], chosen: dict[str, Any]) -> None:
@@ -150,7 +150,7 @@ def test_an_autoencoder_is_augmented_and_a_pair_keeps_its_sides() -> None:
 
 @pytest.mark.parametrize("augment", [True, {"rotate": 3}])
 def test_augmenting_latents_is_refused_in_one_line(augment: Any) -> None:
-    with pytest.raises(UserError, match=r"denoiser\.training\.augment: the denoiser learns latents") as refused:
+    with pytest.raises(UserError, match=r"denoiser\.training\.augment: read only where the denoiser learns images") as refused:
         recipe(task="synthesis", autoencoder={}, denoiser={"training": {"augment": augment}})
     assert "\n" not in str(refused.value)
 

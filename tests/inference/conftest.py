@@ -18,6 +18,7 @@ from pipeline_lib.files import write_json
 from pipeline_lib.models.autoencoder import KLAutoencoder
 from pipeline_lib.models.unet import UNet
 from pipeline_lib.training.artifact import save_model
+from pipeline_lib.training.denoiser import process_of
 
 SIDE = 16
 
@@ -127,9 +128,8 @@ def make_denoiser(tmp_path: Path) -> Callable[..., Path]:
         folder = tmp_path / "diffusion"
         index = pd.DataFrame({"participant": people, "sha256": [f"sha-{person}" for person in people]})
         folder.mkdir()
-        save_model(
-            folder, network, kind="unet", architecture=architecture, info={**trained_people(index), "groups": groups}
-        )
+        info = {**trained_people(index), "groups": groups, "process": process_of(recipe, recipe.data.size)}
+        save_model(folder, network, kind="unet", architecture=architecture, info=info)
         (folder / "checkpoints").mkdir()
         for step in steps:
             for parameter in network.parameters():
@@ -140,8 +140,7 @@ def make_denoiser(tmp_path: Path) -> Callable[..., Path]:
                 (folder / "model.safetensors").read_bytes()
             )
             (folder / "model.safetensors").write_bytes(weights)
-            save_info = {**trained_people(index), "groups": groups, "kind": "unet", "architecture": architecture}
-            write_json(folder / "model.json", save_info)
+            write_json(folder / "model.json", {**info, "kind": "unet", "architecture": architecture})
         return folder
 
     return make
