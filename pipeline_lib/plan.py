@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.code import code_hash
-from pipeline_lib.cohort.chunks import SPLITS, ChunkName, is_chunk
+from pipeline_lib.cohort.chunks import SPLITS, ChunkName
 from pipeline_lib.cohort.files import RowsKey
 from pipeline_lib.cohort.ledger import Ledger, read_ledger, shortened, write_ledger
 from pipeline_lib.cohort.placement import place, torn_pairs, untrained_people
@@ -24,7 +24,8 @@ from pipeline_lib.config.load import load_config
 from pipeline_lib.config.part import recipe_part
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, sha256_text
+from pipeline_lib.files import sha256_text
+from pipeline_lib.state import run_time, without_run_time
 from pipeline_lib.tasks import MODULES, TASKS
 from pipeline_lib.tasks.task import Stage, Task
 
@@ -74,7 +75,7 @@ class Plan:
 
     def chunks(self, *splits: str, recipe: str | None = None) -> list[str]:
         """Names of the chunks of some splits (all of them by default) that a recipe uses."""
-        modalities = self._modalities(recipe) if recipe else set()
+        modalities = self.modalities(recipe) if recipe else set()
         return [
             chunk
             for chunk, scans in self._scans.items()
@@ -114,9 +115,19 @@ class Plan:
         if stage == "report":
             return self._shown_options(recipe)
         if recipe is not None:
-            return recipe_part(self.recipes[recipe], self.task(recipe).stage(stage).reads)
+            part = json.loads(recipe_part(self.recipes[recipe], self.task(recipe).stage(stage).reads))
+            return json.dumps(without_run_time(part), sort_keys=True)
         section, include = SECTIONS[stage]
         return json.dumps(getattr(self.config, section).model_dump(mode="json", include=include), sort_keys=True)
+
+    def settings(self, section: str, recipe: str) -> str:
+        """The run-time settings of a training, which rerun nothing, as JSON; they go beside `options`.
+
+        Args:
+            section: ``autoencoder`` or ``denoiser``.
+        """
+        chosen = self.recipes[recipe].model_dump(mode="json", include={section})
+        return json.dumps(run_time(chosen), sort_keys=True)
 
     @functools.cache  # noqa: B019 - one plan lives as long as the process
     def code(self, script: str, recipe: str | None = None, stage: str | None = None) -> str:
@@ -144,16 +155,6 @@ class Plan:
     def notices(self) -> list[str]:
         """One line for each kind of fault in the sheet, and for what the placement does that may surprise."""
         return [*summed_up(self.sheet.problems), *self._placement_notices()]
-
-    def retraining(self, results: Path) -> list[str]:
-        """One line for each model that exists and will be trained again, and why."""
-        lines = []
-        for name in self.recipes:
-            models = {f"autoencoder/{role}": self._autoencoder_script(name) for role in self.roles(name)}
-            for model, script in {**models, "diffusion": "train_denoiser"}.items():
-                if reasons := self._reasons(results / name, model, script, name):
-                    lines.append(f"{name}: {model} will be trained again: {'; '.join(reasons)}")
-        return lines
 
     def launch(self, model: str, recipe: str) -> str:
         """The command that starts a training's processes on several nodes; empty on one, where they start themselves.
@@ -232,7 +233,7 @@ class Plan:
                     problems.append(
                         f"configuration: recipes.{name}.data.train_groups: no scan of group {group!r}; {hint}"
                     )
-            families = {FAMILIES[modality] for modality in self._modalities(name) if modality in FAMILIES}
+            families = {FAMILIES[modality] for modality in self.modalities(name) if modality in FAMILIES}
             if len(families) > 1:
                 problems.append(
                     f"configuration: recipes.{name}.data.target: {recipe.data.modality} and {recipe.data.target} are of "
@@ -240,7 +241,7 @@ class Plan:
                 )
             for split in SPLITS:
                 if not self.chunks(split, recipe=name):
-                    wanted = " and ".join(sorted(self._modalities(name)))
+                    wanted = " and ".join(sorted(self.modalities(name)))
                     problems.append(
                         f"recipe {name}: no {wanted} scan in the {split} split; add people to "
                         f"{self.config.cohort.subjects}, or remove the recipe from the configuration"
@@ -260,11 +261,13 @@ class Plan:
             chosen = {"cohort": chosen["cohort"], "recipe": self.recipes[recipe].model_dump(mode="json")}
         return json.dumps(chosen, sort_keys=True)
 
-    def _modalities(self, recipe: str) -> set[str]:
+    def modalities(self, recipe: str) -> set[str]:
+        """Those whose scans a recipe uses."""
         data = self.recipes[recipe].data
         return {data.modality} | ({data.target} if data.target else set())
 
-    def _autoencoder_script(self, recipe: str) -> str:
+    def autoencoder_script(self, recipe: str) -> str:
+        """Name of the script that trains a recipe's autoencoders."""
         autoencoder = self.recipes[recipe].autoencoder
         return f"train_{autoencoder.kind}" if autoencoder else ""
 
@@ -276,27 +279,3 @@ class Plan:
         if "denoiser" in stage.networks:
             modules += ["pipeline_lib.models.unet", f"pipeline_lib.noise.{recipe.diffusion.noise.kind}"]
         return modules
-
-    def _reasons(self, folder: Path, model: str, script: str, recipe: str) -> list[str]:
-        sidecar = folder / model / "provenance.json"
-        if not sidecar.is_file():
-            return []
-        made = read_json(sidecar)
-        now = set(self.chunks("train", recipe=recipe))
-        inputs = {Path(path).name for path in made["inputs"]}
-        before = {name for name in inputs if is_chunk(name) and ChunkName.parse(name).split == "train"}
-        reasons = []
-        if new := sorted(now - before):
-            people = sorted({scan.participant for chunk in new for scan in self.scans(chunk)})
-            reasons.append(
-                f"{len(people)} new training {'person' if len(people) == 1 else 'people'}: {', '.join(people[:5])}"
-                + (" ..." if len(people) > 5 else "")
-            )
-        if before - now:
-            reasons.append(f"training chunks gone: {', '.join(sorted(before - now))}")
-        stage = "denoiser" if script == "train_denoiser" else "autoencoder"
-        if made["options"] != json.loads(self.options(stage, recipe)):
-            reasons.append("its configuration changed")
-        if made["code"] != self.code(script, recipe, stage):
-            reasons.append("its code changed")
-        return reasons

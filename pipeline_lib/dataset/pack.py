@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 from pipeline_lib.config.schema import DataOptions
-from pipeline_lib.dataset.grids import MOST_OUTSIDE
+from pipeline_lib.dataset.grids import MOST_OUTSIDE, FieldOfView
 from pipeline_lib.dataset.growing import GrowingArray
 from pipeline_lib.dataset.images import TrainingImage, images_of_scan
 from pipeline_lib.dataset.pairs import Status, outputs_of, source_and_target
 from pipeline_lib.dataset.pictures import images_of_pictures
+from pipeline_lib.dataset.prepared import write_prepared
 from pipeline_lib.dataset.volumes import LeftOut
 from pipeline_lib.files import atomic_directory, read_table, write_json
 from pipeline_lib.imaging.stacks import Stacks
@@ -34,7 +35,7 @@ def pack_chunk(preprocessed: Path, data: DataOptions, out: Path) -> None:
     """Pack the scans of one preprocessed chunk that a recipe sees.
 
     Writes ``data.npy`` float32 (N, C, *size) in [-1, 1], ``mask.npy`` uint8 (N, 1, *size), ``index.tsv``,
-    ``left_out.tsv`` (scan, reason) and ``layout.json``; ``target.npy`` where ``data.target`` is set and
+    ``left_out.tsv`` (scan, reason), ``layout.json`` and ``prepared.json``; ``target.npy`` where ``data.target`` is set and
     ``lesion.npy`` where a scan has one. A chunk may hold no image at all: N is then 0.
 
     Args:
@@ -46,7 +47,7 @@ def pack_chunk(preprocessed: Path, data: DataOptions, out: Path) -> None:
     pairs, left_out = source_and_target(read_table(root / "status.tsv"), data)
     lesions = any("lesion" in outputs_of(row) for pair in pairs for row in pair if row is not None)
     rows: list[dict[str, Any]] = []
-    cut: list[TrainingImage] = []
+    views: list[FieldOfView] = []
     with atomic_directory(out) as folder:
         with ExitStack() as stack:
             arrays = _arrays(folder, data, lesions=lesions, stack=stack)
@@ -64,15 +65,16 @@ def pack_chunk(preprocessed: Path, data: DataOptions, out: Path) -> None:
                 for image in packed:
                     _append(arrays, image)
                     rows.append(_index_row(row, image))
-                cut += packed[:1]
+                views += [image.view for image in packed[:1] if image.view is not None]
         pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(folder / "index.tsv", sep="\t", index=False)
         reasons = pd.DataFrame(left_out, columns=["scan", "reason"])
         reasons.to_csv(folder / "left_out.tsv", sep="\t", index=False)
         write_json(folder / "layout.json", _layout(data))
+        write_prepared(folder, Path(preprocessed), data)
     for row in left_out:
         log.warning("%s left out of the dataset: %s", row["scan"], row["reason"])
     log.info("%s: %d images of %d scans", Path(out).name, len(rows), len({row["scan"] for row in rows}))
-    _warn_of_cut_brains(cut, data)
+    _warn_of_cut_brains(views, data)
 
 
 def _arrays(folder: Path, data: DataOptions, *, lesions: bool, stack: ExitStack) -> dict[str, GrowingArray]:
@@ -114,9 +116,8 @@ def _layout(data: DataOptions) -> dict[str, Any]:
     }
 
 
-def _warn_of_cut_brains(first_images: Sequence[TrainingImage], data: DataOptions) -> None:
-    """Say how much of the brain the images leave out, and what size would hold it."""
-    views = [image.view for image in first_images if image.view is not None]
+def _warn_of_cut_brains(views: Sequence[FieldOfView], data: DataOptions) -> None:
+    """Say how much of the brain the images leave out, and what size would hold it; a view a scan."""
     cut = [view for view in views if view.outside > MOST_OUTSIDE]
     if not cut:
         return

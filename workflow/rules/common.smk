@@ -12,6 +12,7 @@ sys.path.insert(0, str(checkout))
 from pipeline_lib.config.load import read_yaml
 from pipeline_lib.errors import UserError
 from pipeline_lib.plan import Plan
+from pipeline_lib.retraining import retraining
 
 try:
     for file in workflow.configfiles:
@@ -38,7 +39,7 @@ shell.prefix(
 )
 
 if workflow.is_main_process:
-    for line in [*plan.notices(), *plan.retraining(Path(results))]:
+    for line in [*plan.notices(), *retraining(plan, Path(results))]:
         print(f"NOTE {line}", file=sys.stderr)
 
 
@@ -147,9 +148,8 @@ def runs(script, stage=None):
 
 
 def trains(section):
-    """The same for a training: who it is for, and what starts its processes on several nodes."""
+    """The same for a training: who it is for."""
     return {
-        "launch": lambda wildcards: plan.launch(section, wildcards.recipe),
         "arguments": lambda wildcards, input: " ".join(
             [
                 f"--recipe {wildcards.recipe} --state state",
@@ -160,6 +160,20 @@ def trains(section):
                 ),
                 flags(wildcards, input),
             ]
+        ),
+    }
+
+
+def run_time(section):
+    """The resources of a training that change no result, and so rerun nothing: they are no params.
+
+    What starts its processes on several nodes, its run-time settings, and the licence that its model carries.
+    """
+    licence = shlex.quote(plan.config.cohort.licence)
+    return {
+        "launch": lambda wildcards: plan.launch(section, wildcards.recipe),
+        "settings": lambda wildcards: (
+            f"--settings {shlex.quote(plan.settings(section, wildcards.recipe))} --licence {licence}"
         ),
     }
 

@@ -9,16 +9,17 @@ rule stage:
         "../../envs/pipeline.yaml"
     threads: 1
     resources:
+        launch="",
+        settings="",
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
         script="",
-        launch="",
         arguments=flags,
         options="{}",
         code="",
     shell:
-        '{params.launch} python "$SCRIPTS"/{params.script}.py'
-        " {params.arguments}"
+        '{resources.launch} python "$SCRIPTS"/{params.script}.py'
+        " {params.arguments} {resources.settings}"
         " --options {params.options:q} --code {params.code}"
         " --out {output:q} --log {log:q} --threads {threads}"
