@@ -294,7 +294,7 @@ def right_half_nan(head: Head) -> Wrong:
     return _as(head, np.where(_right_of(head, len(head.levels(0)) * head.scan.zooms[0] / 2), np.nan, head.scan.data))
 
 
-@kind("empty slices|slices .* empty")
+@kind("slices through the brain are empty")
 def black_slices(head: Head) -> Wrong:
     """Four slices in the middle are 0."""
     data, levels = head.scan.data.copy(), head.levels(2)

@@ -100,7 +100,7 @@ def fit_normalisation(inside: NDArray[np.float32], method: str, modality: str = 
         )
     if method == "none":
         least, most = float(inside.min()), float(inside.max())
-        if 0 <= least and most <= 1 and most > least:
+        if least >= 0 and most <= 1 and most > least:
             return Normalisation(method, 0.0, 1.0, 0.0, 1.0)
         low, high = min(least, 0.0), float(np.percentile(inside, BRIGHTEST))
         return Normalisation(method, 0.0, 1.0, low, high if high > low else low + 1)

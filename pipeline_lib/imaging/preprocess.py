@@ -21,20 +21,29 @@ from pipeline_lib.files import read_table, sha256_file, sha256_text, write_json
 from pipeline_lib.imaging import quality
 from pipeline_lib.imaging.brain import Brain, extract_brain, foreground, largest_component
 from pipeline_lib.imaging.chunk import Done, Task, run_chunk
+from pipeline_lib.imaging.content import below_background, content_fault, tissue_contrast
+from pipeline_lib.imaging.contrasts import CONTRASTS
 from pipeline_lib.imaging.dwi import Gradients, mean_b0, series_fault, shells, signal_channels, write_gradients
+from pipeline_lib.imaging.field import Cut, cropped, cuts, empty_inside, empty_slices, outside_field
 from pipeline_lib.imaging.ingest import NODDI_MAPS
 from pipeline_lib.imaging.intensity import Normalisation, correct_bias, fit_normalisation, normalise
 from pipeline_lib.imaging.nifti import Volume, read_volume, write_volume
 from pipeline_lib.imaging.noddi import fit_noddi, require_amico
-from pipeline_lib.imaging.registration import Registered, output_grid, register, resample, template
+from pipeline_lib.imaging.registration import Registered, output_grid, register, register_turned, resample, template
 from pipeline_lib.imaging.status import pair_key, write_status
 
 LOWEST = 0.5
 """Percentile of a scan's intensities, its constant background left out, that is taken for its least."""
 MOST_SHOWN = 4
 """Channels of a diffusion scan that its picture shows."""
+CLEARLY_BETTER = 0.05
+"""By how much the registration cost falls where a header is turned and a brain is turned back."""
 MNI152 = 4
 """NIfTI's code for the space of the MNI152 template."""
+
+
+FROM_INGEST = ("voxels_sha256", "not_finite")
+"""Notes of ingest that a row keeps."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,7 @@ def _used(options: PreprocessOptions, row: Mapping[str, str], mapped: Collection
 
 def _task(row: Mapping[str, str], ingested: Path, options: PreprocessOptions) -> Task:
     kept = ("scan", "participant", "session", "modality", "group", "age", "sex", "site", "pair", "sha256", "source")
-    start = {name: row[name] for name in kept} | {"voxels_sha256": row.get("voxels_sha256", "")}
+    start = {name: row[name] for name in kept} | {name: row[name] for name in FROM_INGEST if row.get(name)}
     written = [sha256_file(ingested / path) for path in json.loads(row["outputs"]).values()]
     key = sha256_text(json.dumps([start, written, options.model_dump()], sort_keys=True))[:32]
     return Task(start, key, _Given(row, ingested, options))
@@ -121,11 +130,15 @@ def _anatomy(given: _Given, out: Path) -> Done:
 
     brain = extract_brain(volume, options.brain_extraction, mask)
     figures = quality.measure_native(volume, brain.mask, brain.components)
+    figures["empty_slices"], slices = empty_slices(scanned, brain.mask)
+    figures["below_background"] = below_background(scanned)
     corrected = correct_bias(volume, brain.mask) if options.bias_field else scanned
     stripped = Volume(normalise(corrected.data, brain.mask, "percentile"), volume.affine)
 
+    ends = cuts(scanned, brain.mask)
+    field = cropped(stripped, ends)
     deformable = options.registration == "deformable"
-    registered = register(stripped, deformable=deformable) if options.space == "MNI152" else None
+    registered = register(field, deformable=deformable) if options.space == "MNI152" else None
     grid = output_grid(options.voxel_size) if registered else _native_grid(volume, options.voxel_size)
     moved = _Moved(grid, registered)
     inside = moved.mask(brain.mask, volume.affine)
@@ -139,6 +152,9 @@ def _anatomy(given: _Given, out: Path) -> Done:
     if registered:
         outline = moved.template_mask()
         figures |= {"template_overlap": quality.dice(inside, outline), "registration_cost": registered.cost}
+        figures |= _tissues(corrected, brain.mask, registered)
+        figures["outside_field"] = outside_field(field, registered.transform)
+        figures["empty_inside"] = empty_inside(scanned, brain.mask, field, registered.transform)
     else:
         outline = inside
 
@@ -146,8 +162,10 @@ def _anatomy(given: _Given, out: Path) -> Done:
     outputs = {
         "image": f"{stem}_desc-preproc_{modality}.nii.gz",
         "mask": f"{stem}_desc-{modality}Brain_mask.nii.gz",
+        "native_mask": f"{person}_desc-{modality}Brain_mask.nii.gz",
         "figure": f"figures/{scan}.png",
     }
+    write_volume(out / outputs["native_mask"], Volume(brain.mask.astype(np.float32), volume.affine), np.uint8)
     write_volume(out / outputs["image"], Volume(image, grid.affine), space=_code(options))
     write_volume(out / outputs["mask"], Volume(inside.astype(np.float32), grid.affine), np.uint8, space=_code(options))
     if lesion is not None:
@@ -160,8 +178,61 @@ def _anatomy(given: _Given, out: Path) -> Done:
     before = resample(stripped, grid, registered.start) if registered else None
     quality.draw_anatomy(out / outputs["figure"], volume, brain.mask, before, shown, outline, inside)
     fault = quality.verdict(figures, options.quality, extracted=brain.method != "given")
+    if options.quality.contrast and (unlike := content_fault(figures, modality)):
+        fault = fault if _incomplete(figures, options) else unlike
+    if fault and registered and not _incomplete(figures, options):
+        fault = _turned(field, corrected, brain, registered, modality, options) or fault
+    fault = _explained(fault, figures, ends, slices, given.row, brain)
     methods = {"brain_method": brain.method, "intensity": options.intensity}
     return Done(outputs, _text(figures) | methods | _constants(normalisation, image[inside]), fault)
+
+
+def _tissues(corrected: Volume, mask: NDArray[np.bool_], registered: Registered) -> dict[str, float]:
+    """The contrast of the scan's tissues, found by the template's."""
+    on_template = _Moved(template()[0], registered)
+    return tissue_contrast(on_template.volume(corrected).data, on_template.mask(mask, corrected.affine))
+
+
+def _incomplete(figures: Mapping[str, float], options: PreprocessOptions) -> bool:
+    """Whether so much is missing that what the rest looks like proves nothing."""
+    limits = options.quality
+    return (
+        figures.get("outside_field", 0) > limits.max_outside_field
+        or figures["empty_slices"] > limits.max_empty_slices
+        or figures.get("empty_inside", 0) > limits.max_empty_inside
+    )
+
+
+def _turned(
+    field: Volume, corrected: Volume, brain: Brain, registered: Registered, modality: str, options: PreprocessOptions
+) -> str:
+    """Empty, or by what a header is turned: where a brain fits the template well, and its tissues do, once it is turned."""
+    if registered.cost <= options.quality.max_registration_cost and modality not in CONTRASTS:
+        return ""
+    name, other = register_turned(field)
+    figures = _tissues(corrected, brain.mask, other)
+    if other.cost > registered.cost - CLEARLY_BETTER or content_fault(figures, modality):
+        return ""
+    return (
+        f"the header seems to be turned by {name}, or mirrored likewise: registration cost {other.cost:.2f} with that turn, "
+        f"{registered.cost:.2f} as it is; convert the scan again from DICOM, or correct its header"
+    )
+
+
+def _explained(
+    fault: str, figures: Mapping[str, float], ends: Sequence[Cut], slices: str, row: Mapping[str, str], brain: Brain
+) -> str:
+    """A fault with what is known of its cause."""
+    causes = []
+    if "beyond what was scanned" in fault:
+        causes.append(f"the scan ends at the brain's {' and '.join(cut.name for cut in ends)}")
+    if "slices through" in fault:
+        causes.append(slices)
+    if fault and row.get("not_finite"):
+        causes.append(f"{float(row['not_finite']):.0%} of its voxels were NaN or infinite and became 0")
+    if fault and brain.method == "given":
+        causes.append("its brain mask is the sheet's, which may not belong to it")
+    return f"{fault} ({'; '.join(causes)})" if causes else fault
 
 
 def _constants(used: Normalisation, inside: NDArray[np.float32]) -> dict[str, str]:
@@ -342,7 +413,11 @@ def _steps(brain: Brain, options: PreprocessOptions, raised: float, used: Normal
         steps.append(
             f"rigid + {'affine' if options.registration == 'affine' else 'affine + deformable'} registration to MNI152"
         )
-    return [*steps, f"resampled to {options.voxel_size:g} mm", f"intensity: {used.method}, (x - {used.centre:.6g}) / {used.scale:.6g}"]
+    return [
+        *steps,
+        f"resampled to {options.voxel_size:g} mm",
+        f"intensity: {used.method}, (x - {used.centre:.6g}) / {used.scale:.6g}",
+    ]
 
 
 def _describe(image: Path, given: _Given, steps: list[str], channels: Sequence[str] = ()) -> None:

@@ -5,7 +5,7 @@ MRIQC's terms (Esteban et al. 2017, doi:10.1371/journal.pone.0184661).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -75,12 +75,23 @@ def dice(a: Mask, b: Mask) -> float:
     return 2 * float((a & b).sum()) / total if total else 0.0
 
 
-def verdict(figures: dict[str, float], limits: QualityOptions, *, extracted: bool = False) -> str:
+def verdict(figures: Mapping[str, float], limits: QualityOptions, *, extracted: bool = False) -> str:
     """Empty, or the first limit that a scan breaks, with number and limit.
 
     The number of pieces of a mask is judged only where it was ``extracted`` from a head here: there
     many pieces mean that the network did not know what it saw.
     """
+    beyond = figures.get("outside_field", 0.0)
+    if beyond > limits.max_outside_field:
+        limit = f"{limits.max_outside_field:.1%} (quality.max_outside_field)"
+        return f"{beyond:.1%} of the template's brain lies beyond what was scanned, more than {limit}"
+    if figures.get("empty_slices", 0) > limits.max_empty_slices:
+        limit = f"{limits.max_empty_slices} (quality.max_empty_slices)"
+        return f"{figures['empty_slices']:.0f} slices through the brain are empty, more than {limit}"
+    empty = figures.get("empty_inside", 0.0)
+    if empty > limits.max_empty_inside:
+        limit = f"{limits.max_empty_inside:.1%} (quality.max_empty_inside)"
+        return f"{empty:.1%} of the template's inner brain is empty in the scan, a hole of more than {limit}"
     low, high = limits.brain_volume_ml
     if "brain_volume_ml" in figures and not low <= figures["brain_volume_ml"] <= high:
         volume = f"{figures['brain_volume_ml']:.0f} mL"
