@@ -228,7 +228,7 @@ def wrapped_int16(head: Head) -> Wrong:
     return _as(head, (head.scan.data * (45000 / head.white)).astype(np.int64).astype(np.int16))
 
 
-@kind("contrast|no brain")
+@kind("contrast|no brain|not like the template")
 def sphere(head: Head) -> Wrong:
     """A uniform ball of 160 mm in noise."""
     grid = np.stack(

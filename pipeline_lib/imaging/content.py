@@ -32,6 +32,7 @@ FEWEST = 50
 """Voxels of a tissue inside the brain that a comparison needs."""
 COMPARED = 5000
 """Voxels of a tissue that are compared at most."""
+TWO_SIGNS = "values of two signs"
 LEAST_OF_TWO_SIGNS = 0.58
 """Least ``grey_over_fluid`` of a T1w scan with values of two signs: one that was standardised, not a map."""
 
@@ -107,7 +108,7 @@ def content_fault(figures: Mapping[str, float], modality: str) -> str:
     odd = _odd_contrast(figures, modality)
     if below > MOST_BELOW and (odd or figures.get("grey_over_fluid", 1.0) < LEAST_OF_TWO_SIGNS):
         return (
-            f"values of two signs: {below:.0%} lie below the background (limit {MOST_BELOW:.0%}), as in a statistical map "
+            f"{TWO_SIGNS}: {below:.0%} lie below the background (limit {MOST_BELOW:.0%}), as in a statistical map "
             "or a difference; give the scan itself"
         )
     return odd

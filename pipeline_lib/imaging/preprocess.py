@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -21,8 +21,7 @@ from pipeline_lib.files import read_table, sha256_file, sha256_text, write_json
 from pipeline_lib.imaging import quality
 from pipeline_lib.imaging.brain import Brain, extract_brain, foreground, largest_component
 from pipeline_lib.imaging.chunk import Done, Task, run_chunk
-from pipeline_lib.imaging.content import below_background, content_fault, tissue_contrast
-from pipeline_lib.imaging.contrasts import CONTRASTS
+from pipeline_lib.imaging.content import TWO_SIGNS, below_background, content_fault, tissue_contrast
 from pipeline_lib.imaging.dwi import Gradients, mean_b0, series_fault, shells, signal_channels, write_gradients
 from pipeline_lib.imaging.field import Cut, cropped, cuts, empty_inside, empty_slices, outside_field
 from pipeline_lib.imaging.ingest import NODDI_MAPS
@@ -116,8 +115,7 @@ def _preprocess(given: object, out: Path) -> Done:
         done = work(given, out)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
-    fault = f"{source}: {done.fault}; look at its picture, then give a mask or change the limit" if done.fault else ""
-    return replace(done, fault=fault)
+    return replace(done, fault=f"{source}: {done.fault}" if done.fault else "")
 
 
 def _anatomy(given: _Given, out: Path) -> Done:
@@ -177,12 +175,8 @@ def _anatomy(given: _Given, out: Path) -> Done:
     _describe(out / outputs["image"], given, _steps(brain, options, raised, normalisation))
     before = resample(stripped, grid, registered.start) if registered else None
     quality.draw_anatomy(out / outputs["figure"], volume, brain.mask, before, shown, outline, inside)
-    fault = quality.verdict(figures, options.quality, extracted=brain.method != "given")
-    if options.quality.contrast and (unlike := content_fault(figures, modality)):
-        fault = fault if _incomplete(figures, options) else unlike
-    if fault and registered and not _incomplete(figures, options):
-        fault = _turned(field, corrected, brain, registered, modality, options) or fault
-    fault = _explained(fault, figures, ends, slices, given.row, brain)
+    fault = _fault(figures, modality, options, brain, lambda: _turned(field, corrected, brain, registered, modality))
+    fault = _explained(fault, ends, slices, given.row, brain)
     methods = {"brain_method": brain.method, "intensity": options.intensity}
     return Done(outputs, _text(figures) | methods | _constants(normalisation, image[inside]), fault)
 
@@ -193,25 +187,30 @@ def _tissues(corrected: Volume, mask: NDArray[np.bool_], registered: Registered)
     return tissue_contrast(on_template.volume(corrected).data, on_template.mask(mask, corrected.affine))
 
 
-def _incomplete(figures: Mapping[str, float], options: PreprocessOptions) -> bool:
-    """Whether so much is missing that what the rest looks like proves nothing."""
-    limits = options.quality
-    return (
-        figures.get("outside_field", 0) > limits.max_outside_field
-        or figures["empty_slices"] > limits.max_empty_slices
-        or figures.get("empty_inside", 0) > limits.max_empty_inside
-    )
-
-
-def _turned(
-    field: Volume, corrected: Volume, brain: Brain, registered: Registered, modality: str, options: PreprocessOptions
+def _fault(
+    figures: Mapping[str, float], modality: str, options: PreprocessOptions, brain: Brain, turned: Callable[[], str]
 ) -> str:
+    """Empty, or the fault that explains the most: a brain of which much is missing looks odd in all else, too.
+
+    Tissues are found by registration, so what they look like is judged where that went well. ``turned`` takes as
+    long as a registration does and is asked last.
+    """
+    limits = options.quality
+    fault = quality.verdict(figures, limits, extracted=brain.method != "given")
+    if quality.incomplete(figures, limits):
+        return fault
+    unlike = content_fault(figures, modality) if limits.contrast else ""
+    if unlike.startswith(TWO_SIGNS):
+        return unlike
+    return (turned() if fault or unlike else "") or fault or unlike
+
+
+def _turned(field: Volume, corrected: Volume, brain: Brain, registered: Registered | None, modality: str) -> str:
     """Empty, or by what a header is turned: where a brain fits the template well, and its tissues do, once it is turned."""
-    if registered.cost <= options.quality.max_registration_cost and modality not in CONTRASTS:
+    if registered is None:
         return ""
     name, other = register_turned(field)
-    figures = _tissues(corrected, brain.mask, other)
-    if other.cost > registered.cost - CLEARLY_BETTER or content_fault(figures, modality):
+    if other.cost > registered.cost - CLEARLY_BETTER or content_fault(_tissues(corrected, brain.mask, other), modality):
         return ""
     return (
         f"the header seems to be turned by {name}, or mirrored likewise: registration cost {other.cost:.2f} with that turn, "
@@ -219,20 +218,22 @@ def _turned(
     )
 
 
-def _explained(
-    fault: str, figures: Mapping[str, float], ends: Sequence[Cut], slices: str, row: Mapping[str, str], brain: Brain
-) -> str:
-    """A fault with what is known of its cause."""
+def _explained(fault: str, ends: Sequence[Cut], slices: str, row: Mapping[str, str], brain: Brain) -> str:
+    """A fault with what is known of its cause, before what to do."""
+    if not fault:
+        return ""
     causes = []
-    if "beyond what was scanned" in fault:
-        causes.append(f"the scan ends at the brain's {' and '.join(cut.name for cut in ends)}")
-    if "slices through" in fault:
+    if quality.BEYOND in fault:
+        causes.append(f"the scan ends at the brain's {' and '.join(cut.name for cut in ends)}" if ends else "")
+    if quality.EMPTY_SLICES in fault:
         causes.append(slices)
-    if fault and row.get("not_finite"):
+    if row.get("not_finite"):
         causes.append(f"{float(row['not_finite']):.0%} of its voxels were NaN or infinite and became 0")
-    if fault and brain.method == "given":
+    if brain.method == "given":
         causes.append("its brain mask is the sheet's, which may not belong to it")
-    return f"{fault} ({'; '.join(causes)})" if causes else fault
+    known = "; ".join(cause for cause in causes if cause)
+    what, _, advice = fault.partition("; ")
+    return f"{what}{f' ({known})' if known else ''}; {advice}"
 
 
 def _constants(used: Normalisation, inside: NDArray[np.float32]) -> dict[str, str]:
