@@ -30,7 +30,7 @@ OPTIONS = PreprocessOptions(voxel_size=4.0)
 """Every check is made on the scan's own grid or the template's; a coarse output saves time."""
 MADE_FROM = (
     "ixi_t1_2mm_rawhead/t1/IXI049-HH-1358_T1.nii.gz",
-    "ds002748_mdd_vs_control_stripped_2mm/sub-10_T1w_2mm.nii.gz",
+    "ds002748_mdd_vs_control_stripped_2mm/sub-13_T1w_2mm.nii.gz",
 )
 CONTRASTS = {"inplaneT2": "T2w", "T2_": "T2w", "FLAIR_": "FLAIR"}
 FIGURES = (
