@@ -228,7 +228,7 @@ def wrapped_int16(head: Head) -> Wrong:
     return _as(head, (head.scan.data * (45000 / head.white)).astype(np.int64).astype(np.int16))
 
 
-@kind("contrast|no brain")
+@kind("contrast|no brain|not like the template")
 def sphere(head: Head) -> Wrong:
     """A uniform ball of 160 mm in noise."""
     grid = np.stack(
@@ -294,7 +294,7 @@ def right_half_nan(head: Head) -> Wrong:
     return _as(head, np.where(_right_of(head, len(head.levels(0)) * head.scan.zooms[0] / 2), np.nan, head.scan.data))
 
 
-@kind("empty slices|slices .* empty")
+@kind("slices through the brain are empty")
 def black_slices(head: Head) -> Wrong:
     """Four slices in the middle are 0."""
     data, levels = head.scan.data.copy(), head.levels(2)

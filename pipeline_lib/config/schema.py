@@ -115,8 +115,18 @@ class QualityOptions(Options):
 
     brain_volume_ml: Limits = Field((800.0, 2300.0), description="Plausible brain volumes, mL.")
     min_template_overlap: Fraction = Field(0.8, description="Least Dice with the template's brain mask.")
+    max_outside_field: Fraction = Field(
+        0.03, description="Largest share of the template's brain that may lie beyond what was scanned."
+    )
+    max_empty_inside: Fraction = Field(
+        0.03, description="Largest share of the template's brain, 6 mm from its surface inwards, that may be empty."
+    )
+    max_empty_slices: int = Field(0, ge=0, description="Most slices through the brain that are one value.")
+    contrast: bool = Field(
+        True, description="Whether grey matter, white matter and fluid must be as bright as the modality has them."
+    )
     max_registration_cost: float = Field(
-        -0.5,
+        -0.57,
         description="Highest (worst) registration cost: Mattes mutual information with the template, which is negative.",
     )
     max_mask_components: int = Field(
@@ -133,7 +143,8 @@ class PreprocessOptions(Options):
 
     brain_extraction: Literal["learned", "given", "synthstrip", "hd-bet", "none"] = Field(
         "learned",
-        description="The embedded network, the sheet's mask, an installed program, or none: stripped already, and refused where it is not.",
+        description="The embedded network, the sheet's mask, an installed program, or none: stripped already, and refused "
+        "where it is not. A mask in the sheet wins for its scan.",
     )
     bias_field: bool = Field(True, description="N4 bias field correction.")
     space: Literal["MNI152", "native"] = Field("MNI152", description="Space of the output.")

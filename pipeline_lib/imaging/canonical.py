@@ -44,7 +44,7 @@ UNITS = {"meter": ("metres", 1000.0), "micron": ("micrometres", 0.001)}
 WRAPPED = 50_000
 """Difference of neighbours stored as int16 from which one of them went past 32767."""
 MOST_WRAPPED = 1e-4
-UNREADABLE = (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError, MemoryError)
+UNREADABLE = (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError, OverflowError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,7 @@ def _require_file(path: Path, where: str) -> None:
         raise UserError(f"{where}: a folder; convert DICOM to NIfTI, e.g. with dcm2niix, and name the file")
     for half in image_files(path):
         if not os.path.lexists(half):
-            missing = (
-                f"its {half.name} is missing, beside which {path.name} says nothing" if half != path else "no such file"
-            )
+            missing = f"its {half.suffix} is missing ({half.name})" if half != path else "no such file"
             raise UserError(f"{where}: {missing}; correct the path in the sheet, or cohort.root")
         if not half.exists():
             target = os.readlink(half)
@@ -151,9 +149,9 @@ def _misnamed(name: str, start: bytes) -> str:
 def _voxels(path: Path, image: SpatialImage, where: str) -> NDArray[np.generic]:
     """The voxels of an opened file, which is as long as its header says."""
     count = int(np.prod([int(n) for n in image.shape], dtype=object))
-    if count > MOST_VOXELS:
+    if min(image.shape, default=0) < 1 or count > MOST_VOXELS:
         raise UserError(
-            f"{where}: its header promises {_by(image.shape)} voxels, more than a scan has; the file is damaged, copy it again"
+            f"{where}: its header promises {_by(image.shape)} voxels, which no scan has; the file is damaged, copy it again"
         )
     if path.suffix == ".gz":
         _check_compression(path, count * image.get_data_dtype().itemsize + SLACK, where)

@@ -18,6 +18,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.files import sha256_text
 from pipeline_lib.imaging.canonical import open_described, open_mask
 from pipeline_lib.imaging.chunk import Done, Task, run_chunk
+from pipeline_lib.imaging.content import refuse_labels
 from pipeline_lib.imaging.dwi import read_gradients, turn, write_gradients
 from pipeline_lib.imaging.nifti import Volume, write_volume
 from pipeline_lib.imaging.pictures import find_slices, read_marks, read_slices
@@ -85,6 +86,7 @@ def _ingest(given: object, out: Path) -> Done:
 
 def _anatomy(given: _Given, out: Path) -> Done:
     opened = open_described(given.path("path"), given.where)
+    refuse_labels(opened.volume.data, given.where)
     outputs = {"image": f"{given.scan.id}.nii.gz"}
     write_volume(out / outputs["image"], opened.volume)
     return Done(outputs | _masks(given, opened.volume, out), opened.notes | _voxels(opened.volume.data))

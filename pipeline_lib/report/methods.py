@@ -170,6 +170,11 @@ def _excluded(options: PreprocessOptions, *, anatomical: bool) -> str:
         if options.space == "MNI152":
             reasons.append(f"a Dice overlap with the template's brain under {limits.min_template_overlap:g}")
             reasons.append(f"a registration cost above {limits.max_registration_cost:g}")
+            reasons.append(
+                f"more than {limits.max_outside_field:.0%} of the template's brain outside the field of view"
+            )
+            if limits.contrast:
+                reasons.append("a contrast of tissues unlike their modality's")
         dark, bright = limits.brain_median
         reasons.append(f"more than {limits.max_mask_components} pieces of an extracted brain mask")
         reasons.append(f"a median brain intensity outside {dark:g} to {bright:g}")

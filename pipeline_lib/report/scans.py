@@ -11,13 +11,14 @@ from pathlib import Path
 
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions
 from pipeline_lib.files import read_table, write_table
+from pipeline_lib.imaging.contrasts import CONTRASTS, MOST_BELOW
 from pipeline_lib.report.measures import MEASURES, Measure
 from pipeline_lib.report.methods import methods_text, scan_paragraph
 from pipeline_lib.report.page import Picture, Provenance, load_picture, number, read_provenance, write_page
 
 PERSON = ("scan", "participant", "session", "modality", "group", "age", "sex", "site")
 VERDICT = ("ok", "stage", "reason")
-BOOKKEEPING = ("pair", "log", "source", "sha256", "outputs")
+BOOKKEEPING = ("pair", "log", "source", "sha256", "voxels_sha256", "outputs")
 PICTURES = "pictures.html"
 MOST_EXCLUDED, MOST_LOG = 500, 100_000
 """Excluded pictures that a page lists, and characters of a log that it shows."""
@@ -152,7 +153,14 @@ def _numbers(row: dict[str, str], options: PreprocessOptions) -> list[Row]:
             "template_overlap": f"at least {quality.min_template_overlap:g}",
             "registration_cost": f"at most {quality.max_registration_cost:g}",
             "brain_median": f"{dark:g} to {bright:g}",
+            "outside_field": f"at most {quality.max_outside_field:g}",
+            "empty_inside": f"at most {quality.max_empty_inside:g}",
+            "empty_slices": f"at most {quality.max_empty_slices}",
+            "below_background": f"at most {MOST_BELOW:g}, or the contrast of its modality",
         }
+        if quality.contrast:
+            contrast = CONTRASTS.get(row["modality"], {})
+            limits |= {name: f"{low:g} to {high:g}" for name, (low, high) in contrast.items()}
         if row.get("brain_method") != "given":
             limits["mask_components"] = f"at most {quality.max_mask_components}"
     known = {*PERSON, *VERDICT, *BOOKKEEPING}
