@@ -81,7 +81,7 @@ class CohortOptions(Options):
     )
     chunk_size: Positive = Field(50, description="Scans per ingest and preprocess job.")
     picture_chunk_size: Positive = Field(
-        10_000, description="The same for pictures (rows of the sheet of modality image), which are small and many."
+        20_000, description="The same for pictures (rows of the sheet of modality image), which are small and many."
     )
     max_failed_fraction: Fraction = Field(0.2, description="Stop when more scans of a split than this fail.")
     strict: bool = Field(False, description="Any exclusion is an error.")
