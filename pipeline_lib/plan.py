@@ -34,6 +34,7 @@ SCRIPTS = Path(__file__).resolve().parent.parent / "workflow" / "scripts"
 
 SECTIONS: dict[str, tuple[str, set[str] | None]] = {
     "preprocess": ("preprocess", None),
+    "sheet": ("cohort", {"covariates"}),
     "cohort_limits": ("cohort", {"max_failed_fraction", "strict"}),
     "sheet": ("cohort", {"covariates"}),
 }
@@ -119,6 +120,10 @@ class Plan:
             return json.dumps(without_run_time(part), sort_keys=True)
         section, include = SECTIONS[stage]
         return json.dumps(getattr(self.config, section).model_dump(mode="json", include=include), sort_keys=True)
+
+    def trained(self, recipe: str) -> tuple[str, ...]:
+        """The sections of a recipe that describe a network with its training."""
+        return ("autoencoder", "denoiser") if self.roles(recipe) else ("denoiser",)
 
     def settings(self, section: str, recipe: str) -> str:
         """The run-time settings of a training, which rerun nothing, as JSON; they go beside `options`.

@@ -72,8 +72,8 @@ def _reasons(plan: Plan, recipe: str, results: Path, folder: Path, script: str, 
         yield Reason(f"the preprocessing changed: {changed}")
     if made["code"] != plan.code(script, recipe, part):
         yield Reason("its code changed")
-    codes = {stage: plan.code(stage, recipe if of_recipe else None, stage) for stage, of_recipe in BEFORE.items()}
-    if edited := [stage for stage, code in codes.items() if stage in lineage and lineage[stage]["code"] != code]:
+    passed = {stage: recipe if of_recipe else None for stage, of_recipe in BEFORE.items() if stage in lineage}
+    if edited := [stage for stage, of in passed.items() if lineage[stage]["code"] != plan.code(stage, of, stage)]:
         yield Reason(f"the code of {' and '.join(edited)} changed", sure=False)
 
 

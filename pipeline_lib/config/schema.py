@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from pipeline_lib.tasks import TASKS
 
@@ -57,6 +57,25 @@ Levels = Annotated[list[Positive], Field(min_length=1)]
 Limits = Annotated[tuple[float, float], AfterValidator(_rising)]
 FilePath = Annotated[str, AfterValidator(_path)]
 FolderToWrite = Annotated[str, AfterValidator(_folder_to_write)]
+INDEX = frozenset(
+    (
+        "scan",
+        "row",
+        "chunk",
+        "sha256",
+        "has_lesion",
+        "affine",
+        "space",
+        "brain_outside",
+        "id",
+        "cell",
+        "seed",
+        "picture",
+    )
+)
+"""Names that tables of images and samples use themselves."""
+CONDITIONS = ("group", "age", "sex", "site", "slice")
+"""What a model can be told of every image; a cohort's covariates come to it."""
 Task = Annotated[str, AfterValidator(_task), Field(json_schema_extra={"enum": list(TASKS)})]
 
 
@@ -85,6 +104,15 @@ class CohortOptions(Options):
     )
     max_failed_fraction: Fraction = Field(0.2, description="Stop when more scans of a split than this fail.")
     strict: bool = Field(False, description="Any exclusion is an error.")
+
+    @field_validator("covariates")
+    @classmethod
+    def _names_are_free(cls, covariates: dict[str, str]) -> dict[str, str]:
+        if taken := sorted({*CONDITIONS, *INDEX} & set(covariates)):
+            raise ValueError(
+                f"{', '.join(taken)}: the name is taken; rename the column of the sheet, or leave it out here"
+            )
+        return covariates
 
 
 class SplitOptions(Options):
@@ -365,10 +393,32 @@ class DenoiserOptions(Options):
     attention: list[bool] = Field([False, False, True, True], description="Self-attention at each resolution.")
     head_channels: Positive = Field(32, description="Channels of an attention head.")
     dropout: Fraction = Field(0.0, description="Dropout in the residual blocks.")
-    condition: Literal["none", "group"] = Field("none", description="Cross-attention to the group.")
-    drop_condition: Fraction = Field(0.1, description="Share of training images whose condition is hidden.")
+    condition: list[str] = Field(
+        [],
+        description="What the network is told of an image: any of group, age, sex, site, slice and the names in "
+        "cohort.covariates, e.g. [group, age]; empty is nothing.",
+    )
+    drop_condition: Fraction = Field(
+        0.1,
+        description="Share of training images whose conditions are all hidden, which guidance needs; where there are "
+        "several, in as many again each is hidden by chance.",
+    )
     checkpointing: bool = Field(False, description="Trade time for memory.")
     training: TrainingOptions = Field(TrainingOptions(), description="Its training.")
+
+    @field_validator("condition", mode="before")
+    @classmethod
+    def _condition_is_a_list(cls, written: Any) -> Any:
+        if isinstance(written, str) or written is None:
+            raise ValueError(f"write a list: {'[]' if written in (None, 'none') else f'[{written}]'}")
+        return written
+
+    @field_validator("condition")
+    @classmethod
+    def _each_condition_once(cls, names: list[str]) -> list[str]:
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(repeated)} is there twice; name each condition once")
+        return names
 
     @model_validator(mode="after")
     def _channels_fit(self) -> DenoiserOptions:
@@ -403,8 +453,16 @@ class SamplingOptions(Options):
     start: float = Field(0.25, gt=0, le=1, description="Anomaly: noise a scan to this fraction of the timesteps.")
     count: Positive = Field(
         64,
-        description="Images to sample (per group where conditioned); translation: draws of a scan, whose mean is the "
-        "prediction, 1 unless given.",
+        description="Images to sample, of each combination where conditions are varied; translation: draws of a scan, whose "
+        "mean is the prediction, 1 unless given.",
+    )
+    conditions: dict[str, list[str | float]] = Field(
+        {}, description="Values that samples are told, e.g. {age: [25, 70]}: each combination is sampled."
+    )
+    others: Literal["cohort", "every"] | None = Field(
+        None,
+        description="Conditions not listed there: drawn together as held-out people have them (cohort), or each category "
+        "in turn with numbers as its people have them (every). null: cohort for generation, else every.",
     )
     batch_size: Positive = Field(16, description="Images sampled together.")
     checkpoints: Positive = Field(
@@ -488,6 +546,18 @@ class RecipeOptions(Options):
     def _choices_fit_together(self) -> RecipeOptions:
         if len(self.data.size) != self.data.dimensions:
             raise ValueError(f"data.size has {len(self.data.size)} entries for {self.data.dimensions} dimensions")
+        if "slice" in self.denoiser.condition and self.data.dimensions == 3:
+            raise ValueError("denoiser.condition slice is the position of a slice: take it out, volumes have none")
+        if self.sampling.guidance != 1 and self.denoiser.condition and not self.denoiser.drop_condition:
+            raise ValueError(
+                f"sampling.guidance {self.sampling.guidance:g} compares images with and without conditions, but "
+                "denoiser.drop_condition is 0; set guidance: 1, or a drop_condition such as 0.1"
+            )
+        for name, values in self.sampling.conditions.items():
+            if name not in self.denoiser.condition:
+                raise ValueError(f"sampling.conditions {name}: the model is not told it; add it to denoiser.condition")
+            if not values:
+                raise ValueError(f"sampling.conditions {name}: the list is empty; give values, or leave it out")
         task = TASKS[self.task]
         if task.source_and_target and self.data.target is None:
             raise ValueError(f"{self.task} needs data.target")
@@ -507,3 +577,15 @@ class Config(Options):
     recipes: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], RecipeOptions] = Field(
         {}, description="The models to make, by name: options, or the path of a YAML file with them."
     )
+
+    @model_validator(mode="after")
+    def _conditions_are_columns(self) -> Config:
+        known = [*CONDITIONS, *self.cohort.covariates]
+        for name, recipe in self.recipes.items():
+            for condition in recipe.denoiser.condition:
+                if condition not in known:
+                    raise ValueError(
+                        f"recipes.{name}.denoiser.condition: {condition} is not known; write any of {', '.join(known)}, or "
+                        f"name the sheet's column in cohort.covariates: {{{condition}: category}}"
+                    )
+        return self

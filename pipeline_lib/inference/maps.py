@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline_lib.inference.geometry import SCANNER, SPACES, affine_of, stack_slices, write_nifti
+from pipeline_lib.inference.geometry import affine_of, stack_slices, write_nifti
 from pipeline_lib.metrics.smoothing import smooth
 
 NAME = "_desc-anomaly_map.nii.gz"
@@ -53,4 +53,4 @@ def write_maps(folder: Path, maps: Array, masks: NDArray[np.bool_], index: pd.Da
                 "InterpolatedPlanes": [plane for plane in planes if plane not in set(stacked.given)]
             }
         folder.mkdir(exist_ok=True)
-        write_nifti(folder / f"{scan}{NAME}", volume[None], affine, sidecar, space=SPACES.get(space, SCANNER))
+        write_nifti(folder / f"{scan}{NAME}", volume[None], affine, sidecar, space)

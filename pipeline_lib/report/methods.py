@@ -73,6 +73,13 @@ SCHEDULE = {
     "sigmoid": "a sigmoid schedule [jabri]",
 }
 PREDICTION = {"eps": "the noise [ho]", "v": "the velocity v [salimans]", "x0": "the clean image"}
+TOLD = {
+    "group": "the group",
+    "age": "the age",
+    "sex": "the sex",
+    "site": "the site",
+    "slice": "the slice's position",
+}
 LOSS = {"l2": "mean squared error", "l1": "mean absolute error", "huber": "the Huber loss"}
 WEIGHT = {
     "v": "weighted as the velocity's error is, by SNR + 1 on the clean image [salimans]",
@@ -283,11 +290,16 @@ def _denoiser(recipe: RecipeOptions) -> str:
     if diffusion.loss_weight != "none":
         text += f" {WEIGHT[diffusion.loss_weight]}, at most {diffusion.loss_weight_cap:g}"
     text += "."
-    if denoiser.condition == "group":
+    if denoiser.condition:
+        several = len(denoiser.condition) > 1
         text += (
-            " The group of a person entered by cross-attention and was hidden in "
-            f"{denoiser.drop_condition:.0%} of the training images [guidance]."
+            f" It was told {_and([TOLD.get(name, name) for name in denoiser.condition])}, each through tokens of its own by "
+            "cross-attention and with the timestep"
         )
+        if denoiser.drop_condition:
+            text += f"; {'all were' if several else 'it was'} hidden in {denoiser.drop_condition:.0%} of the training images"
+            text += " and each by chance in as many again [guidance]" if several else " [guidance]"
+        text += "."
     if TASKS[recipe.task].source_and_target:
         text += " The source's latent was concatenated to the input."
     return (
@@ -321,9 +333,29 @@ def _sampling(recipe: RecipeOptions) -> str:
     how = f"{SAMPLER[sampling.sampler]} over {sampling.steps} steps"
     if sampling.sampler == "ddim":
         how += f" with eta {sampling.eta:g}"
-    if recipe.denoiser.condition == "group" and sampling.guidance != 1:
+    if recipe.denoiser.condition and sampling.guidance != 1:
         how += f" and guidance scale {sampling.guidance:g} [guidance]"
-    return TASKS[recipe.task].inferred.format(recipe=recipe, sampler=how)
+    told = {"combinations": _combinations(recipe), "drawn": _drawn_after(recipe)}
+    return TASKS[recipe.task].inferred.format(recipe=recipe, sampler=how, **told)
+
+
+def _combinations(recipe: RecipeOptions) -> str:
+    """Whether so many samples are of each combination of conditions, or in all."""
+    every = (recipe.sampling.others or TASKS[recipe.task].others) == "every"
+    varied = recipe.sampling.conditions or (every and recipe.denoiser.condition)
+    return " of each combination of conditions" if varied else ""
+
+
+def _drawn_after(recipe: RecipeOptions) -> str:
+    """What samples were told that nobody listed."""
+    every = (recipe.sampling.others or TASKS[recipe.task].others) == "every"
+    rest = [name for name in recipe.denoiser.condition if name not in recipe.sampling.conditions]
+    if every:
+        rest = [name for name in rest if name not in ("group", "sex", "site")]
+    if not rest:
+        return ""
+    words = _and([TOLD.get(name, name) for name in rest])
+    return f" What was not varied ({words}) was drawn as held-out people have it, together."
 
 
 def _evaluation(recipe: RecipeOptions) -> str:

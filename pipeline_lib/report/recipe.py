@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.config.schema import CohortOptions, RecipeOptions
+from pipeline_lib.dataset.conditions import Conditions
 from pipeline_lib.dataset.grids import MOST_OUTSIDE
 from pipeline_lib.files import read_json
 from pipeline_lib.report.captions import CAPTIONS
@@ -53,7 +54,7 @@ class Trained:
     people: int
     scans: int
     images: int
-    groups: str
+    told: str
     steps: int
     best_step: int
 
@@ -228,7 +229,7 @@ def _trained(task: Task, key: str, folder: Path) -> Trained:
         people=model["train_people"],
         scans=model["train_scans"],
         images=model["train_images"],
-        groups=", ".join(model.get("groups") or ["all"]),
+        told="; ".join(str(condition) for condition in Conditions.of(model)) or "nothing",
         steps=model["steps"],
         best_step=model["best_step"],
     )

@@ -8,7 +8,7 @@ from pipeline_lib.tasks.task import Stage, Task
 INFERENCE = Stage(
     "inference",
     "Inference",
-    (*MODEL, *SAMPLER, *UNSEEN, "sampling.start", "evaluation.smoothing_mm"),
+    (*MODEL, *SAMPLER, *UNSEEN, "sampling.start", "sampling.guidance", "evaluation.smoothing_mm"),
     "pipeline_lib.inference.anomaly:infer_anomaly",
     networks=("denoiser",),
 )
@@ -46,5 +46,4 @@ TASK = Task(
         "people, not of slices. Thresholds were chosen on validation people, never on test people."
     ),
     works_on="images",
-    conditional=False,
 )

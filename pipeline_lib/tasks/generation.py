@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline_lib.tasks.shared import DATASET, DENOISER, INTERVALS, MODEL, SAMPLER, UNSEEN
+from pipeline_lib.tasks.shared import DATASET, DENOISER, INTERVALS, MODEL, SAMPLER, TOLD, UNSEEN
 from pipeline_lib.tasks.task import Stage, Task
 
 SAMPLES = Stage(
     "inference",
     "Samples",
-    (*MODEL, *SAMPLER, "sampling.guidance", "sampling.count", "sampling.checkpoints"),
+    (*MODEL, *SAMPLER, *TOLD, "sampling.count", "sampling.checkpoints"),
     "pipeline_lib.inference.generation:sample_generation",
     networks=("denoiser",),
     shown=True,
@@ -42,13 +42,14 @@ TASK = Task(
         EVALUATION,
     ),
     inferred=(
-        "{recipe.sampling.count} images were sampled by {sampler} at each of {recipe.sampling.checkpoints} checkpoints, "
-        "always from the same noise."
+        "{recipe.sampling.count} images{combinations} were sampled by {sampler} at each of {recipe.sampling.checkpoints} "
+        "checkpoints, always from the same noise.{drawn}"
     ),
     judged=(
         "Confidence intervals of distances between sets of images are 95% intervals over random halves of the samples, "
         "and of the held-out people for the floor."
     ),
     works_on="images",
+    others="cohort",
     draws=64,
 )

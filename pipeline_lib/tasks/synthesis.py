@@ -1,14 +1,14 @@
-"""What do brains of each group look like?"""
+"""What do brains look like, given group, age and other conditions?"""
 
 from __future__ import annotations
 
-from pipeline_lib.tasks.shared import AUTOENCODER, DATASET, DENOISER, INTERVALS, LATENTS, MODEL, SAMPLER, UNSEEN
+from pipeline_lib.tasks.shared import AUTOENCODER, DATASET, DENOISER, INTERVALS, LATENTS, MODEL, SAMPLER, TOLD, UNSEEN
 from pipeline_lib.tasks.task import Stage, Task
 
 SAMPLES = Stage(
     "inference",
     "Samples",
-    (*MODEL, *SAMPLER, "sampling.guidance", "sampling.count"),
+    (*MODEL, *SAMPLER, *TOLD, "sampling.count"),
     "pipeline_lib.inference.synthesis:sample_synthesis",
     networks=("autoencoder", "denoiser"),
     shown=True,
@@ -19,9 +19,8 @@ EMBEDDING = Stage(
     "Embedding",
     (*SAMPLES.reads, "evaluation.seed"),
     "pipeline_lib.inference.embedding:embed",
-    networks=("autoencoder",),
+    networks=("autoencoder", "denoiser"),
     shown=True,
-    latent=True,
 )
 EVALUATION = Stage(
     "evaluation",
@@ -33,7 +32,7 @@ EVALUATION = Stage(
 
 TASK = Task(
     name="synthesis",
-    question="What do brains of each group look like?",
+    question="What do brains look like, given group, age and other conditions?",
     reading=(
         "Compare the distance between synthetic and real scans with the distance of held-out real scans: "
         "the second is the floor. The memorisation test asks whether synthetic scans lie closer to training scans than "
@@ -49,7 +48,7 @@ TASK = Task(
         "site.",
     ),
     stages=(DATASET, AUTOENCODER, LATENTS, DENOISER, SAMPLES, EMBEDDING, EVALUATION),
-    inferred="New scans, {recipe.sampling.count} per group, were sampled by {sampler}.",
+    inferred="New scans, {recipe.sampling.count}{combinations}, were sampled by {sampler}.{drawn}",
     judged=(
         "Confidence intervals of distances between sets of images are 95% intervals over random halves of the samples, "
         "and of the held-out people for the floor."

@@ -63,8 +63,10 @@ class Task:
         source_and_target: whether it predicts one modality from another, each with an autoencoder of its own.
         augment: how training images of scans are changed where `training.augment` does not say; see `AugmentOptions`.
         draws: images drawn where `sampling.count` is not given; 0: it draws none.
-        inferred: what was done with the trained model, a sentence for the methods text; ``{sampler}`` and the options
-            of the recipe, as in ``{recipe.sampling.count}``, are filled in.
+        others: what samples are told where `sampling.others` is not given.
+        inferred: what was done with the trained model, a sentence for the methods text; ``{sampler}``, the options
+            of the recipe, as in ``{recipe.sampling.count}``, and of conditions, ``{combinations}`` that so many were drawn
+            of and what was ``{drawn}`` after people, are filled in.
         judged: how results and their intervals came about, likewise.
     """
 
@@ -81,6 +83,7 @@ class Task:
     source_and_target: bool = False
     augment: Mapping[str, bool | float] = field(default_factory=lambda: dict(CHANGED))
     draws: int = 0
+    others: Literal["cohort", "every"] = "every"
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ use rule stage as train_vae with:
         recipe=with_autoencoder("vae"),
     threads: 2
     resources:
-        **run_time("autoencoder"),
         mem_mb=growing(8000),
         runtime=growing(720),
     params:

@@ -15,7 +15,6 @@ use rule stage as train_denoiser with:
         benchmark_of("train_denoiser", "{recipe}")
     threads: 2
     resources:
-        **run_time("denoiser"),
         mem_mb=growing(8000),
         runtime=growing(1440),
     params:

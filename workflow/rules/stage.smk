@@ -9,17 +9,16 @@ rule stage:
         "../../envs/pipeline.yaml"
     threads: 1
     resources:
-        launch="",
-        settings="",
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
         script="",
+        launch="",
         arguments=flags,
         options="{}",
         code="",
     shell:
-        '{resources.launch} python "$SCRIPTS"/{params.script}.py'
-        " {params.arguments} {resources.settings}"
+        '{params.launch} python "$SCRIPTS"/{params.script}.py'
+        " {params.arguments}"
         " --options {params.options:q} --code {params.code}"
         " --out {output:q} --log {log:q} --threads {threads}"
