@@ -34,7 +34,6 @@ SCRIPTS = Path(__file__).resolve().parent.parent / "workflow" / "scripts"
 
 SECTIONS: dict[str, tuple[str, set[str] | None]] = {
     "preprocess": ("preprocess", None),
-    "sheet": ("cohort", {"covariates"}),
     "cohort_limits": ("cohort", {"max_failed_fraction", "strict"}),
     "sheet": ("cohort", {"covariates"}),
 }
