@@ -252,8 +252,9 @@ def people_like(index: pd.DataFrame, conditions: Conditions, cell: Mapping[str, 
 def drawn_like(index: pd.DataFrame, conditions: Conditions, count: int, seed: int) -> list[dict[str, Value]]:
     """Values of all conditions of ``count`` images, jointly as the real images of ``index`` have them.
 
-    The images are taken in the order of slice, then of the other numbers, at evenly spread places: the sample follows the
-    distribution closely at any count, and two groups with the same ``seed`` get slices alike, number by number.
+    The images lie in the order of slice, then of the other numbers, and one is taken by chance in each of ``count`` equal
+    parts: the sample follows the distribution closely at any count, and two groups with the same ``seed`` get slices alike,
+    number by number.
     """
     numbers = [condition.name for condition in conditions if condition.kind == "number"]
     order = sorted(numbers, key=lambda name: name != "slice")
@@ -261,8 +262,9 @@ def drawn_like(index: pd.DataFrame, conditions: Conditions, count: int, seed: in
     for name in numbers:
         values[name] = pd.to_numeric(values[name], errors="coerce")
     values = values.sort_values(order, kind="stable") if order else values
-    places = ((np.arange(count) + 0.5) / count * len(values)).astype(int)
-    shuffled = np.random.default_rng(seed).permutation(places)
+    rng = np.random.default_rng(seed)
+    places = ((np.arange(count) + rng.random(count)) / count * len(values)).astype(int)
+    shuffled = rng.permutation(places)
     return [dict(_known(row)) for row in values.iloc[shuffled].to_dict("records")]
 
 
