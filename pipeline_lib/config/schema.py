@@ -6,21 +6,63 @@ change in one part cannot rerun a stage that does not read it.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from pipeline_lib.tasks import TASKS
+
+
+def _task(name: str) -> str:
+    if name in TASKS:
+        return name
+    near = difflib.get_close_matches(name, TASKS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(TASKS)}"
+    raise ValueError(f"{name!r} is not a task; {hint}")
+
+
+def _path(text: str) -> str:
+    """A path with ``~`` and ``$VARIABLE`` replaced."""
+    path = os.path.expandvars(Path(text).expanduser().as_posix()) if text else text
+    if not path or "$" in path or not path.isprintable():
+        raise ValueError(f"{text!r} is not a path: it is empty, or names a variable that is not set")
+    return path
+
+
+def _folder_to_write(text: str) -> str:
+    path = _path(text)
+    if odd := sorted({character for character in path if not re.match(r"[\w ./+,=@%~'-]", character)}):
+        raise ValueError(f"{text!r} has {' '.join(odd)}; use letters, digits, spaces and . _ - + = , @ % in its name")
+    if Path(path).exists() and not Path(path).is_dir():
+        raise ValueError(f"{text!r} is a file; name a folder")
+    return path
+
+
+def _rising(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] >= limits[1]:
+        raise ValueError(f"{limits[0]:g} to {limits[1]:g} holds nothing; the lower limit comes first")
+    return limits
+
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Task = Literal["anomaly", "synthesis", "generation", "translation"]
+Levels = Annotated[list[Positive], Field(min_length=1)]
+Limits = Annotated[tuple[float, float], AfterValidator(_rising)]
+FilePath = Annotated[str, AfterValidator(_path)]
+FolderToWrite = Annotated[str, AfterValidator(_folder_to_write)]
+Task = Annotated[str, AfterValidator(_task), Field(json_schema_extra={"enum": list(TASKS)})]
 
 
 class Options(BaseModel):
     """A part of the configuration: no unknown keys, no change after it was read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class CohortOptions(Options):
@@ -28,10 +70,10 @@ class CohortOptions(Options):
 
     name: str = Field("cohort", description="Name shown on every page of the report.")
     note: str = Field("", description="A sentence shown with every result, e.g. that people are synthetic.")
-    subjects: str = Field("config/subjects.tsv", description="The sheet: one row a scan.")
-    splits: str = Field("config/splits.tsv", description="The ledger of split and chunk assignments.")
-    root: str = Field(".", description="Folder from which relative paths in the sheet start.")
-    results: str = Field("results", description="Folder that everything is written to.")
+    subjects: FilePath = Field("config/subjects.tsv", description="The sheet: one row a scan.")
+    splits: FilePath = Field("config/splits.tsv", description="The ledger of split and chunk assignments.")
+    root: FilePath = Field(".", description="Folder from which relative paths in the sheet start.")
+    results: FolderToWrite = Field("results", description="Folder that everything is written to.")
     chunk_size: Positive = Field(50, description="Scans per ingest and preprocess job.")
     max_failed_fraction: Fraction = Field(0.2, description="Stop when more scans of a split than this fail.")
     strict: bool = Field(False, description="Any exclusion is an error.")
@@ -63,7 +105,7 @@ class SplitOptions(Options):
 class QualityOptions(Options):
     """Limits outside which a scan is kept out of training and evaluation, and says why."""
 
-    brain_volume_ml: tuple[float, float] = Field((800.0, 2300.0), description="Plausible brain volumes, mL.")
+    brain_volume_ml: Limits = Field((800.0, 2300.0), description="Plausible brain volumes, mL.")
     min_template_overlap: Fraction = Field(0.8, description="Least Dice with the template's brain mask.")
     max_registration_cost: float = Field(
         -0.5,
@@ -72,7 +114,7 @@ class QualityOptions(Options):
     max_mask_components: int = Field(
         20, ge=1, description="Most pieces the extracted brain mask may have had before the largest was kept."
     )
-    brain_median: tuple[float, float] = Field(
+    brain_median: Limits = Field(
         (0.1, 0.95),
         description="Plausible medians of the brain's intensities, its 0.5th percentile being 0 and its 99.5th 1.",
     )
@@ -117,9 +159,15 @@ class SliceOptions(Options):
     """Which slices of a volume a 2D recipe sees, in mm of the output space along the plane's axis."""
 
     plane: Literal["axial", "coronal", "sagittal"] = Field("axial", description="Plane of the slices.")
-    from_mm: float = Field(-20.0, description="First slice, mm.")
-    to_mm: float = Field(40.0, description="Last slice, mm.")
-    every_mm: float = Field(4.0, gt=0, description="Distance between slices, mm.")
+    from_mm: float = Field(-20.0, ge=-500, le=500, description="First slice, mm.")
+    to_mm: float = Field(40.0, ge=-500, le=500, description="Last slice, mm.")
+    every_mm: float = Field(4.0, ge=0.1, description="Distance between slices, mm.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> SliceOptions:
+        if self.from_mm > self.to_mm:
+            raise ValueError(f"from_mm {self.from_mm:g} lies behind to_mm {self.to_mm:g}; the lower one comes first")
+        return self
 
 
 class DataOptions(Options):
@@ -164,7 +212,7 @@ class TrainingOptions(Options):
     keep: Positive = Field(2, description="Checkpoints kept besides the best.")
     samples_every: int = Field(0, ge=0, description="Steps between sample strips; 0: only at the end.")
     augment: bool = Field(True, description="Left-right flips, small shifts and intensity changes.")
-    seed: int = Field(0, description="Of weights, order of the data and noise.")
+    seed: Seed = Field(0, description="Of weights, order of the data and noise.")
 
 
 class AutoencoderOptions(Options):
@@ -174,7 +222,7 @@ class AutoencoderOptions(Options):
     fold: Literal[1, 2, 4] = Field(
         1, description="Blocks of so many voxels an axis become channels of the first level."
     )
-    channels: list[Positive] = Field([64, 128, 256], description="One entry a resolution; each next one halves it.")
+    channels: Levels = Field([64, 128, 256], description="One entry a resolution; each next one halves it.")
     blocks: Positive = Field(2, description="Residual blocks a resolution.")
     latent_channels: Positive = Field(4, description="Channels of the latent.")
     kl_weight: float = Field(1e-6, ge=0, description="Weight of the KL term (vae).")
@@ -204,7 +252,7 @@ class DiffusionOptions(Options):
     noise: NoiseOptions = Field(NoiseOptions(), description="The noise.")
     schedule: Literal["linear", "scaled_linear", "cosine", "sigmoid"] = Field("cosine", description="Noise schedule.")
     timesteps: Positive = Field(1000, description="Steps of the forward process.")
-    shift: Finite | Literal["auto"] = Field(
+    shift: float | Literal["auto"] = Field(
         "auto",
         description="Added to the log SNR of every step; auto: -2/3 log(voxels / 128^2), of the latent where there is one, "
         "0 for fewer voxels.",
@@ -221,10 +269,6 @@ class DiffusionOptions(Options):
     def _only_what_can_be_learned(self) -> DiffusionOptions:
         if self.zero_terminal_snr and self.prediction == "eps":
             raise ValueError("zero_terminal_snr needs prediction v or x0: eps carries no signal at the last step")
-        if self.loss_weight == "none" and "loss_weight_cap" in self.model_fields_set:
-            raise ValueError(
-                "loss_weight_cap limits loss_weight, which is none: set it to v or min_snr, or remove the cap"
-            )
         if self.loss_weight == "v" and self.prediction == "eps":
             raise ValueError(
                 "loss_weight v is unbounded with prediction eps: set it to none or min_snr, or predict x0 or v"
@@ -240,7 +284,7 @@ class DenoiserOptions(Options):
     fold: Literal[1, 2, 4] = Field(
         1, description="Blocks of so many voxels an axis become channels of the first level."
     )
-    channels: list[Positive] = Field([64, 128, 192, 256], description="One entry a resolution.")
+    channels: Levels = Field([64, 128, 192, 256], description="One entry a resolution.")
     blocks: Positive = Field(2, description="Residual blocks a resolution.")
     attention: list[bool] = Field([False, False, True, True], description="Self-attention at each resolution.")
     head_channels: Positive = Field(32, description="Channels of an attention head.")
@@ -251,11 +295,23 @@ class DenoiserOptions(Options):
     training: TrainingOptions = Field(TrainingOptions(), description="Its training.")
 
     @model_validator(mode="after")
-    def _one_attention_flag_a_level(self) -> DenoiserOptions:
+    def _channels_fit(self) -> DenoiserOptions:
+        if self.channels[0] < 2:
+            raise ValueError(f"channels start with {self.channels[0]}; the first must be 2 or more")
         if len(self.attention) != len(self.channels):
             raise ValueError(
                 f"attention has {len(self.attention)} entries for {len(self.channels)} channels; give one each"
             )
+        attending = {
+            *self.channels[-1:],
+            *(n for n, marked in zip(self.channels, self.attention, strict=True) if marked),
+        }
+        for count in sorted(attending):
+            if count % min(self.head_channels, count):
+                raise ValueError(
+                    f"head_channels is {self.head_channels}, which does not divide the {count} channels of a resolution "
+                    "with attention (the last always has it)"
+                )
         return self
 
 
@@ -263,14 +319,22 @@ class SamplingOptions(Options):
     """How images come out of the trained denoiser."""
 
     sampler: Literal["ddim", "ddpm", "dpm_solver"] = Field("ddim", description="Sampler.")
-    steps: Positive = Field(50, description="Steps over the whole schedule.")
+    steps: Positive = Field(
+        50, description="Steps from where sampling starts down to the image; no more than timesteps."
+    )
     eta: Fraction = Field(0.0, description="Noise added back by DDIM.")
     guidance: float = Field(1.0, ge=0, description="Classifier-free guidance scale; 1 is none.")
     start: float = Field(0.25, gt=0, le=1, description="Anomaly: noise a scan to this fraction of the timesteps.")
-    count: Positive = Field(64, description="Images to sample (per group where conditioned).")
+    count: Positive = Field(
+        64,
+        description="Images to sample (per group where conditioned); translation: draws of a scan, whose mean is the "
+        "prediction, 1 unless given.",
+    )
     batch_size: Positive = Field(16, description="Images sampled together.")
-    checkpoints: Positive = Field(4, description="Generation: checkpoints at which samples and FID are taken.")
-    seed: int = Field(0, description="Of the noise.")
+    checkpoints: Positive = Field(
+        4, description="Averaged weights kept along the training; generation samples and judges them all."
+    )
+    seed: Seed = Field(0, description="Of the noise.")
     allow_trained_people: bool = Field(
         False,
         description="Infer and evaluate people the model was trained on too; every metric then says so.",
@@ -282,7 +346,7 @@ class EvaluationOptions(Options):
 
     bootstrap: Positive = Field(1000, description="Resamples of subjects for confidence intervals.")
     smoothing_mm: float = Field(3.0, ge=0, description="Gaussian sigma on anomaly maps and their baselines.")
-    seed: int = Field(0, description="Of the resampling.")
+    seed: Seed = Field(0, description="Of the resampling.")
 
 
 class RecipeOptions(Options):
@@ -296,15 +360,24 @@ class RecipeOptions(Options):
     sampling: SamplingOptions = Field(SamplingOptions(), description="Its sampling.")
     evaluation: EvaluationOptions = Field(EvaluationOptions(), description="Its judgement.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _draws_of_the_task(cls, values: Any) -> Any:
+        task = TASKS.get(str(values.get("task"))) if isinstance(values, dict) else None
+        if task and task.draws and isinstance(sampling := values.get("sampling", {}), dict):
+            return {**values, "sampling": {"count": task.draws, **sampling}}
+        return values
+
     @model_validator(mode="after")
     def _choices_fit_together(self) -> RecipeOptions:
         if len(self.data.size) != self.data.dimensions:
             raise ValueError(f"data.size has {len(self.data.size)} entries for {self.data.dimensions} dimensions")
-        if self.task == "translation" and (self.data.target is None or self.autoencoder is None):
-            raise ValueError("translation needs data.target and an autoencoder")
-        if self.task == "synthesis" and self.autoencoder is None:
-            raise ValueError("synthesis needs an autoencoder")
-        if self.task in ("anomaly", "generation") and self.autoencoder is not None:
+        task = TASKS[self.task]
+        if task.source_and_target and self.data.target is None:
+            raise ValueError(f"{self.task} needs data.target")
+        if task.works_on == "latents" and self.autoencoder is None:
+            raise ValueError(f"{self.task} needs an autoencoder")
+        if task.works_on == "images" and self.autoencoder is not None:
             raise ValueError(f"{self.task} works on images: remove autoencoder")
         return self
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from pipeline_lib.config.schema import AutoencoderOptions, PreprocessOptions, RecipeOptions, SplitOptions
+from pipeline_lib.tasks import TASKS
 
 REFERENCES = {
     "daducci": ("Daducci et al., 2015", "Daducci A, Canales-Rodríguez EJ, Zhang H, Dyrby TB, Alexander DC, Thiran JP. Accelerated Microstructure Imaging via Convex Optimization (AMICO) from diffusion MRI data. NeuroImage 2015; 105:32-44"),
@@ -233,7 +234,7 @@ def _autoencoder(recipe: RecipeOptions) -> str:
             f"exponential moving averages (commitment {options.commitment:g}). A patch discriminator with weight "
             f"{options.adversarial_weight:g} joined after step {options.adversarial_start:,}."
         )
-    if recipe.task == "translation":
+    if TASKS[recipe.task].source_and_target:
         text += " Source and target each had their own."
     train = options.training
     return (
@@ -274,7 +275,7 @@ def _denoiser(recipe: RecipeOptions) -> str:
             " The group of a person entered by cross-attention and was hidden in "
             f"{denoiser.drop_condition:.0%} of the training images [guidance]."
         )
-    if recipe.task == "translation":
+    if TASKS[recipe.task].source_and_target:
         text += " The source's latent was concatenated to the input."
     return (
         f"{text} Training took {train.steps:,} steps of {train.batch_size * train.accumulate} images with AdamW "
@@ -296,29 +297,11 @@ def _sampling(recipe: RecipeOptions) -> str:
         how += f" with eta {sampling.eta:g}"
     if recipe.denoiser.condition == "group" and sampling.guidance != 1:
         how += f" and guidance scale {sampling.guidance:g} [guidance]"
-    match recipe.task:
-        case "anomaly":
-            return (
-                f"For each scan, noise was added up to {sampling.start:.0%} of the timesteps and removed again by {how} "
-                f"[wyatt]. The anomaly map is the difference between scan and reconstruction within the brain, smoothed "
-                f"by a Gaussian of {recipe.evaluation.smoothing_mm:g} mm."
-            )
-        case "synthesis":
-            return f"New scans, {sampling.count} per group, were sampled by {how} in the latent space [rombach] and decoded."
-        case "generation":
-            return (
-                f"{sampling.count} images were sampled by {how} at each of {sampling.checkpoints} checkpoints, always from "
-                "the same noise."
-            )
-        case "translation":
-            return f"For each person the target's latent was sampled by {how}, given the source, and decoded."
+    return TASKS[recipe.task].inferred.format(recipe=recipe, sampler=how)
 
 
 def _evaluation(recipe: RecipeOptions) -> str:
-    return (
-        f"Confidence intervals are 95% percentile intervals over {recipe.evaluation.bootstrap:,} bootstrap resamples of "
-        "people, not of slices. Thresholds were chosen on validation people, never on test people."
-    )
+    return TASKS[recipe.task].judged.format(recipe=recipe)
 
 
 def _and(words: list[str]) -> str:

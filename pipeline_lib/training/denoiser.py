@@ -29,7 +29,8 @@ from pipeline_lib.training.steps import Batch, Draw, Step
 from pipeline_lib.training.trainer import launch, train, write_progress
 
 STRIP_STEPS = 20
-"""Most sampling steps for the pictures taken during training."""
+"""Most sampling steps for the pictures taken during training, which know nothing of how samples are drawn later."""
+STRIP_SEED = 0
 
 
 def train_denoiser(
@@ -97,7 +98,7 @@ def train_denoiser(
     process = process_of(recipe, goal.grid if goal else recipe.data.size)
     step = DenoiserStep(network, recipe, process, goal, source, known.batch(shown_rows(known)))
 
-    kept = recipe.sampling.checkpoints if recipe.task == "generation" else 0
+    kept = recipe.sampling.checkpoints
     averages = sorted({round(training.steps * (n + 1) / kept) for n in range(kept)} - {0})
     scans = images.index["scan"].tolist()
     trained = train(fabric, what, step, images, scans, validation, training, state, keep_averages_at=averages)
@@ -224,15 +225,13 @@ class DenoiserStep(Step):
         shown = {key: value.to(device) for key, value in self.shown.items()}
         known = shown["image"] if self.goal is None else shown["mean" if self.source is None else "target_mean"]
         count = SHOWN if self.source is None else len(known)
-        generator = torch.Generator(device).manual_seed(self.recipe.sampling.seed)
+        generator = torch.Generator(device).manual_seed(STRIP_SEED)
         start = self.noise((count, *known.shape[1:]), generator=generator, device=device)
         condition = None
         if self.recipe.denoiser.condition == "group":
             condition = torch.arange(count, device=device) % int(module.classes)  # type: ignore[arg-type]
-        scale = self.recipe.sampling.guidance if condition is not None else 1.0
-        model = guided(module, condition, scale, self._concat(shown))
-        steps = min(STRIP_STEPS, self.recipe.sampling.steps, self.process.timesteps)
-        pairs = timestep_pairs(self.process.timesteps, steps)
+        model = guided(module, condition, 1.0, self._concat(shown))
+        pairs = timestep_pairs(self.process.timesteps, min(STRIP_STEPS, self.process.timesteps))
         samples = ddim(model, start, pairs, self.process, clip=self.goal is None)
         return samples if self.goal is None else self.goal.decode(samples)
 
