@@ -22,6 +22,8 @@ IGNORED = {
     "pipeline_lib.config.schema",
     "pipeline_lib.errors",
     "pipeline_lib.stage",
+    "pipeline_lib.state",
+    "pipeline_lib.training.owner",
 }
 
 

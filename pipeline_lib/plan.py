@@ -23,7 +23,8 @@ from pipeline_lib.config.load import load_config
 from pipeline_lib.config.part import recipe_part
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import image_files, read_json, sha256_text
+from pipeline_lib.files import image_files, sha256_text
+from pipeline_lib.state import run_time, without_run_time
 from pipeline_lib.tasks import MODULES, TASKS
 from pipeline_lib.tasks.task import Stage, Task
 
@@ -61,7 +62,7 @@ class Plan:
 
     def chunks(self, *splits: str, recipe: str | None = None) -> list[str]:
         """Names of the chunks of some splits (all of them by default) that a recipe uses."""
-        modalities = self._modalities(recipe) if recipe else set()
+        modalities = self.modalities(recipe) if recipe else set()
         return [
             chunk
             for chunk, scans in self._scans.items()
@@ -105,9 +106,23 @@ class Plan:
         if stage == "report":
             return self._shown_options(recipe)
         if recipe is not None:
-            return recipe_part(self.recipes[recipe], self.task(recipe).stage(stage).reads)
+            part = json.loads(recipe_part(self.recipes[recipe], self.task(recipe).stage(stage).reads))
+            return json.dumps(without_run_time(part), sort_keys=True)
         section, include = SECTIONS[stage]
         return json.dumps(getattr(self.config, section).model_dump(mode="json", include=include), sort_keys=True)
+
+    def trained(self, recipe: str) -> tuple[str, ...]:
+        """The sections of a recipe that describe a network with its training."""
+        return ("autoencoder", "denoiser") if self.roles(recipe) else ("denoiser",)
+
+    def settings(self, section: str, recipe: str) -> str:
+        """The run-time settings of a training, which rerun nothing, as JSON; they go beside `options`.
+
+        Args:
+            section: ``autoencoder`` or ``denoiser``.
+        """
+        chosen = self.recipes[recipe].model_dump(mode="json", include={section})
+        return json.dumps(run_time(chosen), sort_keys=True)
 
     @functools.cache  # noqa: B019 - one plan lives as long as the process
     def code(self, script: str, recipe: str | None = None, stage: str | None = None) -> str:
@@ -135,16 +150,6 @@ class Plan:
     def notices(self) -> list[str]:
         """One line for each fault of the sheet and each excluded row."""
         return [str(problem) for problem in self.sheet.problems]
-
-    def retraining(self, results: Path) -> list[str]:
-        """One line for each model that exists and will be trained again, and why."""
-        lines = []
-        for name in self.recipes:
-            models = {f"autoencoder/{role}": self._autoencoder_script(name) for role in self.roles(name)}
-            for model, script in {**models, "diffusion": "train_denoiser"}.items():
-                if reasons := self._reasons(results / name, model, script, name):
-                    lines.append(f"{name}: {model} will be trained again: {'; '.join(reasons)}")
-        return lines
 
     def launch(self, model: str, recipe: str) -> str:
         """The command that starts a training's processes on several nodes; empty on one, where they start themselves.
@@ -190,7 +195,7 @@ class Plan:
                     )
             for split in SPLITS:
                 if not self.chunks(split, recipe=name):
-                    wanted = " and ".join(sorted(self._modalities(name)))
+                    wanted = " and ".join(sorted(self.modalities(name)))
                     problems.append(
                         f"recipe {name}: no {wanted} scan in the {split} split; add people to "
                         f"{self.config.cohort.subjects}, or remove the recipe from the configuration"
@@ -207,7 +212,8 @@ class Plan:
             chosen = {"cohort": chosen["cohort"], "recipe": self.recipes[recipe].model_dump(mode="json")}
         return json.dumps(chosen, sort_keys=True)
 
-    def _modalities(self, recipe: str) -> set[str]:
+    def modalities(self, recipe: str) -> set[str]:
+        """Those whose scans a recipe uses."""
         data = self.recipes[recipe].data
         return {data.modality} | ({data.target} if data.target else set())
 
@@ -216,7 +222,8 @@ class Plan:
         paths = [path for path in (scan.path, scan.mask, scan.lesion, scan.bval, scan.bvec) if path]
         return [_size(os.path.join(root, path)) for path in paths]  # noqa: PTH118 - ten times faster on 10,000 rows
 
-    def _autoencoder_script(self, recipe: str) -> str:
+    def autoencoder_script(self, recipe: str) -> str:
+        """Name of the script that trains a recipe's autoencoders."""
         autoencoder = self.recipes[recipe].autoencoder
         return f"train_{autoencoder.kind}" if autoencoder else ""
 
@@ -228,29 +235,6 @@ class Plan:
         if "denoiser" in stage.networks:
             modules += ["pipeline_lib.models.unet", f"pipeline_lib.noise.{recipe.diffusion.noise.kind}"]
         return modules
-
-    def _reasons(self, folder: Path, model: str, script: str, recipe: str) -> list[str]:
-        sidecar = folder / model / "provenance.json"
-        if not sidecar.is_file():
-            return []
-        made = read_json(sidecar)
-        now = set(self.chunks("train", recipe=recipe))
-        before = {Path(path).name for path in made["inputs"] if Path(path).name.startswith("train-")}
-        reasons = []
-        if new := sorted(now - before):
-            people = sorted({scan.participant for chunk in new for scan in self.scans(chunk)})
-            reasons.append(
-                f"{len(people)} new training {'person' if len(people) == 1 else 'people'}: {', '.join(people[:5])}"
-                + (" ..." if len(people) > 5 else "")
-            )
-        if before - now:
-            reasons.append(f"training chunks gone: {', '.join(sorted(before - now))}")
-        stage = "denoiser" if script == "train_denoiser" else "autoencoder"
-        if made["options"] != json.loads(self.options(stage, recipe)):
-            reasons.append("its configuration changed")
-        if made["code"] != self.code(script, recipe, stage):
-            reasons.append("its code changed")
-        return reasons
 
 
 def _size(path: str) -> int:

@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import provenance, read_json, sha256_file, sha256_text, write_json
+from pipeline_lib.files import provenance, read_json, sha256_file, write_json, write_table
+from pipeline_lib.state import SIDECAR, TRAINED_ON, trained_on, training_key, with_run_time
 
 log = logging.getLogger("pipeline")
-SIDECAR = "provenance.json"
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 """Where launchers of several processes say which one this is; only the first writes logs and results."""
-RESULTS = {".npy", ".tsv", ".safetensors"}  # not curves and pictures, which tell of a run's speed
 
 
 def folder(text: str) -> Path:
@@ -45,6 +44,28 @@ def stage_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def training_parser(description: str | None) -> argparse.ArgumentParser:
+    """The arguments of every stage that trains."""
+    parser = stage_parser(description)
+    parser.add_argument("--recipe", required=True, help="whose network it is")
+    parser.add_argument("--state", type=Path, required=True, help="folder that keeps training progress")
+    parser.add_argument("--settings", default="{}", help="run-time settings, which change no result, as JSON")
+    parser.add_argument("--licence", default="", help="terms of the scans, kept with the model")
+    parser.add_argument("--train", nargs="+", type=folder, required=True, help="training chunks")
+    parser.add_argument("--validation", nargs="+", type=folder, required=True, help="validation chunks")
+    return parser
+
+
+def training_options(arguments: argparse.Namespace) -> str:
+    """The options of a training with its run-time settings, as the configuration gave them, as JSON."""
+    return json.dumps(with_run_time(json.loads(arguments.options), json.loads(arguments.settings)))
+
+
+def leads_others() -> bool:
+    """Whether this is the first of the processes of a job, or the only one."""
+    return all(os.environ.get(rank, "0") == "0" for rank in RANKS)
+
+
 @contextmanager
 def stage(parser: argparse.ArgumentParser) -> Iterator[argparse.Namespace]:
     """Run a stage: log to file and terminal, end with one line on an error, then write the sidecar.
@@ -56,7 +77,7 @@ def stage(parser: argparse.ArgumentParser) -> Iterator[argparse.Namespace]:
     """
     arguments = parser.parse_args()
     name = arguments.rule or Path(sys.argv[0]).stem
-    leads = all(os.environ.get(rank, "0") == "0" for rank in RANKS)
+    leads = leads_others()
     _limit_threads(arguments.threads)
     _start_log(arguments.log if leads else None, logging.INFO if leads else logging.ERROR)
     started = time.monotonic()
@@ -64,6 +85,9 @@ def stage(parser: argparse.ArgumentParser) -> Iterator[argparse.Namespace]:
         yield arguments
         if not leads:
             return
+        if "state" in arguments:
+            chunks = [*arguments.train, *arguments.validation]
+            write_table(arguments.out / TRAINED_ON, *trained_on(json.loads(arguments.options), chunks))
         sidecar = _sidecar(name, arguments)
     except UserError as error:
         _fail(f"{name}: {error}")
@@ -86,17 +110,11 @@ def sidecar_of(out: Path) -> Path:
     return out.with_suffix(f".{SIDECAR}") if out.suffix else out / SIDECAR
 
 
-def outputs_key(folders: list[Path]) -> str:
-    """A hash of the arrays, tables and weights that the given stages wrote, taken from their sidecars."""
-    written = [read_json(folder / SIDECAR)["outputs"] for folder in folders]
-    counted = [{name: value for name, value in files.items() if Path(name).suffix in RESULTS} for files in written]
-    return sha256_text(json.dumps(counted, sort_keys=True))
-
-
 def state_folder(root: Path, arguments: argparse.Namespace, inputs: list[Path]) -> Path:
-    """``root/<key>``, the key being data + configuration + code: where progress is kept."""
-    key = sha256_text(json.dumps([arguments.code, arguments.options, outputs_key(inputs)]))
-    return root / key[:24]
+    """``root/<key>``, where the progress of one training is kept: see `state.training_key`."""
+    role = getattr(arguments, "role", "denoiser")
+    key = training_key(arguments.recipe, role, arguments.code, json.loads(arguments.options), inputs)
+    return root / key
 
 
 def run(function: str, recipe: object, inputs: Mapping[str, list[Path]], out: Path) -> None:
@@ -122,15 +140,27 @@ def run(function: str, recipe: object, inputs: Mapping[str, list[Path]], out: Pa
 def _sidecar(name: str, arguments: argparse.Namespace) -> dict[str, object]:
     inputs = [
         path
-        for value in vars(arguments).values()
+        for key, value in vars(arguments).items()
         for path in (_flat(value) if isinstance(value, list) else [value])
-        if isinstance(path, Path) and path not in (arguments.out, arguments.log)
+        if isinstance(path, Path) and key not in ("out", "log", "state")
     ]
     made = provenance(stage=name, code=arguments.code, options=json.loads(arguments.options), inputs=inputs)
     out: Path = arguments.out
     files = sorted(path for path in out.rglob("*") if path.is_file()) if out.is_dir() else [out]
     outputs = {str(path.relative_to(out.parent)): sha256_file(path) for path in files if path.name != SIDECAR}
-    return {**made, "outputs": outputs}
+    return {**made, "lineage": _lineage(inputs), "outputs": outputs}
+
+
+def _lineage(inputs: list[Path]) -> dict[str, object]:
+    """Code and options of every stage that led to the inputs, by its name."""
+    lineage: dict[str, object] = {}
+    for sidecar in dict.fromkeys(sidecar_of(path) for path in inputs):
+        if sidecar.is_file():
+            made = read_json(sidecar)
+            lineage |= made.get("lineage", {})
+            if "stage" in made:
+                lineage[made["stage"]] = {"code": made["code"], "options": made["options"]}
+    return lineage
 
 
 def _flat(values: list[Any]) -> Iterator[object]:

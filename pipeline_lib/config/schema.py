@@ -70,6 +70,7 @@ class CohortOptions(Options):
 
     name: str = Field("cohort", description="Name shown on every page of the report.")
     note: str = Field("", description="A sentence shown with every result, e.g. that people are synthetic.")
+    licence: str = Field("", description="Terms of the scans, kept with every model that learned from them.")
     subjects: FilePath = Field("config/subjects.tsv", description="The sheet: one row a scan.")
     splits: FilePath = Field("config/splits.tsv", description="The ledger of split and chunk assignments.")
     root: FilePath = Field(".", description="Folder from which relative paths in the sheet start.")
@@ -187,7 +188,8 @@ class DataOptions(Options):
 class TrainingOptions(Options):
     """How long and on what a model is trained. Images are counted per optimiser step."""
 
-    steps: Positive = Field(10_000, description="Optimiser steps.")
+    steps: int = Field(10_000, ge=0, description="Optimiser steps; 0 where `epochs` says how long.")
+    epochs: float | None = Field(None, gt=0, description="Passes over the training images, instead of `steps`.")
     batch_size: Positive = Field(16, description="Images a batch, over all devices.")
     accumulate: Positive = Field(1, description="Batches an optimiser step.")
     learning_rate: float = Field(1e-4, gt=0, description="Highest learning rate of AdamW.")
@@ -213,6 +215,26 @@ class TrainingOptions(Options):
     samples_every: int = Field(0, ge=0, description="Steps between sample strips; 0: only at the end.")
     augment: bool = Field(True, description="Left-right flips, small shifts and intensity changes.")
     seed: Seed = Field(0, description="Of weights, order of the data and noise.")
+
+    @property
+    def length(self) -> str:
+        """``10,000 steps`` or ``250 epochs``."""
+        return f"{self.steps:,} steps" if self.epochs is None else f"{self.epochs:g} epochs"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_or_epochs(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        if values.get("epochs") is None:
+            if values.get("steps") == 0:
+                raise ValueError("steps is 0 and no epochs are given; give one of them")
+            return values
+        if values.get("steps"):
+            raise ValueError(
+                f"steps {values['steps']} and epochs {values['epochs']} are both given; remove one of them"
+            )
+        return {**values, "steps": 0}
 
 
 class AutoencoderOptions(Options):

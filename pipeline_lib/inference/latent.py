@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline_lib.bundles.bundle import load_bundle
 from pipeline_lib.inference.denoise import device
-from pipeline_lib.training.artifact import load_model
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class LatentSpace:
 
 def load_latent_space(folder: Path) -> LatentSpace:
     """The latent space of the autoencoder in ``folder``."""
-    module, info = load_model(folder)
+    module, info = load_bundle(folder)
     spatial = [1] * int(info["architecture"]["dimensions"])
     scale = torch.tensor(info["scale"], dtype=torch.float32).reshape(1, -1, *spatial)
     return LatentSpace(module.to(device()).eval(), info, scale)

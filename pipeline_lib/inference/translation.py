@@ -17,13 +17,15 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.dataset.prepared import refuse_prepared_otherwise
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_directory, read_json, write_json
 from pipeline_lib.inference.chunks import open_array, read_index
-from pipeline_lib.inference.denoise import load_denoiser, seed_of
+from pipeline_lib.inference.denoise import load_denoiser
 from pipeline_lib.inference.geometry import affine_of, write_nifti
 from pipeline_lib.inference.latent import LatentSpace, load_latent_space
 from pipeline_lib.inference.refusal import keep_unseen
+from pipeline_lib.training.steps import seed_of
 
 BACKGROUND = -1.0
 
@@ -105,6 +107,7 @@ def infer_translation(
             ``(N, C, *spatial)`` in [-1, 1], ``spread.npy`` (standard deviation of the draws), ``index.tsv``, ``refused.tsv`` and, in 3D, a NIfTI file a prediction in ``nifti/``.
     """
     denoiser = load_denoiser(recipe, diffusion)
+    refuse_prepared_otherwise(diffusion, denoiser.info, dataset)
     spaces = {role: load_latent_space(path) for role, path in autoencoders.items()}
     seen = _trained_on(denoiser.info, spaces)
     kept, refused = keep_unseen(read_index(dataset), seen, recipe.sampling.allow_trained_people)

@@ -238,7 +238,7 @@ def _autoencoder(recipe: RecipeOptions) -> str:
         text += " Source and target each had their own."
     train = options.training
     return (
-        f"{text} It was trained for {train.steps:,} steps of {train.batch_size * train.accumulate} images with AdamW "
+        f"{text} It was trained for {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
         f"[loshchilov] at a learning rate of {train.learning_rate:g}. Latents were scaled per channel to unit variance "
         "over the training set."
     )
@@ -278,7 +278,7 @@ def _denoiser(recipe: RecipeOptions) -> str:
     if TASKS[recipe.task].source_and_target:
         text += " The source's latent was concatenated to the input."
     return (
-        f"{text} Training took {train.steps:,} steps of {train.batch_size * train.accumulate} images with AdamW "
+        f"{text} Training took {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
         f"[loshchilov], learning rate {train.learning_rate:g}, {train.warmup:,} steps of warm-up, gradients clipped to "
         f"norm {train.clip:g}, {train.precision} precision and seed {train.seed}. The weights used are an exponential "
         f"moving average with decay {train.ema:g}."

@@ -118,7 +118,7 @@ def write_recipe_page(
         missing=_missing(metrics),
         curves=[gallery for gallery in curves if gallery.pictures],
         trained=trained,
-        limits=[*task.limits, *_own_limits(recipe, metrics)],
+        limits=[*task.limits, *_own_limits(task, trained, metrics)],
         methods=recipe_methods(recipe),
         provenance=[item for item in made if item],
         card=asdict(_card(name, task, _headline(task.headline, judged), results, _missing(metrics))),
@@ -233,7 +233,7 @@ def _trained(task: Task, key: str, folder: Path) -> Trained:
     )
 
 
-def _own_limits(recipe: RecipeOptions, metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+def _own_limits(task: Task, trained: Sequence[Trained], metrics: Sequence[Mapping[str, Any]]) -> list[str]:
     limits = []
     people = [int(row["n_subjects"]) for row in metrics if row["split"] == "test" and row["n_subjects"]]
     if people and min(people) < FEW_PEOPLE:
@@ -241,7 +241,7 @@ def _own_limits(recipe: RecipeOptions, metrics: Sequence[Mapping[str, Any]]) -> 
             f"At least one number rests on {min(people)} people only. Its interval is wide and a bootstrap over so few "
             "understates it."
         )
-    steps = recipe.denoiser.training.steps
+    steps = min((each.steps for each in trained if each.title == stage_title(task, "diffusion")), default=FEW_STEPS)
     if steps < FEW_STEPS:
         limits.append(
             f"The denoiser was trained for {steps:,} steps only. This shows that the workflow runs; it does not show what "

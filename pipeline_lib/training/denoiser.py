@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline_lib.bundles.bundle import describe, load_bundle, save_bundle
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.dataset.augment import Augmentation
 from pipeline_lib.dataset.packed import LatentDataset, PackedArrays, PackedDataset
+from pipeline_lib.dataset.prepared import prepared_of
 from pipeline_lib.diffusion.guidance import guided, null_condition
 from pipeline_lib.diffusion.losses import diffusion_loss
 from pipeline_lib.diffusion.process import make_process
@@ -22,11 +24,11 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_directory
 from pipeline_lib.models.unet import UNet
 from pipeline_lib.noise.make import make_noise
-from pipeline_lib.training.artifact import describe, load_model, save_model
 from pipeline_lib.training.data import SHOWN, refuse_empty, shown_rows
 from pipeline_lib.training.noise_levels import noise_levels
+from pipeline_lib.training.owner import owner
 from pipeline_lib.training.steps import Batch, Draw, Step
-from pipeline_lib.training.trainer import launch, train, write_progress
+from pipeline_lib.training.trainer import in_steps, launch, train, write_progress
 
 STRIP_STEPS = 20
 """Most sampling steps for the pictures taken during training, which know nothing of how samples are drawn later."""
@@ -42,6 +44,7 @@ def train_denoiser(
     autoencoders: Mapping[str, Path],
     *,
     name: str = "",
+    licence: str = "",
 ) -> None:
     """Train a recipe's denoiser and write the model, its curves, its samples over time and its checkpoints.
 
@@ -51,10 +54,25 @@ def train_denoiser(
         state: folder of training progress; training resumes from it.
         autoencoders: folder of the trained model by role (``image``, or ``source`` and ``target``).
         name: of the recipe, in progress lines.
+        licence: terms of the scans, kept with the model.
 
     Raises:
         UserError: no training images, no groups to condition on, or a training that cannot go on.
     """
+    with owner(state):
+        _train_denoiser(recipe, train_chunks, validation_chunks, out, state, autoencoders, name, licence)
+
+
+def _train_denoiser(
+    recipe: RecipeOptions,
+    train_chunks: Sequence[Path],
+    validation_chunks: Sequence[Path],
+    out: Path,
+    state: Path,
+    autoencoders: Mapping[str, Path],
+    name: str,
+    licence: str,
+) -> None:
     options, training = recipe.denoiser, recipe.denoiser.training
     fabric = launch(training, recipe.data.dimensions)
     what = f"train_denoiser {name or recipe.task}"
@@ -72,6 +90,8 @@ def train_denoiser(
         images = PackedDataset(train_chunks, groups=groups, only_groups=only, augment=augment)
         validation = PackedDataset(validation_chunks, groups=groups, only_groups=only)
     refuse_empty(images, what, train_chunks, recipe.data)
+    prepared_of([*train_chunks, *validation_chunks])
+    training = in_steps(training, len(images), what)
 
     # Network and process.
     latents = {role: Latents(path, fabric.device) for role, path in autoencoders.items()}
@@ -105,14 +125,14 @@ def train_denoiser(
     if not fabric.is_global_zero:
         return
     info = describe(
-        images.index, trained.best_step, trained.steps,
-        groups=groups, task=recipe.task,
+        images, trained.best_step, trained.steps, licence,
+        role="denoiser", groups=groups, task=recipe.task,
         scale=goal.scale.flatten().tolist() if goal else None,
         source_scale=source.scale.flatten().tolist() if source else None,
         process=process, data=recipe.data.model_dump(), options=options.model_dump(), diffusion=recipe.diffusion.model_dump(),
     )  # fmt: skip
     with atomic_directory(out) as folder:
-        save_model(folder, trained.module, kind="unet", architecture=architecture, info=info)
+        save_bundle(folder, trained.module, kind="unet", architecture=architecture, info=info)
         if len(validation):
             levels = noise_levels(step, trained.module, validation, training.batch_size, training.seed)
             levels.to_csv(folder / "noise_levels.tsv", sep="\t", index=False)
@@ -127,7 +147,7 @@ class Latents:
     """The latent space of a trained autoencoder; ``scale`` (1, C, 1, ...) brings it to unit variance."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        module, info = load_model(folder)
+        module, info = load_bundle(folder)
         self.module = module.to(device)
         self.channels: int = info["architecture"]["latent_channels"]
         spatial = [1] * info["architecture"]["dimensions"]

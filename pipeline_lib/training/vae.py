@@ -24,6 +24,7 @@ def train_vae(
     out: Path,
     state: Path,
     role: str,
+    licence: str = "",
 ) -> None:
     """Train a KL autoencoder on packed chunks and write the model, its curves and its reconstructions.
 
@@ -32,6 +33,7 @@ def train_vae(
         out: folder to write, complete or not at all.
         state: folder of training progress; training resumes from it.
         role: ``image``, ``source`` or ``target``: which array of the chunks it encodes.
+        licence: terms of the scans, kept with the model.
 
     Raises:
         UserError: no training images, or a training that cannot go on (see `trainer.train`).
@@ -48,7 +50,7 @@ def train_vae(
         }
         return VAEStep(KLAutoencoder(**architecture), ARRAYS[role], options.kl_weight, shown), architecture
 
-    train_autoencoder(make, "autoencoder", options, data, train, validation, out, state, role)
+    train_autoencoder(make, "autoencoder", options, data, train, validation, out, state, role, licence)
 
 
 class VAEStep(Step):

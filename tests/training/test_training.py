@@ -20,14 +20,15 @@ from safetensors.torch import load_file
 from tiny_chunks import FLAT, packed
 from tiny_training import RECIPE, VAE, train
 
+from pipeline_lib.bundles import bundle
+from pipeline_lib.bundles.bundle import load_bundle
 from pipeline_lib.config.schema import TrainingOptions
 from pipeline_lib.dataset.packed import PackedDataset
 from pipeline_lib.dataset.people import hashed_id
 from pipeline_lib.diffusion.schedule import log_snr_shift
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, sha256_file, sha256_text, write_json
-from pipeline_lib.training import artifact, trainer
-from pipeline_lib.training.artifact import load_model
+from pipeline_lib.training import trainer
 from pipeline_lib.training.denoiser import process_of, train_denoiser
 from pipeline_lib.training.latents import encode_chunk
 from pipeline_lib.training.steps import Step
@@ -44,7 +45,7 @@ def chunks(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[P
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import pipeline_lib.training.{module} as patched
+import pipeline_lib.{module} as patched
 import pipeline_lib.training.trainer
 sys.path[:0] = [{tests!r}, {tests!r} + '/tests']
 from tiny_training import train
@@ -62,17 +63,17 @@ def killing(*args, **options):
 patched.{function} = killing
 train({kind!r}, ([Path({train!r})], [Path({validation!r})]), Path({out!r}), Path({state!r}))
 """
-AFTER_A_CHECKPOINT = {"module": "trainer", "function": "save_checkpoint", "call": 2, "first": False}
+AFTER_A_CHECKPOINT = {"module": "training.checkpoint", "function": "save_checkpoint", "call": 2, "first": False}
 MOMENTS = {
     "after a checkpoint": AFTER_A_CHECKPOINT,
-    "before its tensors are whole": {"module": "artifact", "function": "save_file", "call": 2, "first": False},
+    "before its tensors are whole": {"module": "bundles.bundle", "function": "save_file", "call": 2, "first": False},
     "between its tensors and its manifest": {
-        "module": "checkpoint",
+        "module": "training.checkpoint",
         "function": "write_json",
         "call": 2,
         "first": True,
     },
-    "in the middle of a step": {"module": "trainer", "function": "learning_rate", "call": 6, "first": True},
+    "in the middle of a step": {"module": "training.trainer", "function": "learning_rate", "call": 6, "first": True},
 }
 
 
@@ -145,7 +146,7 @@ def test_model_says_whom_it_was_trained_on_and_leaves_its_curves(
     history = pd.read_csv(out / "history.csv")
     assert history["step"].max() == 8
     assert history["validation_loss"].notna().any()
-    module, _ = load_model(out)
+    module, _ = load_bundle(out)
     assert not module.training
 
 
@@ -156,7 +157,7 @@ def test_latents_are_decoded_to_what_the_autoencoder_reconstructs(
     encode_chunk({"image": model}, chunks[1][0], tmp_path / "latents")
     mean = np.load(tmp_path / "latents" / "mean.npy")
     assert mean.shape == (6, 2, 8, 8)
-    module, info = load_model(model)
+    module, info = load_bundle(model)
     with torch.no_grad():
         expected, _ = module.encode(torch.from_numpy(np.load(chunks[1][0] / "data.npy")))
     np.testing.assert_allclose(mean, expected.numpy(), atol=1e-5)
@@ -214,6 +215,25 @@ def test_learning_lowers_the_validation_loss(chunks: tuple[list[Path], list[Path
     assert losses.iloc[-1] < 0.5 * losses.iloc[0]
 
 
+def test_epochs_are_counted_in_steps_from_the_size_of_the_dataset(
+    chunks: tuple[list[Path], list[Path]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """9 images in batches of 2, twice a step: 2.5 epochs are 5.6 steps, and a step is whole."""
+    training = {"epochs": 2.5, "batch_size": 2, "accumulate": 2, "warmup": 0}
+    options = TrainingOptions.model_validate(training)
+    assert TrainingOptions.model_validate(options.model_dump()) == options, "as a stage is given it"
+    with caplog.at_level("INFO", logger="pipeline"):
+        train_vae(VAE.model_copy(update={"training": options}), FLAT, *chunks, tmp_path / "o", tmp_path / "s", "image")
+    assert read_json(tmp_path / "o" / "model.json")["steps"] == 6
+    assert "2.5 epochs of 9 images are 6 steps" in caplog.text
+
+
+@pytest.mark.parametrize("both", [{"steps": 5, "epochs": 2}, {"steps": 0}])
+def test_steps_or_epochs_and_not_both(both: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"remove one of them|give one of them"):
+        TrainingOptions.model_validate(both)
+
+
 def test_no_training_image_says_what_to_look_at(chunks: tuple[list[Path], list[Path]], tmp_path: Path) -> None:
     data = RECIPE.data.model_copy(update={"train_groups": ["nobody"]})
     with pytest.raises(UserError, match="no training image of groups nobody"):
@@ -248,7 +268,7 @@ def test_training_without_progress_stops_and_keeps_its_best(
 def test_full_disk_is_one_line_and_earlier_checkpoints_stay(
     chunks: tuple[list[Path], list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, calls = artifact.save_file, []
+    before, calls = bundle.save_file, []
 
     def full(*arguments: object) -> None:
         calls.append(arguments)
@@ -256,7 +276,7 @@ def test_full_disk_is_one_line_and_earlier_checkpoints_stay(
             raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
         before(*arguments)
 
-    monkeypatch.setattr(artifact, "save_file", full)
+    monkeypatch.setattr(bundle, "save_file", full)
     with pytest.raises(UserError, match=r"checkpoint of step 6 cannot be written \(No space left on device\): free"):
         train("vae", chunks, tmp_path / "out", tmp_path / "state")
     assert sorted(path.name for path in (tmp_path / "state").glob("step-*.json")) == [
@@ -386,7 +406,7 @@ def test_pickled_weights_are_refused_and_never_run(chunks: tuple[list[Path], lis
     model = train("vae", chunks, tmp_path / "out", tmp_path / "state")
     (model / "model.safetensors").write_bytes(payload)
     with pytest.raises(UserError, match="does not fit"):
-        load_model(model)
+        load_bundle(model)
 
     manifest = max((tmp_path / "state").glob("step-*.json"))
     weights = manifest.with_suffix(".safetensors")

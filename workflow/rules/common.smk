@@ -12,6 +12,7 @@ sys.path.insert(0, str(checkout))
 from pipeline_lib.config.load import read_yaml
 from pipeline_lib.errors import UserError
 from pipeline_lib.plan import Plan
+from pipeline_lib.retraining import retraining
 
 try:
     for file in workflow.configfiles:
@@ -21,24 +22,27 @@ except UserError as error:
     raise WorkflowError(f"\n{error}") from None
 
 results = plan.config.cohort.results
-# Where code and cohort lie reaches jobs by their environment: moving them reruns nothing.
+# Where code and cohort lie, and what changes no result, reach jobs by their environment: changing them reruns nothing.
 exported = {
     "PYTHONPATH": checkout,
     "SCRIPTS": checkout / "workflow" / "scripts",
     "SUBJECTS": plan.config.cohort.subjects,
     "SPLITS": plan.config.cohort.splits,
     "ROOT": plan.config.cohort.root,
+    "LICENCE": plan.config.cohort.licence,
 }
+for recipe in plan.recipes:
+    for section in plan.trained(recipe):
+        exported[f"LAUNCH_{recipe}_{section}"] = plan.launch(section, recipe)
+        exported[f"SETTINGS_{recipe}_{section}"] = plan.settings(section, recipe)
 exported = {name: shlex.quote(str(path)) for name, path in exported.items()}
 if not workflow.deployment_settings.deployment_method:
     exported["PATH"] = f'{shlex.quote(str(Path(sys.executable).parent))}:"$PATH"'
-shell.prefix(
-    "set -euo pipefail; "
-    + "".join(f"export {name}={value}; " for name, value in exported.items())
-)
+exports = "".join(f"export {name}={value}; " for name, value in exported.items())
+shell.prefix("set -euo pipefail; " + exports.replace("{", "{{").replace("}", "}}"))
 
 if workflow.is_main_process:
-    for line in [*plan.notices(), *plan.retraining(Path(results))]:
+    for line in [*plan.notices(), *retraining(plan, Path(results))]:
         print(f"NOTE {line}", file=sys.stderr)
 
 
@@ -137,12 +141,13 @@ def runs(script, stage=None):
 
 
 def trains(section):
-    """The same for a training: who it is for, and what starts its processes on several nodes."""
+    """The same for a training: who it is for; what starts its processes and its settings come from the environment."""
     return {
-        "launch": lambda wildcards: plan.launch(section, wildcards.recipe),
+        "launch": lambda wildcards: f"$LAUNCH_{wildcards.recipe}_{section}",
         "arguments": lambda wildcards, input: " ".join(
             [
                 f"--recipe {wildcards.recipe} --state state",
+                f'--settings "$SETTINGS_{wildcards.recipe}_{section}" --licence "$LICENCE"',
                 *(
                     f"--{name} {value}"
                     for name, value in wildcards.items()
