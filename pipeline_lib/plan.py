@@ -9,75 +9,60 @@ from __future__ import annotations
 import difflib
 import functools
 import json
-import os
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline_lib.code import code_hash
-from pipeline_lib.cohort.ledger import Ledger, read_ledger, write_ledger
-from pipeline_lib.cohort.placement import place
-from pipeline_lib.cohort.sheet import Scan, Sheet, read_sheet
+from pipeline_lib.cohort.chunks import SPLITS, ChunkName
+from pipeline_lib.cohort.files import RowsKey
+from pipeline_lib.cohort.ledger import Ledger, read_ledger, shortened, write_ledger
+from pipeline_lib.cohort.placement import place, torn_pairs, untrained_people
+from pipeline_lib.cohort.sheet import FAMILIES, Scan, Sheet, read_sheet, summed_up
 from pipeline_lib.config.load import load_config
+from pipeline_lib.config.part import recipe_part
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import image_files, read_json, sha256_text
+from pipeline_lib.files import sha256_text
+from pipeline_lib.state import run_time, without_run_time
+from pipeline_lib.tasks import MODULES, TASKS
+from pipeline_lib.tasks.task import Stage, Task
 
-SPLITS = ("train", "validation", "test")
-RESERVED = {"ingest", "preprocess", "cohort", "report", "benchmarks", "logs"}
+RESERVED = {"ingest", "preprocess", "cohort", "report", "benchmarks", "logs", "index"}
 SCRIPTS = Path(__file__).resolve().parent.parent / "workflow" / "scripts"
 
-# What each stage of a recipe reads of its configuration: nothing else may rerun it.
-PARTS: dict[str, dict[str, Any]] = {
-    "dataset": {"data": True},
-    "autoencoder": {"data": True, "autoencoder": True},
-    "denoiser": {
-        "task": True,
-        "data": True,
-        "autoencoder": True,
-        "diffusion": True,
-        "denoiser": True,
-        "sampling": {"checkpoints"},
-    },
-    "inference": {
-        "task": True,
-        "data": True,
-        "autoencoder": True,
-        "diffusion": True,
-        "denoiser": True,
-        "sampling": True,
-    },
-    "evaluation": {
-        "task": True,
-        "data": True,
-        "autoencoder": True,
-        "diffusion": True,
-        "denoiser": True,
-        "sampling": True,
-        "evaluation": True,
-    },
-}
 SECTIONS: dict[str, tuple[str, set[str] | None]] = {
     "preprocess": ("preprocess", None),
     "cohort_limits": ("cohort", {"max_failed_fraction", "strict"}),
+    "sheet": ("cohort", {"covariates"}),
 }
 AUTOENCODER_MODULE = {"vae": "pipeline_lib.models.autoencoder", "vqgan": "pipeline_lib.models.vqgan"}
-USES_DENOISER = {"train_denoiser", "infer_anomaly", "infer_translation", "sample_generation", "sample_synthesis"}
-USES_AUTOENCODER = {"latents", "embed", *USES_DENOISER}
 
 
 class Plan:
     """The cohort in its chunks, and what each stage is given."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], *, check_recipes: bool = True) -> None:
         self.config = load_config(values)
         cohort = self.config.cohort
-        self.sheet: Sheet = read_sheet(cohort.subjects, cohort.root)
+        self.sheet: Sheet = read_sheet(cohort.subjects, cohort.root, cohort.covariates)
         self.known: Ledger = read_ledger(cohort.splits)
-        self.ledger: Ledger = place(self.sheet, self.known, self.config.split, cohort.chunk_size)
+        self.trained_groups = self._trained_groups()
+        self.ledger: Ledger = place(
+            self.sheet,
+            self.known,
+            self.config.split,
+            cohort.chunk_size,
+            self.trained_groups,
+            cohort.picture_chunk_size,
+        )
         self._scans = self._scans_by_chunk()
-        self._check()
+        self._rows_key = RowsKey(Path(cohort.root), Path(cohort.results) / "ingest")
+        if cohort.strict and self.sheet.problems:
+            raise UserError("\n".join(map(str, self.sheet.problems)))
+        if check_recipes:
+            self.check_recipes()
 
     @property
     def recipes(self) -> Mapping[str, RecipeOptions]:
@@ -90,27 +75,27 @@ class Plan:
 
     def chunks(self, *splits: str, recipe: str | None = None) -> list[str]:
         """Names of the chunks of some splits (all of them by default) that a recipe uses."""
-        modalities = self._modalities(recipe) if recipe else set()
+        modalities = self.modalities(recipe) if recipe else set()
         return [
             chunk
             for chunk, scans in self._scans.items()
-            if (not splits or chunk.split("-")[0] in splits)
+            if (not splits or ChunkName.parse(chunk).split in splits)
             and (not recipe or any(scan.modality in modalities for scan in scans))
         ]
 
     def chunks_in(self, split: str, family: str) -> list[str]:
         """Names of the chunks of one split that hold scans of one family."""
-        return [chunk for chunk in self._scans if chunk.startswith(f"{split}-{family}-")]
+        names = [(chunk, ChunkName.parse(chunk)) for chunk in self._scans]
+        return [chunk for chunk, name in names if (name.split, name.family) == (split, family)]
 
     def parts(self) -> list[tuple[str, str]]:
         """Every pair of split and family that has a chunk."""
-        pairs = {(split, family) for split, family, _ in (chunk.split("-") for chunk in self._scans)}
+        pairs = {(name.split, name.family) for name in map(ChunkName.parse, self._scans)}
         return sorted(pairs, key=lambda pair: (SPLITS.index(pair[0]), pair[1]))
 
     def family(self, recipe: str) -> str:
         """The family of scans that a recipe uses: anat, dmri or image."""
-        chunk = self.chunks("train", recipe=recipe)[0]
-        return chunk.split("-")[1]
+        return FAMILIES[self.recipes[recipe].data.modality]
 
     def scans(self, chunk: str) -> list[Scan]:
         """The scans of a chunk, in the order of the ledger."""
@@ -119,60 +104,57 @@ class Plan:
     def sheet_key(self) -> str:
         """A hash of who is in the sheet, where, and what is wrong with it."""
         placed = [vars(row) for row in self.ledger.rows]
-        return sha256_text(json.dumps([placed, self.notices()]))
+        return sha256_text(json.dumps([placed, summed_up(self.sheet.problems)]))
 
     def rows_key(self, chunk: str) -> str:
-        """A hash of a chunk's rows and of the sizes of the files they name.
+        """A hash of a chunk's rows and of the content of the files they name, see `RowsKey`."""
+        return self._rows_key(chunk, self._scans[chunk])
 
-        A scan that appears, disappears or is replaced by one of another size reruns its chunk;
-        moving the whole cohort to another folder does not.
-        """
-        return sha256_text(json.dumps([[vars(scan) | {"row": 0}, self._size(scan)] for scan in self._scans[chunk]]))
-
-    def options(self, part: str, recipe: str | None = None) -> str:
+    def options(self, stage: str, recipe: str | None = None) -> str:
         """The part of the configuration that a stage reads, as canonical JSON."""
-        if recipe is None:
-            section, include = SECTIONS[part]
-            chosen = getattr(self.config, section).model_dump(mode="json", include=include)
-        else:
-            chosen = self.recipes[recipe].model_dump(mode="json", include=PARTS[part])
-        return json.dumps(chosen, sort_keys=True)
-
-    def report_options(self, recipe: str | None = None) -> str:
-        """What a page of the report says of the configuration, as canonical JSON."""
-        chosen = self.config.model_dump(
-            mode="json", include={"cohort": {"name", "note"}, "split": True, "preprocess": True}
-        )
+        if stage == "report":
+            return self._shown_options(recipe)
         if recipe is not None:
-            chosen = {"cohort": chosen["cohort"], "recipe": self.recipes[recipe].model_dump(mode="json")}
-        return json.dumps(chosen, sort_keys=True)
+            part = json.loads(recipe_part(self.recipes[recipe], self.task(recipe).stage(stage).reads))
+            return json.dumps(without_run_time(part), sort_keys=True)
+        section, include = SECTIONS[stage]
+        return json.dumps(getattr(self.config, section).model_dump(mode="json", include=include), sort_keys=True)
+
+    def settings(self, section: str, recipe: str) -> str:
+        """The run-time settings of a training, which rerun nothing, as JSON; they go beside `options`.
+
+        Args:
+            section: ``autoencoder`` or ``denoiser``.
+        """
+        chosen = self.recipes[recipe].model_dump(mode="json", include={section})
+        return json.dumps(run_time(chosen), sort_keys=True)
 
     @functools.cache  # noqa: B019 - one plan lives as long as the process
-    def code(self, script: str, recipe: str | None = None) -> str:
-        """Hash of the code that ``workflow/scripts/<script>.py`` runs for a recipe."""
-        modules = self._chosen_modules(script, self.recipes[recipe]) if recipe else []
+    def code(self, script: str, recipe: str | None = None, stage: str | None = None) -> str:
+        """Hash of the code that ``workflow/scripts/<script>.py`` runs for a recipe's stage."""
+        modules: list[str] = []
+        if recipe is not None and stage == "report":
+            modules = [MODULES[self.recipes[recipe].task]]
+        elif recipe is not None and stage is not None:
+            modules = self._chosen_modules(self.recipes[recipe], self.task(recipe).stage(stage))
         return code_hash(SCRIPTS / f"{script}.py", *modules)
 
-    def roles(self, recipe: str) -> list[str]:
+    def task(self, recipe: str) -> Task:
+        """The task of a recipe."""
+        return TASKS[self.recipes[recipe].task]
+
+    def stages(self, recipe: str) -> list[Stage]:
+        """The stages of a recipe."""
+        latent = self.recipes[recipe].autoencoder is not None
+        return [stage for stage in self.task(recipe).stages if latent or not stage.latent]
+
+    def roles(self, recipe: str) -> tuple[str, ...]:
         """The autoencoders a recipe trains: none, one of the image, or one of source and target."""
-        options = self.recipes[recipe]
-        if options.autoencoder is None:
-            return []
-        return ["source", "target"] if options.task == "translation" else ["image"]
+        return self.task(recipe).roles if self.recipes[recipe].autoencoder else ()
 
     def notices(self) -> list[str]:
-        """One line for each fault of the sheet and each excluded row."""
-        return [str(problem) for problem in self.sheet.problems]
-
-    def retraining(self, results: Path) -> list[str]:
-        """One line for each model that exists and will be trained again, and why."""
-        lines = []
-        for name in self.recipes:
-            models = {f"autoencoder/{role}": self._autoencoder_script(name) for role in self.roles(name)}
-            for model, script in {**models, "diffusion": "train_denoiser"}.items():
-                if reasons := self._reasons(results / name, model, script, name):
-                    lines.append(f"{name}: {model} will be trained again: {'; '.join(reasons)}")
-        return lines
+        """One line for each kind of fault in the sheet, and for what the placement does that may surprise."""
+        return [*summed_up(self.sheet.problems), *self._placement_notices()]
 
     def launch(self, model: str, recipe: str) -> str:
         """The command that starts a training's processes on several nodes; empty on one, where they start themselves.
@@ -198,9 +180,44 @@ class Plan:
                 chunks[row.chunk].append(by_id[row.scan])
         return dict(chunks)
 
-    def _check(self) -> None:
-        strict = self.config.cohort.strict
-        problems = self.notices() if strict else []
+    def _trained_groups(self) -> set[str]:
+        """The groups that recipes train on; empty where a recipe trains on all of them."""
+        wanted = [set(recipe.data.train_groups) for recipe in self.recipes.values()]
+        return set().union(*wanted) if wanted and all(wanted) else set()
+
+    def _placement_notices(self) -> list[str]:
+        lines = []
+        untrained = untrained_people(self.sheet.scans, self.trained_groups)
+        members = [scan for scan in self.sheet.scans if scan.participant in untrained]
+        if members:
+            groups = ", ".join(sorted({scan.group for scan in members if scan.group}))
+            lines.append(
+                f"{len(untrained)} people of groups that no recipe trains on ({groups}) go to validation and test"
+            )
+        stuck = {scan.participant for scan in members if self.ledger.by_scan[scan.id].split == "train"}
+        if stuck:
+            lines.append(
+                f"{len(stuck)} of them are in train by the sheet or {self.config.cohort.splits}, where nothing uses them: "
+                f"{shortened(sorted(stuck))}; change the sheet's split, or remove their rows from the ledger"
+            )
+        for name, recipe in self.recipes.items():
+            if recipe.data.target is None:
+                continue
+            torn = torn_pairs(self.sheet.scans, self.ledger, recipe.data.modality, recipe.data.target)
+            if torn:
+                lines.append(
+                    f"recipe {name}: {len(torn)} pairs lie in two chunks of {self.config.cohort.splits} and are left "
+                    f"out: {shortened(torn)}; remove the rows of their {recipe.data.target} scans from it"
+                )
+        return lines
+
+    def check_recipes(self) -> None:
+        """Refuse recipes that the cohort has no scans for.
+
+        Raises:
+            UserError: with a line for each fault.
+        """
+        problems = []
         if not self.recipes:
             problems.append("configuration: recipes: none given; name at least one, as in config/config.yaml")
         groups = {scan.group for scan in self.sheet.scans if scan.group}
@@ -216,66 +233,49 @@ class Plan:
                     problems.append(
                         f"configuration: recipes.{name}.data.train_groups: no scan of group {group!r}; {hint}"
                     )
+            families = {FAMILIES[modality] for modality in self.modalities(name) if modality in FAMILIES}
+            if len(families) > 1:
+                problems.append(
+                    f"configuration: recipes.{name}.data.target: {recipe.data.modality} and {recipe.data.target} are of "
+                    f"different families ({', '.join(sorted(families))}), which share no chunk and make no pairs"
+                )
             for split in SPLITS:
                 if not self.chunks(split, recipe=name):
-                    wanted = " and ".join(sorted(self._modalities(name)))
+                    wanted = " and ".join(sorted(self.modalities(name)))
                     problems.append(
                         f"recipe {name}: no {wanted} scan in the {split} split; add people to "
                         f"{self.config.cohort.subjects}, or remove the recipe from the configuration"
                     )
+        if problems and self.sheet.excluded:
+            # Rows left out may be why: their faults are what the user must read first.
+            problems = [*summed_up(self.sheet.problems), *problems]
         if problems:
             raise UserError("\n".join(problems))
 
-    def _modalities(self, recipe: str) -> set[str]:
+    def _shown_options(self, recipe: str | None) -> str:
+        """What a page of the report says of the configuration."""
+        chosen = self.config.model_dump(
+            mode="json", include={"cohort": {"name", "note"}, "split": True, "preprocess": True}
+        )
+        if recipe is not None:
+            chosen = {"cohort": chosen["cohort"], "recipe": self.recipes[recipe].model_dump(mode="json")}
+        return json.dumps(chosen, sort_keys=True)
+
+    def modalities(self, recipe: str) -> set[str]:
+        """Those whose scans a recipe uses."""
         data = self.recipes[recipe].data
         return {data.modality} | ({data.target} if data.target else set())
 
-    def _size(self, scan: Scan) -> list[int]:
-        root = self.config.cohort.root
-        paths = [path for path in (scan.path, scan.mask, scan.lesion, scan.bval, scan.bvec) if path]
-        return [_size(os.path.join(root, path)) for path in paths]  # noqa: PTH118 - ten times faster on 10,000 rows
-
-    def _autoencoder_script(self, recipe: str) -> str:
+    def autoencoder_script(self, recipe: str) -> str:
+        """Name of the script that trains a recipe's autoencoders."""
         autoencoder = self.recipes[recipe].autoencoder
         return f"train_{autoencoder.kind}" if autoencoder else ""
 
-    def _chosen_modules(self, script: str, recipe: RecipeOptions) -> list[str]:
-        """The modules that a script imports by the names in the configuration."""
-        modules = []
-        if script in USES_AUTOENCODER and recipe.autoencoder is not None:
+    def _chosen_modules(self, recipe: RecipeOptions, stage: Stage) -> list[str]:
+        """The modules that a stage imports by the names in the configuration."""
+        modules = [stage.module] if stage.module else []
+        if "autoencoder" in stage.networks and recipe.autoencoder is not None:
             modules.append(AUTOENCODER_MODULE[recipe.autoencoder.kind])
-        if script in USES_DENOISER:
+        if "denoiser" in stage.networks:
             modules += ["pipeline_lib.models.unet", f"pipeline_lib.noise.{recipe.diffusion.noise.kind}"]
         return modules
-
-    def _reasons(self, folder: Path, model: str, script: str, recipe: str) -> list[str]:
-        sidecar = folder / model / "provenance.json"
-        if not sidecar.is_file():
-            return []
-        made = read_json(sidecar)
-        now = set(self.chunks("train", recipe=recipe))
-        before = {Path(path).name for path in made["inputs"] if Path(path).name.startswith("train-")}
-        reasons = []
-        if new := sorted(now - before):
-            people = sorted({scan.participant for chunk in new for scan in self.scans(chunk)})
-            reasons.append(
-                f"{len(people)} new training {'person' if len(people) == 1 else 'people'}: {', '.join(people[:5])}"
-                + (" ..." if len(people) > 5 else "")
-            )
-        if before - now:
-            reasons.append(f"training chunks gone: {', '.join(sorted(before - now))}")
-        part = "denoiser" if script == "train_denoiser" else "autoencoder"
-        if made["options"] != json.loads(self.options(part, recipe)):
-            reasons.append("its configuration changed")
-        if made["code"] != self.code(script, recipe):
-            reasons.append("its code changed")
-        return reasons
-
-
-def _size(path: str) -> int:
-    try:
-        if path.endswith((".hdr", ".img")):
-            return sum(file.stat().st_size for file in image_files(Path(path)))
-        return os.stat(path).st_size
-    except OSError:
-        return -1

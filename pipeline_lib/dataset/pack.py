@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,21 @@ import numpy as np
 import pandas as pd
 
 from pipeline_lib.config.schema import DataOptions
-from pipeline_lib.dataset.grids import MOST_OUTSIDE
+from pipeline_lib.dataset.grids import MOST_OUTSIDE, FieldOfView
 from pipeline_lib.dataset.growing import GrowingArray
 from pipeline_lib.dataset.images import TrainingImage, images_of_scan
 from pipeline_lib.dataset.pairs import Status, outputs_of, source_and_target
 from pipeline_lib.dataset.pictures import images_of_pictures
+from pipeline_lib.dataset.prepared import write_prepared
 from pipeline_lib.dataset.volumes import LeftOut
 from pipeline_lib.files import atomic_directory, read_table, write_json
+from pipeline_lib.imaging.stacks import Stacks
 
 log = logging.getLogger("pipeline")
 
-FROM_STATUS = ("scan", "participant", "session", "group", "age", "sex", "site", "sha256")
+FROM_STATUS = (
+    "scan", "participant", "session", "group", "age", "sex", "site", "covariates", "lesion", "sha256", "voxels_sha256",
+)  # fmt: skip
 COLUMNS = (*FROM_STATUS, "slice", "has_lesion", "affine", "space", "brain_outside")
 
 
@@ -31,7 +35,7 @@ def pack_chunk(preprocessed: Path, data: DataOptions, out: Path) -> None:
     """Pack the scans of one preprocessed chunk that a recipe sees.
 
     Writes ``data.npy`` float32 (N, C, *size) in [-1, 1], ``mask.npy`` uint8 (N, 1, *size), ``index.tsv``,
-    ``left_out.tsv`` (scan, reason) and ``layout.json``; ``target.npy`` where ``data.target`` is set and
+    ``left_out.tsv`` (scan, reason), ``layout.json`` and ``prepared.json``; ``target.npy`` where ``data.target`` is set and
     ``lesion.npy`` where a scan has one. A chunk may hold no image at all: N is then 0.
 
     Args:
@@ -40,38 +44,37 @@ def pack_chunk(preprocessed: Path, data: DataOptions, out: Path) -> None:
         out: folder to write, complete or not at all.
     """
     root = Path(preprocessed)
-    status = [row for row in read_table(root / "status.tsv") if row["ok"] == "true"]
-    pairs, left_out = source_and_target(status, data)
+    pairs, left_out = source_and_target(read_table(root / "status.tsv"), data)
     lesions = any("lesion" in outputs_of(row) for pair in pairs for row in pair if row is not None)
     rows: list[dict[str, Any]] = []
-    cut: list[TrainingImage] = []
+    views: list[FieldOfView] = []
     with atomic_directory(out) as folder:
         with ExitStack() as stack:
             arrays = _arrays(folder, data, lesions=lesions, stack=stack)
+            stacks = Stacks(root)
             for row, partner in pairs:
                 try:
-                    packed = list(_images(root, row, partner, data))
+                    packed = list(
+                        images_of_pictures(stacks, row, data)
+                        if data.modality == "image"
+                        else images_of_scan(root, row, partner, data)
+                    )
                 except LeftOut as reason:
                     left_out.append({"scan": row["scan"], "reason": str(reason)})
                     continue
                 for image in packed:
                     _append(arrays, image)
                     rows.append(_index_row(row, image))
-                cut += packed[:1]
+                views += [image.view for image in packed[:1] if image.view is not None]
         pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(folder / "index.tsv", sep="\t", index=False)
         reasons = pd.DataFrame(left_out, columns=["scan", "reason"])
         reasons.to_csv(folder / "left_out.tsv", sep="\t", index=False)
         write_json(folder / "layout.json", _layout(data))
+        write_prepared(folder, Path(preprocessed), data)
     for row in left_out:
         log.warning("%s left out of the dataset: %s", row["scan"], row["reason"])
     log.info("%s: %d images of %d scans", Path(out).name, len(rows), len({row["scan"] for row in rows}))
-    _warn_of_cut_brains(cut, data)
-
-
-def _images(root: Path, row: Status, partner: Status | None, data: DataOptions) -> Iterator[TrainingImage]:
-    if data.modality == "image":
-        return images_of_pictures({name: root / path for name, path in outputs_of(row).items()}, data)
-    return images_of_scan(root, row, partner, data)
+    _warn_of_cut_brains(views, data)
 
 
 def _arrays(folder: Path, data: DataOptions, *, lesions: bool, stack: ExitStack) -> dict[str, GrowingArray]:
@@ -92,7 +95,7 @@ def _append(arrays: dict[str, GrowingArray], image: TrainingImage) -> None:
 
 
 def _index_row(row: Status, image: TrainingImage) -> dict[str, Any]:
-    return {column: row[column] for column in FROM_STATUS} | {
+    return {column: row.get(column, "") for column in FROM_STATUS} | {
         "slice": "" if image.slice is None else image.slice,
         "has_lesion": "true" if image.lesion is not None and image.lesion.any() else "false",
         "affine": "" if image.affine is None else json.dumps(np.round(image.affine, 6).tolist()),
@@ -113,9 +116,8 @@ def _layout(data: DataOptions) -> dict[str, Any]:
     }
 
 
-def _warn_of_cut_brains(first_images: Sequence[TrainingImage], data: DataOptions) -> None:
-    """Say how much of the brain the images leave out, and what size would hold it."""
-    views = [image.view for image in first_images if image.view is not None]
+def _warn_of_cut_brains(views: Sequence[FieldOfView], data: DataOptions) -> None:
+    """Say how much of the brain the images leave out, and what size would hold it; a view a scan."""
     cut = [view for view in views if view.outside > MOST_OUTSIDE]
     if not cut:
         return

@@ -18,7 +18,10 @@ from pipeline_lib.dataset.augment import Augmentation
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json
 
-TEXT_COLUMNS = ("scan", "participant", "session", "group", "sex", "site", "sha256", "affine", "space")
+TEXT_COLUMNS = (
+    "scan", "participant", "session", "group", "sex", "site", "covariates", "lesion", "sha256", "voxels_sha256",
+    "affine", "space",
+)  # fmt: skip
 
 
 def read_index(folder: Path) -> pd.DataFrame:

@@ -25,9 +25,14 @@ def source_and_target(
 
     A target is a scan of its own; without one, the maps that were fitted to the scan.
 
+    Args:
+        status: all rows of the chunk, those of excluded scans too: they may be why a scan has no partner.
+
     Returns:
         Pairs (source, target), the target None where the recipe has none; and rows ``scan``, ``reason``.
     """
+    excluded = {(row["modality"], pair_key(row)): row["reason"] for row in status if row["ok"] != "true"}
+    status = [row for row in status if row["ok"] == "true"]
     sources = [row for row in status if row["modality"] == data.modality]
     if data.target is None:
         return [(row, None) for row in sources], []
@@ -45,16 +50,22 @@ def source_and_target(
         elif data.target in outputs_of(row):
             pairs.append((row, _fitted(row, data.target)))
         else:
-            reason = f"no {data.target} scan of this person and session came through preprocessing"
+            reason = _without(data.target, excluded.get((data.target, pair_key(row))))
             if (data.modality, data.target) == ("dwi", "noddi"):
                 reason += "; preprocess.noddi: amico fits the maps to multi-shell dwi"
             left_out.append({"scan": row["scan"], "reason": reason})
     matched = {pair_key(row) for row in sources}
     for key, row in targets.items():
         if key not in matched:
-            reason = f"no {data.modality} scan of this person and session came through preprocessing"
+            reason = _without(data.modality, excluded.get((data.modality, key)))
             left_out.append({"scan": row["scan"], "reason": reason})
     return pairs, left_out
+
+
+def _without(modality: str, excluded: str | None) -> str:
+    if excluded is None:
+        return f"its chunk holds no {modality} scan of this person and session (or of its pair in the sheet)"
+    return f"its {modality} scan was excluded: {excluded}"
 
 
 def _fitted(row: Status, target: str) -> dict[str, str]:

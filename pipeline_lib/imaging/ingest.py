@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline_lib.cohort.files import COLUMNS, Read, read_files, write_record
 from pipeline_lib.cohort.sheet import Scan
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import image_files, sha256_file, sha256_text
+from pipeline_lib.files import sha256_text
 from pipeline_lib.imaging.canonical import open_described, open_mask
 from pipeline_lib.imaging.chunk import Done, Task, run_chunk
 from pipeline_lib.imaging.content import refuse_labels
 from pipeline_lib.imaging.dwi import read_gradients, turn, write_gradients
 from pipeline_lib.imaging.nifti import Volume, write_volume
 from pipeline_lib.imaging.pictures import find_slices, read_marks, read_slices
+from pipeline_lib.imaging.stacks import Pictures, run_pictures
 
 NODDI_MAPS = ("ICVF", "ODI", "ISOVF")
 BEYOND_UNIT = 0.05
+MASKS = {"mask": "mask", "lesion": "lesion_mask"}
+"""Output to the property of a `Scan` that names its file."""
 
 
 @dataclass(frozen=True)
@@ -40,53 +43,45 @@ class _Given:
         return self.root / getattr(self.scan, column)
 
 
-def ingest_chunk(scans: Sequence[Scan], root: Path, out: Path, *, workers: int, cache: Path | None = None) -> None:
-    """Check every scan of a chunk and write the good ones as canonical NIfTI (pictures as an array).
+def ingest_chunk(
+    scans: Sequence[Scan], root: Path, out: Path, *, workers: int, cache: Path | None = None, key: str = ""
+) -> None:
+    """Check every scan of a chunk and write the good ones as canonical NIfTI, with all pictures in one array.
 
     Args:
         scans: rows of the sheet.
         root: folder from which the sheet's paths start.
-        out: folder to write: ``status.tsv`` and ``scans/``.
+        out: folder to write: ``status.tsv``, ``scans/`` and the record of what was read (`cohort.files`).
         workers: processes.
-        cache: folder that keeps finished scans between runs.
+        cache: folder that keeps finished scans between runs; pictures are read again.
+        key: under which the workflow knows the rows and the content of their files.
     """
-    tasks = [_task(scan, root) for scan in scans]
-    run_chunk("ingest", tasks, _ingest, out, workers=workers, cache=cache)
+    if len({scan.family for scan in scans}) > 1:
+        raise ValueError("the scans of a chunk are of one family")
+    read = read_files(scans, root)
+    tasks = [_task(scan, root, read) for scan in scans]
+    if scans and scans[0].family == "image":
+        run_pictures("ingest", tasks, _pictures, out, workers=workers)
+    else:
+        run_chunk("ingest", tasks, _ingest, out, workers=workers, cache=cache)
+    write_record(out, key, scans, read)
 
 
-def _task(scan: Scan, root: Path) -> Task:
+def _task(scan: Scan, root: Path, read: Mapping[str, Read]) -> Task:
+    """The key is of what the outputs are made of: a corrected age or group leaves the finished scan as it is."""
     row = {name: getattr(scan, name) for name in ("participant", "session", "modality", "group", "sex", "site", "pair")}
     age = "" if scan.age is None else f"{scan.age:g}"
-    row |= {"scan": scan.id, "age": age, "source": scan.path, "sha256": _hash_of(scan.path, scan, root)}
-    named = [_hash_of(path, scan, root) for path in (scan.mask, scan.lesion, scan.bval, scan.bvec) if path]
-    key = sha256_text(json.dumps([row, named, dataclasses.asdict(scan) | {"row": 0}], default=str))[:32]
+    row["covariates"] = json.dumps(dict(scan.covariates)) if scan.covariates else ""
+    row |= {"scan": scan.id, "age": age, "lesion": scan.lesion_state}
+    row |= {"source": scan.path, "sha256": read[scan.path].sha256}
+    named = {column: read[path].sha256 for column in COLUMNS if (path := getattr(scan, column))}
+    key = sha256_text(json.dumps([scan.id, scan.path.rpartition(".")[2], named], sort_keys=True))[:32]
     return Task(row, key, _Given(scan, root))
-
-
-def _hash_of(path: str, scan: Scan, root: Path) -> str:
-    """SHA-256 of a file's bytes; of a set of slices, of their hashes in order; empty where it cannot be read."""
-    if scan.family != "image":
-        return _file_hash(root / path)
-    try:
-        return sha256_text("".join(map(sha256_file, find_slices(root, path, path))))
-    except (UserError, OSError):
-        return ""
-
-
-def _file_hash(path: Path) -> str:
-    """Of one file, or of both where a scan is a pair of header and voxels; empty where it cannot be read."""
-    try:
-        paths = image_files(path)
-        if not all(each.is_file() for each in paths):  # nor a pipe, which would never end
-            return ""
-        return sha256_file(path) if len(paths) == 1 else sha256_text("".join(map(sha256_file, paths)))
-    except (OSError, ValueError):  # ValueError: no path at all
-        return ""
 
 
 def _ingest(given: object, out: Path) -> Done:
     assert isinstance(given, _Given)
-    return {"anat": _anatomy, "dmri": _diffusion, "image": _pictures}[given.scan.family](given, out)
+    return {"anat": _anatomy, "dmri": _diffusion}[given.scan.family](given, out)
 
 
 def _anatomy(given: _Given, out: Path) -> Done:
@@ -106,9 +101,9 @@ def _voxels(data: NDArray[Any]) -> dict[str, str]:
 def _masks(given: _Given, volume: Volume, out: Path) -> dict[str, str]:
     outputs = {}
     for name in ("mask", "lesion"):
-        if path := getattr(given.scan, name):
+        if path := getattr(given.scan, MASKS[name]):
             where = f"{path} ({name} of row {given.scan.row} of the sheet)"
-            mask = open_mask(given.path(name), where, volume)
+            mask = open_mask(given.path(MASKS[name]), where, volume)
             if name == "mask" and not mask.any():
                 raise UserError(f"{where}: no voxel is above 0.5, the brain mask is empty; make it again")
             outputs[name] = f"{given.scan.id}_{name}.nii.gz"
@@ -151,20 +146,17 @@ def _checked_maps(volume: Volume, where: str) -> Volume:
     return Volume(np.clip(volume.data, 0, 1), volume.affine)
 
 
-def _pictures(given: _Given, out: Path) -> Done:
+def _pictures(given: _Given) -> Pictures:
     paths = find_slices(given.root, given.scan.path, given.where)
     slices = read_slices(paths, given.where)
-    outputs = {"image": f"{given.scan.id}_slices.npy"}
-    np.save(out / outputs["image"], slices)
-    return Done(outputs | _marks(given, slices, out), {"slices": str(len(slices))} | _voxels(slices))
+    return Pictures({"image": slices} | _marks(given, slices), {"slices": str(len(slices))} | _voxels(slices))
 
 
-def _marks(given: _Given, slices: NDArray[np.uint8], out: Path) -> dict[str, str]:
+def _marks(given: _Given, slices: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
     """The masks of a person's slices: files or patterns, as the slices themselves."""
-    outputs = {}
+    marks = {}
     for name in ("mask", "lesion"):
-        if path := getattr(given.scan, name):
+        if path := getattr(given.scan, MASKS[name]):
             where = f"{path} ({name} of row {given.scan.row} of the sheet)"
-            outputs[name] = f"{given.scan.id}_{name}.npy"
-            np.save(out / outputs[name], read_marks(find_slices(given.root, path, where), where, slices))
-    return outputs
+            marks[name] = read_marks(find_slices(given.root, path, where), where, slices)
+    return marks

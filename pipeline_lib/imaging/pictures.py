@@ -22,7 +22,9 @@ def find_slices(root: Path, pattern: str, where: str) -> list[Path]:
         UserError: when there are none.
     """
     full = root / pattern
-    paths = [full] if full.is_file() else [root / found for found in glob.glob(pattern, root_dir=root)]
+    if full.is_file():
+        return [full]
+    paths = [root / found for found in glob.glob(pattern, root_dir=root)]
     if not paths:
         raise UserError(f"{where}: no file matches; correct the path in the sheet, or cohort.root")
     for path in paths:
@@ -127,7 +129,7 @@ def _read(path: Path, where: str) -> NDArray[Any]:
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{where}: {path.name} cannot be read as an image ({error}); export it again") from None
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    grey = pixels.shape[2] == 3 and (pixels == pixels[..., :1]).all()
+    grey = pixels.shape[2] == 3 and not _differ(*np.moveaxis(pixels, -1, 0)).any()
     return np.ascontiguousarray(pixels[..., :1] if grey else pixels, dtype=np.uint8)
 
 
@@ -135,11 +137,18 @@ def _opaque(image: Image.Image) -> NDArray[np.uint8]:
     """Grey (H, W) or RGB (H, W, 3); what is transparent lies on white where the picture has colours, on black where it is grey, as scans are."""
     if not image.has_transparency_data:
         return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-    layers = np.asarray(image.convert("RGBA")).astype(np.float64)
-    colours, alpha = layers[..., :3], layers[..., 3:] / 255
-    coloured = bool((np.ptp(colours, axis=-1)[alpha[..., 0] > 0] > 0).any())
-    background = 255.0 if coloured else 0.0
-    return np.round(colours * alpha + background * (1 - alpha)).astype(np.uint8)
+    layers = image if image.mode == "RGBA" else image.convert("RGBA")
+    red, green, blue, alpha = np.moveaxis(np.asarray(layers), -1, 0)
+    background = 255 if (_differ(red, green, blue) & (alpha > 0)).any() else 0
+    canvas = Image.new("RGB", image.size, (background,) * 3)
+    canvas.paste(layers, mask=layers)
+    return np.asarray(canvas)
+
+
+def _differ(red: NDArray[np.uint8], green: NDArray[np.uint8], blue: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where a pixel has a colour."""
+    coloured: NDArray[np.bool_] = (red != green) | (green != blue)
+    return coloured
 
 
 def _natural(path: Path) -> list[tuple[int, int | str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -29,7 +28,7 @@ from pipeline_lib.imaging.intensity import Normalisation, correct_bias, fit_norm
 from pipeline_lib.imaging.nifti import Volume, read_volume, write_volume
 from pipeline_lib.imaging.noddi import fit_noddi, require_amico
 from pipeline_lib.imaging.registration import Registered, output_grid, register, register_turned, resample, template
-from pipeline_lib.imaging.status import pair_key, write_status
+from pipeline_lib.imaging.status import SCAN_COLUMNS, pair_key, write_status
 
 LOWEST = 0.5
 """Percentile of a scan's intensities, its constant background left out, that is taken for its least."""
@@ -89,7 +88,7 @@ def _used(options: PreprocessOptions, row: Mapping[str, str], mapped: Collection
     modality = row["modality"]
     if modality == "dwi":
         names = {"quality", "dwi_channels"} | ({"noddi"} if pair_key(row) not in mapped else set())
-    elif modality in ("noddi", "image"):
+    elif modality == "noddi":
         names = {"quality"}
     else:
         names = {*PreprocessOptions.model_fields} - {"dwi_channels", "noddi"}
@@ -97,10 +96,13 @@ def _used(options: PreprocessOptions, row: Mapping[str, str], mapped: Collection
 
 
 def _task(row: Mapping[str, str], ingested: Path, options: PreprocessOptions) -> Task:
-    kept = ("scan", "participant", "session", "modality", "group", "age", "sex", "site", "pair", "sha256", "source")
-    start = {name: row[name] for name in kept} | {name: row[name] for name in FROM_INGEST if row.get(name)}
+    """The key is of what the outputs are made of: a corrected age or group leaves the finished scan as it is."""
+    start = {name: row.get(name, "") for name in SCAN_COLUMNS} | {
+        name: row[name] for name in FROM_INGEST if row.get(name)
+    }
     written = [sha256_file(ingested / path) for path in json.loads(row["outputs"]).values()]
-    key = sha256_text(json.dumps([start, written, options.model_dump()], sort_keys=True))[:32]
+    made_of = [row["scan"], row["source"], row["sha256"], written, options.model_dump()]
+    key = sha256_text(json.dumps(made_of, sort_keys=True))[:32]
     return Task(start, key, _Given(row, ingested, options))
 
 
@@ -109,7 +111,7 @@ def _preprocess(given: object, out: Path) -> Done:
     torch.set_num_threads(1)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     modality = given.row["modality"]
-    work = {"dwi": _diffusion, "noddi": _noddi, "image": _pictures}.get(modality, _anatomy)
+    work = {"dwi": _diffusion, "noddi": _noddi}.get(modality, _anatomy)
     source = given.row["source"]
     try:
         done = work(given, out)
@@ -375,22 +377,6 @@ def _maps(volume: Volume, mask: NDArray[np.bool_], stem: str, scan: str, out: Pa
     write_volume(out / outputs["image"], volume)
     write_volume(out / outputs["mask"], Volume(mask.astype(np.float32), volume.affine), np.uint8)
     return outputs
-
-
-def _pictures(given: _Given, out: Path) -> Done:
-    """Slices as they are."""
-    path = given.path("image")
-    if path is None:
-        raise UserError("its slices are missing from the ingested chunk; run ingest again")
-    slices = np.load(path)
-    outputs = {"image": path.name, "figure": f"figures/{given.row['scan']}.png"}
-    np.save(out / outputs["image"], slices)
-    for name in ("mask", "lesion"):
-        if (marked := given.path(name)) is not None:
-            outputs[name] = marked.name
-            shutil.copyfile(marked, out / marked.name)
-    quality.draw_pictures(out / outputs["figure"], slices)
-    return Done(outputs, {"slices": str(len(slices))})
 
 
 def _required(given: _Given, name: str) -> Volume:

@@ -183,16 +183,6 @@ def draw_maps(path: Path, volume: Volume, mask: Mask, names: Sequence[str]) -> N
     _save(figure, path)
 
 
-def draw_pictures(path: Path, slices: NDArray[np.uint8]) -> None:
-    """Up to eight of a person's slices."""
-    chosen = slices[np.unique(np.linspace(0, len(slices) - 1, 8).astype(int))]
-    figure = Figure(figsize=(1.6 * len(chosen), 1.8), facecolor="black")
-    for axis, pixels in zip(np.atleast_1d(figure.subplots(1, len(chosen))), chosen, strict=True):
-        axis.imshow(pixels.squeeze(), cmap="gray")
-        axis.axis("off")
-    _save(figure, path)
-
-
 def _mosaic(
     data: NDArray[np.float32],
     mask: Mask,

@@ -24,6 +24,7 @@ from pipeline_lib.imaging.canonical import open_described, open_scan
 from pipeline_lib.imaging.ingest import ingest_chunk
 from pipeline_lib.imaging.nifti import read_volume
 from pipeline_lib.imaging.pictures import find_slices
+from pipeline_lib.imaging.stacks import Stacks
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 
@@ -286,7 +287,10 @@ def test_no_header_is_a_traceback(changes: list[tuple[int, int]]) -> None:
 def test_a_dicom_folder_is_refused_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "dicom").mkdir()
     (tmp_path / "dicom" / "IM0001").write_bytes(b"x")
-    rows = ingest(tmp_path, Scan("01", "", "T1w", "dicom", row=2), Scan("02", "", "image", "dico*", row=3))
+    rows = [
+        *ingest(tmp_path, Scan("01", "", "T1w", "dicom", row=2)),
+        *ingest(tmp_path, Scan("02", "", "image", "dico*", row=3)),
+    ]
     assert "dicom (row 2 of the sheet): a folder" in rows[0]["reason"]
     assert all("dcm2niix" in row["reason"] for row in rows)
 
@@ -320,7 +324,7 @@ def test_grey_levels_of_16_bits_keep_their_order(tmp_path: Path) -> None:
     levels = np.linspace(0, 4000, 64).astype(np.uint16).reshape(8, 8)
     Image.fromarray(levels).save(tmp_path / "p_1.png")
     row = ingest(tmp_path, Scan("01", "", "image", "p_*.png", row=2))[0]
-    pixels = np.load(tmp_path / "out" / json.loads(row["outputs"])["image"])
+    pixels = Stacks(tmp_path / "out")[json.loads(row["outputs"])["image"]]
     np.testing.assert_allclose(pixels[0, ..., 0], levels * (255 / 4000), atol=0.6)
 
 
@@ -457,7 +461,7 @@ def test_pictures_of_a_person_become_one_stack_in_natural_order(tmp_path: Path) 
     for number in (10, 2, 1):
         Image.fromarray(np.full((6, 5), number, np.uint8)).save(tmp_path / f"p1_{number}.png")
     row = ingest(tmp_path, Scan("p1", "", "image", "p1_*.png", row=2))[0]
-    stack = np.load(tmp_path / "out" / json.loads(row["outputs"])["image"])
+    stack = Stacks(tmp_path / "out")[json.loads(row["outputs"])["image"]]
     assert stack.shape == (3, 6, 5, 1)
     assert stack[:, 0, 0, 0].tolist() == [1, 2, 10]
 

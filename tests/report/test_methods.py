@@ -30,8 +30,9 @@ SIMPLEX: dict[str, Any] = {"task": "anomaly", "diffusion": {"noise": {"kind": "s
         ({"task": "generation"}, ["2006.11239", "2010.02502", "2102.09672"]),
         ({"task": "generation", "sampling": {"sampler": "dpm_solver"}}, ["2211.01095"]),
         ({"task": "generation", "diffusion": {"prediction": "v", "zero_terminal_snr": True}}, ["2202.00512", "2305.08891"]),
-        ({"task": "generation", "diffusion": {"schedule": "sigmoid", "min_snr_gamma": 5}}, ["2212.11972", "2303.09556"]),
+        ({"task": "generation", "diffusion": {"schedule": "sigmoid", "loss_weight": "min_snr"}}, ["2212.11972", "2303.09556"]),
         (SIMPLEX, ["AnoDDPM"]),
+        ({"task": "anomaly", "diffusion": {"noise": {"kind": "coarse"}, "shift": -1}}, ["2301.08330", "2301.11093"]),
         (VAE, ["2112.10752", "1312.6114", "2207.12598"]),
         (VQGAN, ["2012.09841", "1711.00937"]),
     ],
@@ -41,6 +42,17 @@ def test_choices_are_cited(options: dict[str, Any], cited: list[str]) -> None:
     references = " ".join(text.references)
     assert all(reference in references for reference in cited)
     assert not any("[" in paragraph.replace("[-1, 1]", "") for paragraph in text.paragraphs)
+
+
+def test_changes_of_training_images_are_told_as_they_were_made() -> None:
+    scans = " ".join(recipe_methods(RecipeOptions.model_validate({"task": "anomaly"})).paragraphs)
+    assert "left and right exchanged in half of them, rotated by up to 6 degrees, scaled by up to 7 %" in scans
+    sagittal = {"task": "anomaly", "data": {"slices": {"plane": "sagittal"}}}
+    assert "left and right" not in " ".join(recipe_methods(RecipeOptions.model_validate(sagittal)).paragraphs)
+    latent = " ".join(recipe_methods(RecipeOptions.model_validate(VAE)).paragraphs)
+    assert latent.count("changed at random") == 1, "those of the autoencoder; latents are encoded once"
+    pictures = {"task": "generation", "data": {"modality": "image"}}
+    assert "changed at random" not in " ".join(recipe_methods(RecipeOptions.model_validate(pictures)).paragraphs)
 
 
 @pytest.mark.parametrize("method", ["learned", "given", "synthstrip", "hd-bet", "none"])

@@ -1,5 +1,6 @@
 """Check the whole cohort for duplicates, leakage and balance."""
 
+import json
 from pathlib import Path
 
 from pipeline_lib.cohort.sheet import read_sheet
@@ -7,9 +8,10 @@ from pipeline_lib.cohort.summary import check_cohort
 from pipeline_lib.stage import stage, stage_parser
 
 parser = stage_parser(__doc__)
-parser.add_argument("tables", nargs="+", type=Path, help="one table for each split and kind of scan")
+parser.add_argument("--tables", nargs="+", type=Path, required=True, help="one table for each split and kind of scan")
 parser.add_argument("--subjects", required=True, help="the sheet")
 parser.add_argument("--root", required=True, help="folder from which the sheet's paths start")
 
 with stage(parser) as arguments:
-    check_cohort(arguments.tables, read_sheet(arguments.subjects, arguments.root), arguments.out)
+    sheet = read_sheet(arguments.subjects, arguments.root, json.loads(arguments.options)["covariates"])
+    check_cohort(arguments.tables, sheet, arguments.out)
