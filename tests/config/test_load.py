@@ -49,7 +49,11 @@ def test_every_configuration_file_is_valid(repository: Path, monkeypatch: pytest
         (("split", "train"), 0.9, "split: train + validation + test is 1.3"),
         (("recipes", "anomaly", "denoiser", "fold"), 3, "fold: 3 is not one of"),
         (("recipes", "anomaly", "diffusion", "loss_weight"), "min-snr", "did you mean min_snr?"),
-        (("recipes", "anomaly", "diffusion", "loss_weight_cap"), 5, "read only where diffusion.loss_weight is v or min_snr"),
+        (
+            ("recipes", "anomaly", "diffusion", "loss_weight_cap"),
+            5,
+            "read only where diffusion.loss_weight is v or min_snr",
+        ),
         (("recipes", "anomaly", "diffusion", "shift"), "automatic", "shift"),
         (("recipes", "translation", "data", "target"), None, "translation needs data.target"),
         (("recipes", "anomaly", "task"), "anomly", "did you mean anomaly?"),
