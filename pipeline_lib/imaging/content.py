@@ -63,11 +63,11 @@ def refuse_labels(data: NDArray[np.float32], where: str) -> None:
 
 
 def below_background(volume: Volume) -> float:
-    """Share of what differs from the background that lies below it: of a magnitude, hardly anything."""
+    """Share of what differs from the background that is negative and lies below it: of a magnitude, hardly anything."""
     faces = [volume.data.take(end, axis).ravel() for axis in range(3) for end in (0, -1)]
     difference = volume.data - np.median(np.concatenate(faces))
     seen = np.abs(difference) > FAINT * np.percentile(np.abs(difference), 99.5)
-    return float((difference[seen] < 0).mean()) if seen.any() else 0.0
+    return float(((difference < 0) & (volume.data < 0))[seen].mean()) if seen.any() else 0.0
 
 
 @functools.lru_cache(maxsize=1)

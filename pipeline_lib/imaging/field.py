@@ -19,6 +19,8 @@ ABRUPT = 0.3
 """Foreground of the last slice over that of the slice that has most, from which a head is cut there and does not end."""
 NEAR_MM = 8.0
 """Distance from a brain to where the scan ends within which skull and scalp have no room: the brain may go on."""
+BLACK = 0.05
+"""Brightness of what is empty, over that of a brain."""
 INNER_MM = 6.0
 """Distance from the surface of the template's brain from which there is brain in everyone."""
 ENDS = (("left", "right"), ("back", "front"), ("bottom", "top"))
@@ -71,15 +73,18 @@ def outside_field(field: Volume, transform: sitk.Transform) -> float:
 
 
 def empty_inside(scan: Volume, brain: Mask, field: Volume, transform: sitk.Transform) -> float:
-    """Share of the template's inner brain, as far as it lies in ``field``, that is dark and without any detail in ``scan``.
+    """Share of the template's inner brain, as far as it lies in ``field``, that is black and without any detail in ``scan``.
 
-    Without detail: all 27 voxels of a cube have one value, which noise does not leave. ``brain`` tells what is dark.
+    Without detail: all 27 voxels of a cube have one value, which noise does not leave. Black: nearer than a twentieth
+    to the scan's least value, on the way to the median of its ``brain``.
     """
     reference, outline = template()
     inner = ndimage.distance_transform_edt(outline, reference.zooms) > INNER_MM
     shown = resample(Volume(np.ones(field.data.shape, np.float32), field.affine), reference, transform).data > 0
     flat = ndimage.maximum_filter(scan.data, 3) == ndimage.minimum_filter(scan.data, 3)
-    empty = ndimage.maximum_filter(flat & (scan.data < np.median(scan.data[brain])), 3)
+    least = float(scan.data.min())
+    black = scan.data - least <= BLACK * (float(np.median(scan.data[brain])) - least)
+    empty = ndimage.maximum_filter(flat & black, 3)
     there = resample(Volume(empty.astype(np.float32), scan.affine), reference, transform).data > 0.5
     return float((inner & shown & there).sum() / inner.sum())
 

@@ -23,7 +23,7 @@ Z = 4.0
 DEVIATIONS = 5.0
 NORMAL_MAD = 1.4826
 """Standard deviations in a median absolute deviation of a normal distribution."""
-STRIPES = {"T1w": (-80.0, 15.0), "FLAIR": (-100.0, 50.0)}
+STRIPES = {"T1w": (-80.0, 25.0), "FLAIR": (-100.0, 50.0)}
 OTHER_STRIPES = (-80.0, 150.0)
 STRIPE = 0.05
 HISTOGRAM_BINS, HISTOGRAM_SIGMA, PROMINENCE = 256, 5.0, 0.02
@@ -53,7 +53,7 @@ class Normalisation:
     | percentile  | 0.5th percentile, its way to the 99.5th | 0, 1, and clipped to them                         |
     | zscore      | mean, standard deviation               | -4, 4                                             |
     | median_mad  | median, 1.4826 median |x - median|     | -5, 5                                             |
-    | whitestripe | mean and SD of normal white matter     | -80, 15 (T1w), -100, 50 (FLAIR), -80, 150 (others) |
+    | whitestripe | mean and SD of normal white matter     | -80, 25 (T1w), -100, 50 (FLAIR), -80, 150 (others) |
     | none        | 0, 1                                   | 0, 1 where all lies there, otherwise the brain's least value or 0 and its 99.9th percentile |
 
     The limits of whitestripe are wide because its unit is the spread of the tenth of the brain about the peak of

@@ -27,7 +27,7 @@ MEASURES = {
     "shells": Measure("Shells", "", "Shells of the diffusion scan, by b-value."),
     "brain_median": Measure("Brain median", "", "Median of the brain's intensities, its 0.5th percentile being 0 and its 99.5th 1."),
     "outside_field": Measure("Outside the field", "", "Share of the template's brain that lies beyond what was scanned."),
-    "empty_inside": Measure("Empty inside", "", "Share of the template's brain, 6 mm from its surface inwards, that is dark and without any noise in the scan."),
+    "empty_inside": Measure("Empty inside", "", "Share of the template's brain, 6 mm from its surface inwards, that is black and without any noise in the scan."),
     "empty_slices": Measure("Empty slices", "", "Slices through the brain that are one value."),
     "below_background": Measure("Below background", "", "Share of the foreground that is darker than the background: more than a little has two signs, or was raised."),
     "white_over_grey": Measure("White over grey", "", "Probability that a voxel of white matter is brighter than one of grey, found by the template."),

@@ -150,7 +150,9 @@ def test_an_autoencoder_is_augmented_and_a_pair_keeps_its_sides() -> None:
 
 @pytest.mark.parametrize("augment", [True, {"rotate": 3}])
 def test_augmenting_latents_is_refused_in_one_line(augment: Any) -> None:
-    with pytest.raises(UserError, match=r"denoiser\.training\.augment: read only where the denoiser learns images") as refused:
+    with pytest.raises(
+        UserError, match=r"denoiser\.training\.augment: read only where the denoiser learns images"
+    ) as refused:
         recipe(task="synthesis", autoencoder={}, denoiser={"training": {"augment": augment}})
     assert "\n" not in str(refused.value)
 

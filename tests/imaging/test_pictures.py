@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -10,12 +11,11 @@ import pytest
 from PIL import Image
 
 from pipeline_lib.cohort.sheet import Scan
-from pipeline_lib.config.schema import PreprocessOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_table
 from pipeline_lib.imaging.ingest import ingest_chunk
 from pipeline_lib.imaging.pictures import find_slices, fit_picture, read_marks, read_slices
-from pipeline_lib.imaging.preprocess import preprocess_chunk
+from pipeline_lib.imaging.stacks import Stacks
 
 
 def disc(height: int, width: int) -> np.ndarray:
@@ -72,10 +72,9 @@ def test_marks_belong_to_their_slices(tmp_path: Path) -> None:
             Image.fromarray(marked[n]).save(tmp_path / f"lesion{n}.png")
         scan = Scan("01", "", "image", "slice*.png", lesion="lesion*.png", row=2)
         ingest_chunk([scan], tmp_path, tmp_path / "in", workers=1)
-        preprocess_chunk(tmp_path / "in", PreprocessOptions(), tmp_path / "out", workers=1)
-        row = read_table(tmp_path / "out" / "status.tsv")[0]
+        row = read_table(tmp_path / "in" / "status.tsv")[0]
         assert row["ok"] == "true", row["reason"]
-        lesion = np.load(tmp_path / "out" / "scans" / "sub-01_image_lesion.npy")
+        lesion = Stacks(tmp_path / "in")[json.loads(row["outputs"])["lesion"]]
         np.testing.assert_array_equal(lesion[..., 0], marked > 0)
     slices = read_slices(find_slices(tmp_path, "slice*.png", "row"), "row")
     with pytest.raises(UserError, match="1 masks for 2 slices"):
