@@ -31,6 +31,7 @@ rule all:
     default_target: True
     input:
         f"{results}/report/index.html",
+        native_maps(),
     localrule: True
 
 

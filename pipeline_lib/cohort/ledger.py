@@ -8,18 +8,17 @@ so a new person moves nobody and reruns nothing of the others.
 from __future__ import annotations
 
 import csv
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from pipeline_lib.cohort.chunks import ChunkName, is_chunk
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path
 
 COLUMNS = ("scan", "participant", "split", "chunk", "how")
-CHUNK = re.compile(r"(train|validation|test)-(anat|dmri|image)-([0-9]{4,})")
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,8 @@ class Ledger:
 
     def chunks(self, split: str, family: str) -> tuple[str, ...]:
         """Names of the chunks of a split and family, in order."""
-        return tuple(sorted(name for name in self.chunk_scans if name.startswith(f"{split}-{family}-")))
+        names = sorted(map(ChunkName.parse, self.chunk_scans))
+        return tuple(str(name) for name in names if (name.split, name.family) == (split, family))
 
 
 def read_ledger(path: Path | str) -> Ledger:
@@ -93,8 +93,7 @@ def read_ledger(path: Path | str) -> Ledger:
             faults.append(f"row {number}: {len(line)} values for {len(COLUMNS)} columns")
             continue
         row = Placement(*line)
-        match = CHUNK.fullmatch(row.chunk)
-        if match is None or match.group(1) != row.split:
+        if not is_chunk(row.chunk) or ChunkName.parse(row.chunk).split != row.split:
             faults.append(f"row {number}: chunk {row.chunk!r} is not of split {row.split!r}")
         if row.scan in seen:
             faults.append(f"row {number}: {row.scan} is listed twice")

@@ -9,10 +9,11 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from pipeline_lib.tasks import TASKS
 
@@ -56,7 +57,22 @@ Levels = Annotated[list[Positive], Field(min_length=1)]
 Limits = Annotated[tuple[float, float], AfterValidator(_rising)]
 FilePath = Annotated[str, AfterValidator(_path)]
 FolderToWrite = Annotated[str, AfterValidator(_folder_to_write)]
-INDEX = frozenset(("scan", "row", "chunk", "sha256", "has_lesion", "affine", "space", "id", "cell", "seed", "picture"))
+INDEX = frozenset(
+    (
+        "scan",
+        "row",
+        "chunk",
+        "sha256",
+        "has_lesion",
+        "affine",
+        "space",
+        "brain_outside",
+        "id",
+        "cell",
+        "seed",
+        "picture",
+    )
+)
 """Names that tables of images and samples use themselves."""
 CONDITIONS = ("group", "age", "sex", "site", "slice")
 """What a model can be told of every image; a cohort's covariates come to it."""
@@ -79,9 +95,12 @@ class CohortOptions(Options):
     splits: FilePath = Field("config/splits.tsv", description="The ledger of split and chunk assignments.")
     root: FilePath = Field(".", description="Folder from which relative paths in the sheet start.")
     results: FolderToWrite = Field("results", description="Folder that everything is written to.")
-    chunk_size: Positive = Field(50, description="Scans per ingest and preprocess job.")
     covariates: dict[str, Literal["category", "number"]] = Field(
-        {}, description="Further columns of the sheet that a model may be told, e.g. {education: number}."
+        {}, description="Further columns of the sheet to keep, each a `category` or a `number`, e.g. `mmse: number`."
+    )
+    chunk_size: Positive = Field(50, description="Scans per ingest and preprocess job.")
+    picture_chunk_size: Positive = Field(
+        20_000, description="The same for pictures (rows of the sheet of modality image), which are small and many."
     )
     max_failed_fraction: Fraction = Field(0.2, description="Stop when more scans of a split than this fail.")
     strict: bool = Field(False, description="Any exclusion is an error.")
@@ -124,8 +143,18 @@ class QualityOptions(Options):
 
     brain_volume_ml: Limits = Field((800.0, 2300.0), description="Plausible brain volumes, mL.")
     min_template_overlap: Fraction = Field(0.8, description="Least Dice with the template's brain mask.")
+    max_outside_field: Fraction = Field(
+        0.03, description="Largest share of the template's brain that may lie beyond what was scanned."
+    )
+    max_empty_inside: Fraction = Field(
+        0.03, description="Largest share of the template's brain, 6 mm from its surface inwards, that may be empty."
+    )
+    max_empty_slices: int = Field(0, ge=0, description="Most slices through the brain that are one value.")
+    contrast: bool = Field(
+        True, description="Whether grey matter, white matter and fluid must be as bright as the modality has them."
+    )
     max_registration_cost: float = Field(
-        -0.5,
+        -0.57,
         description="Highest (worst) registration cost: Mattes mutual information with the template, which is negative.",
     )
     max_mask_components: int = Field(
@@ -142,7 +171,8 @@ class PreprocessOptions(Options):
 
     brain_extraction: Literal["learned", "given", "synthstrip", "hd-bet", "none"] = Field(
         "learned",
-        description="The embedded network, the sheet's mask, an installed program, or none: stripped already, and refused where it is not.",
+        description="The embedded network, the sheet's mask, an installed program, or none: stripped already, and refused "
+        "where it is not. A mask in the sheet wins for its scan.",
     )
     bias_field: bool = Field(True, description="N4 bias field correction.")
     space: Literal["MNI152", "native"] = Field("MNI152", description="Space of the output.")
@@ -150,10 +180,10 @@ class PreprocessOptions(Options):
         "affine", description="To MNI152 by rotation, scale and shear, or by a smooth deformation on top of them."
     )
     voxel_size: float = Field(1.0, gt=0, description="Isotropic voxel size of the output, mm.")
-    intensity: Literal["percentile", "zscore", "whitestripe", "none"] = Field(
+    intensity: Literal["percentile", "zscore", "median_mad", "whitestripe", "none"] = Field(
         "percentile",
-        description="0.5 and 99.5 percent of the brain to 0 and 1; mean 0 and deviation 1 of the brain, or of its "
-        "normal white matter (WhiteStripe); or as scanned.",
+        description="0.5 and 99.5 percent of the brain to 0 and 1; mean 0 and deviation 1 of the brain, the same by "
+        "median and median absolute deviation, or of its normal white matter (WhiteStripe); or as scanned.",
     )
     dwi_channels: Literal["shells", "directions"] = Field(
         "shells", description="Channels of diffusion MRI: b0, then each shell's mean over b0, or every volume over b0."
@@ -193,12 +223,46 @@ class DataOptions(Options):
     modality: str = Field("T1w", description="Modality column of the sheet; for translation, the source.")
     target: str | None = Field(None, description="Modality to be predicted (translation only).")
     dimensions: Literal[2, 3] = Field(2, description="Slices or volumes.")
-    size: list[Positive] = Field([128, 128], description="Voxels of a training image along each dimension.")
+    size: list[Positive] = Field(
+        [192, 160],
+        description="Voxels of a training image along each dimension; the default holds the MNI152 brain at 1 mm.",
+    )
     voxel_size: float | None = Field(None, gt=0, description="Resample to this voxel size, mm; null keeps it.")
     channels: Positive = Field(1, description="1 for scans and grey images, 3 for RGB, more for diffusion MRI.")
     target_channels: Positive = Field(3, description="Channels of the target (translation only).")
     slices: SliceOptions = Field(SliceOptions(), description="Which slices.")
+    fit: Literal["pad", "crop", "stretch"] = Field(
+        "pad",
+        description="How a picture of another shape comes to `size`: whole, its border's colour around it; cut to fill "
+        "it; or stretched. Of `image` only.",
+    )
     train_groups: list[str] = Field([], description="Groups used for training; empty means every group.")
+
+
+class AugmentOptions(Options):
+    """How training images are changed each time they are seen; null is the task's default.
+
+    `augment: false` switches all of it off. Defaults of scans: flips where the plane shows both sides, 6 degrees, 7 %,
+    4 % and gamma .2; of translation the same without flips and gamma; of pictures nothing.
+    """
+
+    flip: bool | None = Field(
+        None, description="Left and right exchanged in half of the images; off where sides matter."
+    )
+    rotate: float | None = Field(None, ge=0, le=180, description="Largest rotation, degrees; in 3D about each axis.")
+    scale: float | None = Field(None, ge=0, lt=1, description="Largest change of scale; .02 is from .98 to 1.02.")
+    shift: float | None = Field(None, ge=0, le=1, description="Largest shift, as a fraction of each side.")
+    gamma: float | None = Field(
+        None, ge=0, description="Largest change of log2 of the exponent of intensities in [0, 1]; not of pairs."
+    )
+
+
+UNCHANGED = {"flip": False, "rotate": 0.0, "scale": 0.0, "shift": 0.0, "gamma": 0.0}
+
+
+def _augment(value: Any) -> Any:
+    """``true`` is the default of the task, ``false`` nothing."""
+    return ({} if value else UNCHANGED) if isinstance(value, bool) else value
 
 
 class TrainingOptions(Options):
@@ -229,7 +293,9 @@ class TrainingOptions(Options):
     checkpoint_every: Positive = Field(500, description="Steps between checkpoints.")
     keep: Positive = Field(2, description="Checkpoints kept besides the best.")
     samples_every: int = Field(0, ge=0, description="Steps between sample strips; 0: only at the end.")
-    augment: bool = Field(True, description="Left-right flips, small shifts and intensity changes.")
+    augment: Annotated[AugmentOptions, BeforeValidator(_augment, json_schema_input_type=AugmentOptions | bool)] = Field(
+        AugmentOptions(), description="How images are changed each time they are seen; false: not at all."
+    )
     seed: Seed = Field(0, description="Of weights, order of the data and noise.")
 
     @property
@@ -417,6 +483,31 @@ class EvaluationOptions(Options):
     seed: Seed = Field(0, description="Of the resampling.")
 
 
+def _said(value: Any, *keys: str) -> Any:
+    """What a nested part of the configuration says, as it came; None where it says nothing."""
+    for key in keys:
+        value = _plain(value)
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else value
+
+
+def _filled(network: Any, default: Mapping[str, Any]) -> Any:
+    """A network's options with ``training.augment`` complete; what is no mapping is left for the types to refuse."""
+    network = _plain(network)
+    training = _plain(network.get("training", {})) if isinstance(network, Mapping) else None
+    if not isinstance(training, Mapping):
+        return network
+    augment = _plain(_augment(training.get("augment", {})))
+    if not isinstance(augment, Mapping):
+        return network
+    said = {name: value for name, value in augment.items() if value is not None}
+    return {**network, "training": {**training, "augment": {**default, **said}}}
+
+
 class RecipeOptions(Options):
     """One model: its data, its networks, its sampling and its judgement."""
 
@@ -427,6 +518,21 @@ class RecipeOptions(Options):
     denoiser: DenoiserOptions = Field(DenoiserOptions(), description="Its network.")
     sampling: SamplingOptions = Field(SamplingOptions(), description="Its sampling.")
     evaluation: EvaluationOptions = Field(EvaluationOptions(), description="Its judgement.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _augment_as_the_task_does(cls, values: Any) -> Any:
+        """Fill in what the configuration leaves open, so that every stage and its provenance see numbers."""
+        task = TASKS.get(str(values.get("task"))) if isinstance(values, Mapping) else None
+        if task is None:
+            return values
+        default = UNCHANGED if _said(values.get("data"), "modality") == "image" else dict(task.augment)
+        filled = dict(values)
+        if values.get("autoencoder") is not None:  # the denoiser then learns latents, which are encoded once
+            filled["autoencoder"] = _filled(values["autoencoder"], default)
+        else:
+            filled["denoiser"] = _filled(values.get("denoiser") or {}, default)
+        return filled
 
     @model_validator(mode="before")
     @classmethod

@@ -20,7 +20,10 @@ from pipeline_lib.dataset.conditions import Conditions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json
 
-TEXT_COLUMNS = ("scan", "participant", "session", "group", "sex", "site", "covariates", "sha256", "affine")
+TEXT_COLUMNS = (
+    "scan", "participant", "session", "group", "sex", "site", "covariates", "lesion", "sha256", "voxels_sha256",
+    "affine", "space",
+)  # fmt: skip
 
 
 def read_index(folder: Path) -> pd.DataFrame:
@@ -35,6 +38,14 @@ def read_index(folder: Path) -> pd.DataFrame:
     frame["age"] = pd.to_numeric(frame["age"], errors="coerce")
     covariates = [json.loads(text) if text else {} for text in frame.pop("covariates")] if "covariates" in frame else []
     return frame.join(pd.DataFrame(covariates, index=frame.index)) if any(covariates) else frame
+
+
+def brain_outside(index: pd.DataFrame) -> float | None:
+    """Share of the brain that the images leave out, the mean over scans; None for pictures."""
+    if "brain_outside" not in index:
+        return None
+    shares = pd.to_numeric(index.drop_duplicates("scan")["brain_outside"], errors="coerce").dropna()
+    return float(shares.mean()) if len(shares) else None
 
 
 class PackedArrays(Dataset[dict[str, Tensor]]):

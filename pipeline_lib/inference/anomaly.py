@@ -19,7 +19,7 @@ from pipeline_lib.files import atomic_directory, read_json
 from pipeline_lib.inference.baselines import asymmetry_map, intensity_map
 from pipeline_lib.inference.chunks import open_array, read_index
 from pipeline_lib.inference.denoise import Denoiser, load_denoiser
-from pipeline_lib.inference.geometry import affine_of, stack_slices, write_nifti
+from pipeline_lib.inference.maps import write_maps
 from pipeline_lib.inference.refusal import keep_unseen
 from pipeline_lib.training.steps import seed_of
 
@@ -34,7 +34,7 @@ def infer_anomaly(recipe: RecipeOptions, diffusion: Path, dataset: Path, out: Pa
         out: folder for ``maps.npy``, ``baseline_intensity.npy``, ``baseline_asymmetry.npy`` float32
             ``(N, 1, *spatial)``, ``reconstruction.npy`` float32 ``(N, C, *spatial)``, ``index.tsv`` (with
             ``row``, the image's place in the chunk), ``refused.tsv`` (rows of people trained on) and
-            ``nifti/``, each scan's map as one volume in the space of the preprocessed scan.
+            ``nifti/``, each scan's map as one volume, smoothed and masked, in the space of the preprocessed scan.
     """
     denoiser = load_denoiser(recipe, diffusion)
     refuse_prepared_otherwise(diffusion, denoiser.info, dataset)
@@ -54,22 +54,9 @@ def infer_anomaly(recipe: RecipeOptions, diffusion: Path, dataset: Path, out: Pa
             ("baseline_asymmetry", asymmetry),
         ):
             np.save(folder / f"{name}.npy", array.astype(np.float32))
-        write_maps(folder / "nifti", maps[:, 0], kept)
+        write_maps(folder / "nifti", maps[:, 0], mask[:, 0], kept, recipe.evaluation.smoothing_mm)
         kept.to_csv(folder / "index.tsv", sep="\t", index=False)
         refused.to_csv(folder / "refused.tsv", sep="\t", index=False)
-
-
-def write_maps(folder: Path, maps: NDArray[np.float32], index: pd.DataFrame) -> None:
-    """Write ``{scan}_desc-anomaly_map.nii.gz`` for every scan that has coordinates; maps ``(N, *spatial)``."""
-    for scan, rows in index.reset_index(drop=True).groupby("scan"):
-        affines = [affine for affine in map(affine_of, rows["affine"].astype(str)) if affine is not None]
-        if not affines:
-            continue
-        own = maps[rows.index]
-        volume, affine = (own[0], affines[0]) if own.ndim == 4 else stack_slices(own, affines)
-        folder.mkdir(exist_ok=True)
-        sidecar = {"Sources": [str(scan)], "Description": "squared difference to the healthy reconstruction"}
-        write_nifti(folder / f"{scan}_desc-anomaly_map.nii.gz", volume[None], affine, sidecar)
 
 
 def reconstruct(denoiser: Denoiser, images: NDArray[np.float32], index: pd.DataFrame) -> NDArray[np.float32]:

@@ -6,7 +6,14 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from pipeline_lib.config.schema import AutoencoderOptions, PreprocessOptions, RecipeOptions, SplitOptions
+from pipeline_lib.config.schema import (
+    AutoencoderOptions,
+    DataOptions,
+    PreprocessOptions,
+    RecipeOptions,
+    SplitOptions,
+    TrainingOptions,
+)
 from pipeline_lib.tasks import TASKS
 
 REFERENCES = {
@@ -55,6 +62,7 @@ REGISTRATION = {
 INTENSITY = {
     "percentile": "Intensities were scaled linearly between robust percentiles within the brain and clipped.",
     "zscore": "Intensities were standardised to zero mean and unit variance within the brain.",
+    "median_mad": "Intensities were standardised by the median and the median absolute deviation within the brain.",
     "whitestripe": "Intensities were standardised to zero mean and unit variance of normal white matter [shinohara].",
     "none": "Intensities were left as they are.",
 }
@@ -169,6 +177,11 @@ def _excluded(options: PreprocessOptions, *, anatomical: bool) -> str:
         if options.space == "MNI152":
             reasons.append(f"a Dice overlap with the template's brain under {limits.min_template_overlap:g}")
             reasons.append(f"a registration cost above {limits.max_registration_cost:g}")
+            reasons.append(
+                f"more than {limits.max_outside_field:.0%} of the template's brain outside the field of view"
+            )
+            if limits.contrast:
+                reasons.append("a contrast of tissues unlike their modality's")
         dark, bright = limits.brain_median
         reasons.append(f"more than {limits.max_mask_components} pieces of an extracted brain mask")
         reasons.append(f"a median brain intensity outside {dark:g} to {bright:g}")
@@ -247,7 +260,7 @@ def _autoencoder(recipe: RecipeOptions) -> str:
     return (
         f"{text} It was trained for {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
         f"[loshchilov] at a learning rate of {train.learning_rate:g}. Latents were scaled per channel to unit variance "
-        "over the training set."
+        f"over the training set.{_augmentation(train, recipe.data)}"
     )
 
 
@@ -293,8 +306,21 @@ def _denoiser(recipe: RecipeOptions) -> str:
         f"{text} Training took {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
         f"[loshchilov], learning rate {train.learning_rate:g}, {train.warmup:,} steps of warm-up, gradients clipped to "
         f"norm {train.clip:g}, {train.precision} precision and seed {train.seed}. The weights used are an exponential "
-        f"moving average with decay {train.ema:g}."
+        f"moving average with decay {train.ema:g}.{_augmentation(train, recipe.data)}"
     )
+
+
+def _augmentation(train: TrainingOptions, data: DataOptions) -> str:
+    """How training images were changed; empty where they were not."""
+    options = train.augment
+    sides = data.dimensions == 3 or data.modality == "image" or data.slices.plane != "sagittal"
+    parts = ["left and right exchanged in half of them"] if options.flip and sides else []
+    parts += [f"rotated by up to {options.rotate:g} degrees"] if options.rotate else []
+    parts += [f"scaled by up to {100 * options.scale:.3g} %"] if options.scale else []
+    parts += [f"shifted by up to {100 * options.shift:.3g} % of each side"] if options.shift else []
+    if options.gamma and data.target is None:
+        parts.append(f"raised to a power of {2**-options.gamma:.2f} to {2**options.gamma:.2f}")
+    return f" Each time they were seen, images were changed at random: {_and(parts)}." if parts else ""
 
 
 def _folded(fold: int) -> str:

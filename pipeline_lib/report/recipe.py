@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline_lib.config.schema import CohortOptions, RecipeOptions
 from pipeline_lib.dataset.conditions import Conditions
+from pipeline_lib.dataset.grids import MOST_OUTSIDE
 from pipeline_lib.files import read_json
 from pipeline_lib.report.captions import CAPTIONS
 from pipeline_lib.report.charts import Interval, intervals
@@ -119,7 +120,7 @@ def write_recipe_page(
         missing=_missing(metrics),
         curves=[gallery for gallery in curves if gallery.pictures],
         trained=trained,
-        limits=[*task.limits, *_own_limits(task, trained, metrics)],
+        limits=[*task.limits, *_own_limits(task, trained, metrics), *_cut_brains(networks)],
         methods=recipe_methods(recipe),
         provenance=[item for item in made if item],
         card=asdict(_card(name, task, _headline(task.headline, judged), results, _missing(metrics))),
@@ -232,6 +233,17 @@ def _trained(task: Task, key: str, folder: Path) -> Trained:
         steps=model["steps"],
         best_step=model["best_step"],
     )
+
+
+def _cut_brains(networks: Mapping[str, Path]) -> list[str]:
+    """That the images a network was trained on leave out some of the brain, and how much."""
+    shares = [read_json(folder / "model.json").get("brain_outside") or 0 for folder in networks.values()]
+    if max(shares, default=0) <= MOST_OUTSIDE:
+        return []
+    return [
+        f"The images leave out {max(shares):.1%} of the brain, the mean over training scans; nothing is learned or said "
+        "of it. The log of the dataset stage names the data.size that holds all of it."
+    ]
 
 
 def _own_limits(task: Task, trained: Sequence[Trained], metrics: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline_lib.bundles.bundle import describe, load_bundle, save_bundle
 from pipeline_lib.config.schema import RecipeOptions
-from pipeline_lib.dataset.augment import Augmentation
+from pipeline_lib.dataset.augment import augmentation
 from pipeline_lib.dataset.conditions import Conditions, hide
 from pipeline_lib.dataset.packed import LatentDataset, PackedArrays, PackedDataset
 from pipeline_lib.dataset.prepared import prepared_of
@@ -87,7 +87,7 @@ def _train_denoiser(
         images = LatentDataset(train_chunks, conditions=conditions, only_groups=only)
         validation = LatentDataset(validation_chunks, conditions=conditions, only_groups=only)
     else:
-        augment = Augmentation(training.seed) if training.augment else None
+        augment = augmentation(training.augment, training.seed)
         images = PackedDataset(train_chunks, conditions=conditions, only_groups=only, augment=augment)
         validation = PackedDataset(validation_chunks, conditions=conditions, only_groups=only)
     refuse_empty(images, what, train_chunks, recipe.data)

@@ -44,6 +44,17 @@ def test_choices_are_cited(options: dict[str, Any], cited: list[str]) -> None:
     assert not any("[" in paragraph.replace("[-1, 1]", "") for paragraph in text.paragraphs)
 
 
+def test_changes_of_training_images_are_told_as_they_were_made() -> None:
+    scans = " ".join(recipe_methods(RecipeOptions.model_validate({"task": "anomaly"})).paragraphs)
+    assert "left and right exchanged in half of them, rotated by up to 6 degrees, scaled by up to 7 %" in scans
+    sagittal = {"task": "anomaly", "data": {"slices": {"plane": "sagittal"}}}
+    assert "left and right" not in " ".join(recipe_methods(RecipeOptions.model_validate(sagittal)).paragraphs)
+    latent = " ".join(recipe_methods(RecipeOptions.model_validate(VAE)).paragraphs)
+    assert latent.count("changed at random") == 1, "those of the autoencoder; latents are encoded once"
+    pictures = {"task": "generation", "data": {"modality": "image"}}
+    assert "changed at random" not in " ".join(recipe_methods(RecipeOptions.model_validate(pictures)).paragraphs)
+
+
 @pytest.mark.parametrize("method", ["learned", "given", "synthstrip", "hd-bet", "none"])
 @pytest.mark.parametrize("space", ["MNI152", "native"])
 def test_preprocessing_is_told_as_it_was_done(method: str, space: str) -> None:

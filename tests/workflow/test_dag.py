@@ -63,6 +63,10 @@ def test_everything_is_made(workspace) -> None:
     for recipe in ("anomaly", "synthesis", "generation", "translation"):
         metrics = json.loads((results / recipe / "evaluation" / "metrics.json").read_text())
         assert metrics, f"{recipe} has no metric"
+    inferred = [path.name for path in (results / "anomaly" / "inference").glob("*/nifti/*.nii.gz")]
+    native = [path.name for path in (results / "anomaly" / "native").glob("*/*.nii.gz")]
+    assert inferred
+    assert sorted(name.replace("_space-individual", "") for name in native) == sorted(inferred)
 
 
 def test_every_result_says_what_made_it(workspace) -> None:

@@ -111,6 +111,16 @@ def with_autoencoder(kind):
     return "|".join(names) or "(?!)"
 
 
+def native_maps():
+    """Anomaly maps on the grids of the scans; pictures have no other space."""
+    return [
+        made(recipe, "native", chunk)
+        for recipe in plan.recipes_of("anomaly")
+        if plan.family(recipe) != "image"
+        for chunk in plan.chunks("validation", "test", recipe=recipe)
+    ]
+
+
 def growing(start):
     """A resource that grows by attempt."""
     return lambda wildcards, attempt: start * attempt

@@ -11,7 +11,9 @@ use rule stage as ingest with:
     threads: 2
     params:
         **runs("ingest", "sheet"),
-        arguments=lambda wildcards: f'{wildcards.chunk} --subjects "$SUBJECTS" --splits "$SPLITS" --root "$ROOT"',
-        rows=lambda wildcards: plan.rows_key(wildcards.chunk),
+        arguments=lambda wildcards: (
+            f"{wildcards.chunk} --rows {plan.rows_key(wildcards.chunk)}"
+            ' --subjects "$SUBJECTS" --splits "$SPLITS" --root "$ROOT"'
+        ),
     message:
         "Ingest {wildcards.chunk}"

@@ -12,6 +12,7 @@ parser = stage_parser(__doc__)
 parser.add_argument("chunk", help="name of the chunk in the ledger")
 parser.add_argument("--subjects", required=True, help="the sheet")
 parser.add_argument("--splits", required=True, help="the ledger")
+parser.add_argument("--rows", default="", help="hash of the chunk's rows and of the content of their files")
 parser.add_argument("--root", type=Path, required=True, help="folder from which the sheet's paths start")
 
 with stage(parser) as arguments:
@@ -23,4 +24,5 @@ with stage(parser) as arguments:
         arguments.out,
         workers=arguments.threads,
         cache=Path("state/scans/ingest") / arguments.code,
+        key=arguments.rows,
     )
