@@ -10,7 +10,7 @@ from pipeline_lib.errors import UserError
 SPLITS = ("train", "validation", "test")
 FAMILIES = ("anat", "dmri", "image")
 """Scans of one family are prepared alike, and only they share a chunk."""
-PATTERN = rf"({'|'.join(SPLITS)})-({'|'.join(FAMILIES)})-([0-9]{{4,}})"
+PATTERN = rf"({'|'.join(SPLITS)})-({'|'.join(FAMILIES)})-([0-9][0-9][0-9][0-9]+)"
 """The regular expression of a name, for rules and tables."""
 
 

@@ -1,5 +1,6 @@
 # The plan of this run, and the few functions by which rules speak of it.
 
+import functools
 import sys
 from pathlib import Path
 
@@ -7,11 +8,12 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, workflow.basedir)
 
+from pipeline_lib.cohort.chunks import PATTERN
 from pipeline_lib.errors import UserError
 from pipeline_lib.plan import Plan
 
 try:
-    plan = Plan(config)
+    plan = Plan(config, check_recipes=False)
 except UserError as error:
     raise WorkflowError(f"\n{error}") from None
 
@@ -31,7 +33,7 @@ onstart:
 
 
 wildcard_constraints:
-    chunk=r"(train|validation|test)-(anat|dmri|image)-\d+",
+    chunk=PATTERN,
     recipe=r"[a-z][a-z0-9_]*",
     role="image|source|target",
     split="train|validation|test",
@@ -43,6 +45,20 @@ def made(*parts):
     return Path(results, *parts, "provenance.json").as_posix()
 
 
+@functools.cache
+def refuse_faulty_recipes():
+    """End with the faults of the recipes: said where something is made that needs them, which `preprocessed` does not."""
+    try:
+        plan.check_recipes()
+    except UserError as error:
+        sys.exit(str(error))
+
+
+def when_recipes_fit(paths):
+    """An input function: paths that need recipes."""
+    return lambda wildcards: refuse_faulty_recipes() or paths
+
+
 def recipes_of(*tasks):
     """A regular expression of the recipes with one of the given tasks."""
     return "|".join(plan.recipes_of(*tasks)) or "(?!)"
@@ -50,7 +66,7 @@ def recipes_of(*tasks):
 
 def chunks_of(stage, *splits):
     """An input function: the chunks of a recipe's stage, in the given splits."""
-    return lambda wildcards: [
+    return lambda wildcards: refuse_faulty_recipes() or [
         made(wildcards.recipe, stage, chunk)
         for chunk in plan.chunks(*splits, recipe=wildcards.recipe)
     ]
