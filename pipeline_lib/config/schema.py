@@ -6,13 +6,22 @@ change in one part cannot rerun a stage that does not read it.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Task = Literal["anomaly", "synthesis", "generation", "translation"]
+INDEX = frozenset(
+    (
+        "scan", "row", "chunk", "sha256", "voxels_sha256", "lesion", "has_lesion", "affine", "space", "id", "cell", "seed",
+        "picture",
+    )
+)  # fmt: skip
+"""Names that tables of images and samples use themselves."""
+CONDITIONS = ("group", "age", "sex", "site", "slice")
+"""What a model can be told of every image; a cohort's covariates come to it."""
 
 
 class Options(BaseModel):
@@ -30,12 +39,21 @@ class CohortOptions(Options):
     splits: str = Field("config/splits.tsv", description="The ledger of split and chunk assignments.")
     root: str = Field(".", description="Folder from which relative paths in the sheet start.")
     results: str = Field("results", description="Folder that everything is written to.")
-    covariates: dict[str, Literal["category", "number"]] = Field(
-        {}, description="Further columns of the sheet to keep, each a `category` or a `number`, e.g. `mmse: number`."
-    )
     chunk_size: Positive = Field(50, description="Scans per ingest and preprocess job.")
+    covariates: dict[str, Literal["category", "number"]] = Field(
+        {}, description="Further columns of the sheet to keep, each a category or a number, e.g. {education: number}; a model may be told them."
+    )
     max_failed_fraction: Fraction = Field(0.2, description="Stop when more scans of a split than this fail.")
     strict: bool = Field(False, description="Any exclusion is an error.")
+
+    @field_validator("covariates")
+    @classmethod
+    def _names_are_free(cls, covariates: dict[str, str]) -> dict[str, str]:
+        if taken := sorted({*CONDITIONS, *INDEX} & set(covariates)):
+            raise ValueError(
+                f"{', '.join(taken)}: the name is taken; rename the column of the sheet, or leave it out here"
+            )
+        return covariates
 
 
 class SplitOptions(Options):
@@ -223,10 +241,32 @@ class DenoiserOptions(Options):
     attention: list[bool] = Field([False, False, True, True], description="Self-attention at each resolution.")
     head_channels: Positive = Field(32, description="Channels of an attention head.")
     dropout: Fraction = Field(0.0, description="Dropout in the residual blocks.")
-    condition: Literal["none", "group"] = Field("none", description="Cross-attention to the group.")
-    drop_condition: Fraction = Field(0.1, description="Share of training images whose condition is hidden.")
+    condition: list[str] = Field(
+        [],
+        description="What the network is told of an image: any of group, age, sex, site, slice and the names in "
+        "cohort.covariates, e.g. [group, age]; empty is nothing.",
+    )
+    drop_condition: Fraction = Field(
+        0.1,
+        description="Share of training images whose conditions are all hidden, which guidance needs; where there are "
+        "several, in as many again each is hidden by chance.",
+    )
     checkpointing: bool = Field(False, description="Trade time for memory.")
     training: TrainingOptions = Field(TrainingOptions(), description="Its training.")
+
+    @field_validator("condition", mode="before")
+    @classmethod
+    def _condition_is_a_list(cls, written: Any) -> Any:
+        if isinstance(written, str) or written is None:
+            raise ValueError(f"write a list: {'[]' if written in (None, 'none') else f'[{written}]'}")
+        return written
+
+    @field_validator("condition")
+    @classmethod
+    def _each_condition_once(cls, names: list[str]) -> list[str]:
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(repeated)} is there twice; name each condition once")
+        return names
 
     @model_validator(mode="after")
     def _one_attention_flag_a_level(self) -> DenoiserOptions:
@@ -245,7 +285,15 @@ class SamplingOptions(Options):
     eta: Fraction = Field(0.0, description="Noise added back by DDIM.")
     guidance: float = Field(1.0, ge=0, description="Classifier-free guidance scale; 1 is none.")
     start: float = Field(0.25, gt=0, le=1, description="Anomaly: noise a scan to this fraction of the timesteps.")
-    count: Positive = Field(64, description="Images to sample (per group where conditioned).")
+    count: Positive = Field(64, description="Images to sample; of each combination where conditions are varied.")
+    conditions: dict[str, list[str | float]] = Field(
+        {}, description="Values that samples are told, e.g. {age: [25, 70]}: each combination is sampled."
+    )
+    others: Literal["cohort", "every"] | None = Field(
+        None,
+        description="Conditions not listed there: drawn together as held-out people have them (cohort), or each category "
+        "in turn with numbers as its people have them (every). null: cohort for generation, else every.",
+    )
     batch_size: Positive = Field(16, description="Images sampled together.")
     checkpoints: Positive = Field(4, description="Generation: checkpoints at which samples and FID are taken.")
     seed: int = Field(0, description="Of the noise.")
@@ -282,6 +330,19 @@ class RecipeOptions(Options):
             raise ValueError("translation needs data.target and an autoencoder")
         if self.task == "synthesis" and self.autoencoder is None:
             raise ValueError("synthesis needs an autoencoder")
+        if "slice" in self.denoiser.condition and self.data.dimensions == 3:
+            raise ValueError("denoiser.condition slice is the position of a slice: take it out, volumes have none")
+        if self.sampling.guidance != 1 and not (self.denoiser.condition and self.denoiser.drop_condition):
+            lacking = "drop_condition is 0" if self.denoiser.condition else "condition is empty"
+            raise ValueError(
+                f"sampling.guidance is {self.sampling.guidance:g}, which compares images with and without conditions, but "
+                f"denoiser.{lacking}; set guidance: 1, or give conditions and a drop_condition such as 0.1"
+            )
+        for name, values in self.sampling.conditions.items():
+            if name not in self.denoiser.condition:
+                raise ValueError(f"sampling.conditions {name}: the model is not told it; add it to denoiser.condition")
+            if not values:
+                raise ValueError(f"sampling.conditions {name}: the list is empty; give values, or leave it out")
         if self.task in ("anomaly", "generation") and self.autoencoder is not None:
             raise ValueError(f"{self.task} works on images: remove autoencoder")
         factor = 2 ** (len(self.denoiser.channels) - 1)
@@ -302,3 +363,15 @@ class Config(Options):
     recipes: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], RecipeOptions] = Field(
         {}, description="The models to make, by name: options, or the path of a YAML file with them."
     )
+
+    @model_validator(mode="after")
+    def _conditions_are_columns(self) -> Config:
+        known = [*CONDITIONS, *self.cohort.covariates]
+        for name, recipe in self.recipes.items():
+            for condition in recipe.denoiser.condition:
+                if condition not in known:
+                    raise ValueError(
+                        f"recipes.{name}.denoiser.condition: {condition} is not known; write any of {', '.join(known)}, or "
+                        f"name the sheet's column in cohort.covariates: {{{condition}: category}}"
+                    )
+        return self

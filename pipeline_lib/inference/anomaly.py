@@ -75,6 +75,7 @@ def reconstruct(denoiser: Denoiser, images: NDArray[np.float32], index: pd.DataF
     The noise of an image depends on its scan and slice only, so a chunk's other images do not matter.
     """
     options = denoiser.sampling
+    told = denoiser.told(index)
     undone = max(1, round(options.start * denoiser.process.timesteps))
     seeds = [seed_of(options.seed, scan, place) for scan, place in zip(index["scan"], index["slice"], strict=True)]
     result = np.empty_like(images)
@@ -83,5 +84,6 @@ def reconstruct(denoiser: Denoiser, images: NDArray[np.float32], index: pd.DataF
         clean = torch.from_numpy(images[batch])
         streams = denoiser.streams(seeds[batch])
         noisy = denoiser.process.forward_diffusion(clean, streams(clean.shape), torch.full((len(clean),), undone - 1))
-        result[batch] = denoiser.denoise(noisy, start=undone, streams=streams).numpy()
+        condition = None if told is None else told[batch]
+        result[batch] = denoiser.denoise(noisy, start=undone, condition=condition, streams=streams).numpy()
     return result

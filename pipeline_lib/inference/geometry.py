@@ -33,6 +33,34 @@ def centred_affine(size: Sequence[int], millimetres: float) -> NDArray[np.float6
     return affine
 
 
+def affine_like(
+    people: pd.DataFrame, position: float | None, *, dimensions: int
+) -> tuple[NDArray[np.float64], str] | None:
+    """Affine and space of a generated image that lies where those of ``people`` do.
+
+    Args:
+        people: index of real images, of which ``affine``, ``slice`` and, where it is there, ``space`` are read.
+        position: of a slice, mm along the plane's axis; the nearest real slice is shifted there.
+
+    Returns:
+        None where the people share no grid, or the position of a slice is not known.
+    """
+    if people.empty or (dimensions == 2 and position is None):
+        return None
+    shift = 0.0
+    if position is not None:
+        places = pd.to_numeric(people["slice"], errors="coerce").to_numpy(dtype=float)
+        if np.isnan(places).all():
+            return None
+        nearest = places[np.nanargmin(np.abs(places - position))]
+        people, shift = people[places == nearest], position - float(nearest)
+    affine = affine_of(str(people["affine"].iloc[0]))
+    if affine is None or people["affine"].nunique() > 1:
+        return None
+    affine[:3, 3] += shift * affine[:3, 2] / np.linalg.norm(affine[:3, 2])
+    return affine, str(people["space"].iloc[0]) if "space" in people else ""
+
+
 def stack_slices(
     images: NDArray[np.floating], affines: Sequence[NDArray[np.float64]]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -54,15 +82,20 @@ def stack_slices(
 
 
 def write_nifti(
-    path: Path, image: NDArray[np.floating], affine: NDArray[np.float64], sidecar: Mapping[str, Any]
+    path: Path, image: NDArray[np.floating], affine: NDArray[np.float64], sidecar: Mapping[str, Any], space: str = ""
 ) -> None:
-    """Write a volume ``(C, x, y, z)`` (or a slice ``(C, x, y)``) as NIfTI, channels last, and its JSON sidecar."""
+    """Write a volume ``(C, x, y, z)`` (or a slice ``(C, x, y)``) as NIfTI, channels last, and its JSON sidecar.
+
+    The header says so where ``space`` is MNI152 (sform code 4).
+    """
     values = np.asarray(image, dtype=np.float32)
     values = values if values.ndim == 4 else values[..., None]
     values = np.moveaxis(values, 0, -1)
     values = values[..., 0] if values.shape[-1] == 1 else values
     nifti = nibabel.Nifti1Image(values, affine)
     nifti.header.set_xyzt_units("mm")
+    if space == "MNI152":
+        nifti.set_sform(affine, code="mni")
     with atomic_path(path) as temporary:
         nibabel.save(nifti, temporary)
     write_json(path.with_name(path.name.removesuffix(".nii.gz") + ".json"), sidecar)

@@ -121,7 +121,7 @@ def infer_translation(
             [seed_of(options.seed, scan, place) for scan, place in zip(part["scan"], part["slice"], strict=True)]
         )
         noise = streams((len(concat), *target.shape(recipe.data.size)))
-        drawn = denoiser.denoise(noise, concat=concat, streams=streams)
+        drawn = denoiser.denoise(noise, condition=denoiser.told(part), concat=concat, streams=streams)
         prediction[batch] = target.decode(drawn).numpy()
         measured = _latent(latents, "target_mean", rows[batch]) * target.scale
         ceiling[batch] = target.decode(measured).numpy()

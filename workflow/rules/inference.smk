@@ -34,6 +34,7 @@ rule infer_anomaly:
 rule sample_generation:
     input:
         diffusion=made("{recipe}", "diffusion"),
+        held_out=chunks_of("dataset", "validation", "test"),
     output:
         made("{recipe}", "samples"),
     log:
@@ -55,7 +56,7 @@ rule sample_generation:
         "Sample {wildcards.recipe} at every checkpoint"
     shell:
         "python workflow/scripts/sample_generation.py"
-        " --diffusion {input.diffusion}"
+        " --diffusion {input.diffusion} --held-out {input.held_out}"
         " --options {params.options:q} --code {params.code}"
         " --out {output} --log {log} --threads {threads}"
 
@@ -64,6 +65,7 @@ rule sample_synthesis:
     input:
         diffusion=made("{recipe}", "diffusion"),
         autoencoders=autoencoders,
+        held_out=chunks_of("dataset", "validation", "test"),
     output:
         made("{recipe}", "samples"),
     log:
@@ -82,10 +84,10 @@ rule sample_synthesis:
         options=options("inference"),
         code=code("sample_synthesis"),
     message:
-        "Sample {wildcards.recipe} for every group"
+        "Sample {wildcards.recipe} under every condition"
     shell:
         "python workflow/scripts/sample_synthesis.py"
-        " --diffusion {input.diffusion} --autoencoder {input.autoencoders}"
+        " --diffusion {input.diffusion} --held-out {input.held_out} --autoencoder {input.autoencoders}"
         " --options {params.options:q} --code {params.code}"
         " --out {output} --log {log} --threads {threads}"
 

@@ -6,7 +6,8 @@ from pipeline_lib.stage import folder, stage, stage_parser
 
 parser = stage_parser(__doc__)
 parser.add_argument("--diffusion", type=folder, required=True, help="the trained denoiser")
+parser.add_argument("--held-out", nargs="*", type=folder, default=[], help="packed chunks of held-out people")
 
 with stage(parser) as arguments:
     recipe = RecipeOptions.model_validate_json(arguments.options)
-    sample_generation(recipe, arguments.diffusion, arguments.out)
+    sample_generation(recipe, arguments.diffusion, arguments.held_out, arguments.out)
