@@ -20,6 +20,7 @@ from pipeline_lib.cohort.files import RowsKey
 from pipeline_lib.cohort.ledger import Ledger, read_ledger, shortened, write_ledger
 from pipeline_lib.cohort.placement import place, torn_pairs, untrained_people
 from pipeline_lib.cohort.sheet import FAMILIES, Scan, Sheet, read_sheet, summed_up
+from pipeline_lib.cohort.withdrawal import without_withdrawn
 from pipeline_lib.config.load import load_config
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
@@ -74,8 +75,9 @@ class Plan:
     def __init__(self, values: Mapping[str, Any], *, check_recipes: bool = True) -> None:
         self.config = load_config(values)
         cohort = self.config.cohort
-        self.sheet: Sheet = read_sheet(cohort.subjects, cohort.root, cohort.covariates)
         self.known: Ledger = read_ledger(cohort.splits)
+        sheet = read_sheet(cohort.subjects, cohort.root, cohort.covariates)
+        self.sheet: Sheet = without_withdrawn(sheet, self.known)
         self.trained_groups = self._trained_groups()
         self.ledger: Ledger = place(self.sheet, self.known, self.config.split, cohort.chunk_size, self.trained_groups)
         self._scans = self._scans_by_chunk()
@@ -207,6 +209,12 @@ class Plan:
 
     def _placement_notices(self) -> list[str]:
         lines = []
+        listed = {scan.participant for scan in (*self.sheet.scans, *(scan for scan, _ in self.sheet.excluded))}
+        if gone := sorted(self.known.splits.keys() - listed):
+            lines.append(
+                f"{len(gone)} people of {self.config.cohort.splits} are not in the sheet any more: {shortened(gone)}; pages, "
+                f"scans and models keep what is theirs until `python -m pipeline_lib.cohort withdraw {gone[0]}` removes it"
+            )
         untrained = untrained_people(self.sheet.scans, self.trained_groups)
         members = [scan for scan in self.sheet.scans if scan.participant in untrained]
         if members:

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline_lib.cohort.chunks import SPLITS, ChunkName
@@ -65,7 +66,7 @@ def place(
         new += [(scan, split_name, how) for scan in scans if scan.id not in ledger.by_scan]
     chunks = _chunks(sheet.scans, [(scan, split_name) for scan, split_name, _ in new], ledger, chunk_size)
     rows = [Placement(s.id, s.participant, split_name, chunks[s.id], how) for s, split_name, how in new]
-    return Ledger(ledger.rows + tuple(sorted(rows, key=lambda row: (row.chunk, row.scan))))
+    return replace(ledger, rows=ledger.rows + tuple(sorted(rows, key=lambda row: (row.chunk, row.scan))))
 
 
 def _persons(scans: Sequence[Scan]) -> dict[str, list[Scan]]:

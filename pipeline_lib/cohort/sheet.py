@@ -246,6 +246,24 @@ def append_to_sheet(path: Path, scans: Sequence[Scan]) -> int:
     return len(rows)
 
 
+def row_lines(path: Path) -> dict[int, tuple[str, str]]:
+    """Line of each row to its participant and alias, without their prefixes.
+
+    Raises:
+        UserError: the sheet cannot be read, or a row takes more than one line.
+    """
+    table = _read_table(path)
+    header = _columns(table.header, {})
+    found = {}
+    for line, values in table.rows:
+        if any("\n" in value for value in values):
+            raise UserError(f"{path}: row {line} takes several lines; remove the line breaks in its cells")
+        cells = dict(zip(header, values, strict=False))
+        participant, alias = (cells.get(name, "").strip().removeprefix("sub-") for name in ("participant", "alias"))
+        found[line] = (participant, alias)
+    return found
+
+
 def people(scans: Iterable[Scan]) -> dict[str, str]:
     """Map each participant to the person it is: the connected components of ids and aliases.
 

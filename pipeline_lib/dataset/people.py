@@ -6,13 +6,13 @@ person keys and hashed checksums of scans, enough to recognise a person, or the 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from typing import Any
 
 from pandas import DataFrame
 
+from pipeline_lib.cohort.identity import hashed_id, hashed_scan
 from pipeline_lib.errors import UserError
 
 log = logging.getLogger("pipeline")
@@ -20,17 +20,12 @@ CONTENT = ("sha256", "voxels_sha256")
 """Columns by which a scan is known whatever it is called: its file's bytes, its voxels in any container."""
 
 
-def hashed_id(participant: str) -> str:
-    """16 hexadecimal digits that stand for a person key."""
-    return _hash("person", participant)
-
-
 def trained_people(index: DataFrame) -> dict[str, list[str]]:
     """What a checkpoint keeps of an index: sorted hashed people and sorted hashed checksums of files and voxels."""
     return {
         "people": sorted({hashed_id(person) for person in index["participant"].astype(str)}),
         "scans": sorted(
-            {_hash("scan", sha) for column in CONTENT if column in index for sha in index[column].astype(str) if sha}
+            {hashed_scan(sha) for column in CONTENT if column in index for sha in index[column].astype(str) if sha}
         ),
     }
 
@@ -53,7 +48,7 @@ def refuse_trained_people(index: DataFrame, model: Mapping[str, Any], allow: boo
     seen = index["participant"].astype(str).map(hashed_id).isin(people)
     for column in CONTENT:
         if column in index:
-            seen |= index[column].astype(str).map(lambda sha: bool(sha) and _hash("scan", sha) in scans)
+            seen |= index[column].astype(str).map(lambda sha: bool(sha) and hashed_scan(sha) in scans)
     refused = list(dict.fromkeys(index.loc[seen, "scan"].astype(str)))
     if refused and allow:
         log.warning("judging on %d scans the model was trained on: %s", len(refused), _few(refused))
@@ -68,10 +63,6 @@ def refuse_trained_people(index: DataFrame, model: Mapping[str, Any], allow: boo
     kept = kept.copy()
     kept.attrs["refused"] = refused
     return kept
-
-
-def _hash(kind: str, value: str) -> str:
-    return hashlib.sha256(f"brain-generative-pipeline:{kind}:{value}".encode()).hexdigest()[:16]
 
 
 def _few(names: list[str], most: int = 5) -> str:
