@@ -232,18 +232,21 @@ def _moved(
     sheet: Sheet, persons: Mapping[str, list[Scan]], assigned: Mapping[str, tuple[str, str]], salt: str
 ) -> list[str]:
     """People to move from test into validation (``from_test``)."""
+    movable = sorted(
+        (name for name, place in assigned.items() if place == ("test", "sheet")),
+        key=lambda name: _hash(salt, name),
+    )
+    if not movable:
+        return []
     count = Counter(split for split, _ in assigned.values())
+    root = Path(sheet.root)
     images = sum(
-        len(matching_files(Path(sheet.root), scan.path))
+        len(matching_files(root, scan.path))
         for name, scans in persons.items()
         if assigned[name][0] == "train"
         for scan in scans
     )
     wanted = math.ceil(images / 100) - count["validation"]
-    movable = sorted(
-        (name for name, place in assigned.items() if place == ("test", "sheet")),
-        key=lambda name: _hash(salt, name),
-    )
     moved = movable[: max(wanted, 0)]
     if moved and len(moved) == count["test"]:
         raise UserError(
