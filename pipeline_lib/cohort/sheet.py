@@ -19,7 +19,7 @@ from typing import Literal
 
 from pipeline_lib.cohort.chunks import SPLITS
 from pipeline_lib.cohort.delimited import CONTROL, Table, read_delimited, read_text
-from pipeline_lib.cohort.values import LONGEST_LABEL, MISSING, as_label, parse_age, parse_sex
+from pipeline_lib.cohort.values import LONGEST_LABEL, MISSING, UNCLEAR, as_label, loosely, parse_age, parse_sex
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path
 
@@ -291,6 +291,18 @@ def people(scans: Iterable[Scan]) -> dict[str, str]:
     return {participant: names[find(participant)] for participant in participants}
 
 
+def alike_people(scans: Iterable[Scan]) -> list[tuple[str, str]]:
+    """Pairs of ids that differ only in case or leading zeros: perhaps one person, who could then be in two splits."""
+    scans = list(scans)
+    person = people(scans)
+    first: dict[str, str] = {}
+    return [
+        (other, participant)
+        for participant in sorted(person)
+        if person[other := first.setdefault(loosely(participant), participant)] != person[participant]
+    ]
+
+
 def _read_table(path: Path) -> Table:
     try:
         found = path.exists()
@@ -364,7 +376,7 @@ def _parse(
     unknown: list[_Fault] = []
     for column, value in zip(header, values, strict=False):
         value = value.strip()
-        if column == "group" and value in ("NA", "nan", "NaN"):
+        if column == "group" and value in UNCLEAR:
             unknown.append((column, f"{value} is taken as missing; if it is a group, give it another name", "missing"))
         if column in cells and value not in MISSING:
             cells[column] = value

@@ -14,6 +14,7 @@ from pipeline_lib.cohort.sheet import (
     Problem,
     Scan,
     Sheet,
+    alike_people,
     append_to_sheet,
     people,
     read_sheet,
@@ -136,6 +137,11 @@ def test_where_every_row_is_faulty_their_faults_are_what_is_read(tmp_path: Path)
 def test_a_label_that_two_ids_would_share_is_not_advised(tmp_path: Path) -> None:
     sheet = read(tmp_path, GOOD, ALSO_GOOD, "P-1-23\t1\tT1w\tx.nii", "P-12-3\t1\tT1w\ty.nii", "1.0\t1\tT1w\tz.nii")
     assert ["of its own" in str(problem) for problem in sheet.problems] == [True, True, False]
+
+
+def test_people_whose_ids_differ_only_in_zeros_or_case_are_found() -> None:
+    scans = [Scan(person, "", "T1w", "x") for person in ("001", "1", "P2", "10", "100")]
+    assert alike_people([*scans, Scan("p2", "", "T1w", "x", alias="P2")]) == [("001", "1")]
 
 
 def test_lesions_are_a_mask_none_or_unknown(tmp_path: Path) -> None:
