@@ -5,7 +5,7 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
-if not config:  # no --configfile was given: the demo
+if "recipes" not in config and not workflow.overwrite_configfiles:  # the demo
 
     configfile: "config/config.yaml"
 
