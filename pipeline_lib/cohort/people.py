@@ -35,6 +35,9 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """What each column is called elsewhere, best first; case, blanks and marks do not count."""
 
+LIKE = {"age": "age(?!.*(group|band|month|unit))", "sex": "(sex|gender)", "group": "(diagnosis|dx|group)"}
+"""What a column may begin with where it has none of these names, and no other column begins so."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -223,8 +226,8 @@ def _places(header: Sequence[str]) -> dict[str, int]:
     places = {}
     for column, names in NAMES.items():
         place = next((plain.index(name) for name in names if name in plain), None)
-        if place is None and column in ("age", "sex"):
-            like = [n for n, name in enumerate(plain) if re.match(rf"{column}(?!.*(group|band|month|unit))", name)]
+        if place is None and column in LIKE:
+            like = [n for n, name in enumerate(plain) if re.match(LIKE[column], name)]
             place = like[0] if len(like) == 1 else None
         if place is not None:
             places[column] = place

@@ -18,7 +18,7 @@ from pathlib import Path
 from pipeline_lib.cohort.delimited import read_text
 from pipeline_lib.cohort.identity import hashed_id, hashed_scan
 from pipeline_lib.cohort.ledger import WITHDRAWN, Ledger, write_ledger
-from pipeline_lib.cohort.sheet import Problem, Sheet, row_lines
+from pipeline_lib.cohort.sheet import LABEL, Problem, Sheet, row_lines
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, read_table, write_text
 
@@ -56,6 +56,8 @@ def find_withdrawal(participant: str, subjects: Path, ledger: Ledger, results: P
         UserError: neither the sheet nor the ledger knows the id.
     """
     participant = participant.removeprefix("sub-")
+    if not LABEL.fullmatch(participant):
+        raise UserError(f"{participant!r} is no id of a participant: letters and digits, as in the sheet")
     lines = row_lines(subjects) if subjects.exists() else {}
     aliases = {alias for person, alias in lines.values() if person == participant and alias}
     aliases |= {person for person, alias in lines.values() if alias and alias in {participant, *aliases}}

@@ -181,7 +181,7 @@ def test_letters_with_accents_keep_people_apart(tmp_path: Path) -> None:
 def test_sessions_have_their_own_group_and_a_clash_stops(tmp_path: Path) -> None:
     touch(tmp_path, *(f"sub-01/ses-{n}/anat/sub-01_ses-{n}_T1w.nii.gz" for n in ("01", "02", "03")))
     table = tmp_path / "participants.tsv"
-    table.write_text("Participant_ID\tses\tAge\tDX\nsub-01\t1\t70\tCN\nsub-01\t2\t72\tAD\n")
+    table.write_text("Participant_ID\tses\tAge (years)\tDX (baseline)\nsub-01\t1\t70\tCN\nsub-01\t2\t72\tAD\n")
     scans = from_bids(tmp_path).scans
     assert [(scan.session, scan.group, scan.age) for scan in scans] == [
         ("01", "CN", 70.0), ("02", "AD", 72.0), ("03", "", None),

@@ -131,6 +131,8 @@ def test_the_command_lists_and_removes_only_when_told(project: Path, repository:
     assert left(project) == before
     subprocess.run([*words, "--yes"], cwd=project, env=environment, check=True, capture_output=True)
     assert len(left(project)) == 9
+    nobody = subprocess.run([*words[:4], "", *words[5:]], cwd=project, env=environment, capture_output=True, text=True)
+    assert "is no id of a participant" in nobody.stderr
     again = subprocess.run(words, cwd=project, env=environment, capture_output=True, text=True)
     assert again.returncode == 1
     assert again.stderr.count("\n") == 1
