@@ -18,6 +18,7 @@ IGNORED = {
     "pipeline_lib",
     "pipeline_lib.code",
     "pipeline_lib.config",
+    "pipeline_lib.config.part",
     "pipeline_lib.config.schema",
     "pipeline_lib.errors",
     "pipeline_lib.stage",

@@ -22,51 +22,22 @@ from pipeline_lib.cohort.placement import place, torn_pairs, untrained_people
 from pipeline_lib.cohort.sheet import FAMILIES, Scan, Sheet, alike_people, read_sheet, summed_up
 from pipeline_lib.cohort.withdrawal import without_withdrawn
 from pipeline_lib.config.load import load_config
+from pipeline_lib.config.part import recipe_part
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, sha256_text
+from pipeline_lib.tasks import MODULES, TASKS
+from pipeline_lib.tasks.task import Stage, Task
 
-RESERVED = {"ingest", "preprocess", "cohort", "report", "benchmarks", "logs"}
+RESERVED = {"ingest", "preprocess", "cohort", "report", "benchmarks", "logs", "index"}
 SCRIPTS = Path(__file__).resolve().parent.parent / "workflow" / "scripts"
 
-# What each stage of a recipe reads of its configuration: nothing else may rerun it.
-PARTS: dict[str, dict[str, Any]] = {
-    "dataset": {"data": True},
-    "autoencoder": {"data": True, "autoencoder": True},
-    "denoiser": {
-        "task": True,
-        "data": True,
-        "autoencoder": True,
-        "diffusion": True,
-        "denoiser": True,
-        "sampling": {"checkpoints"},
-    },
-    "inference": {
-        "task": True,
-        "data": True,
-        "autoencoder": True,
-        "diffusion": True,
-        "denoiser": True,
-        "sampling": True,
-    },
-    "evaluation": {
-        "task": True,
-        "data": True,
-        "autoencoder": True,
-        "diffusion": True,
-        "denoiser": True,
-        "sampling": True,
-        "evaluation": True,
-    },
-}
 SECTIONS: dict[str, tuple[str, set[str] | None]] = {
     "preprocess": ("preprocess", None),
     "cohort_limits": ("cohort", {"max_failed_fraction", "strict"}),
     "sheet": ("cohort", {"covariates"}),
 }
 AUTOENCODER_MODULE = {"vae": "pipeline_lib.models.autoencoder", "vqgan": "pipeline_lib.models.vqgan"}
-USES_DENOISER = {"train_denoiser", "infer_anomaly", "infer_translation", "sample_generation", "sample_synthesis"}
-USES_AUTOENCODER = {"latents", "embed", *USES_DENOISER}
 
 
 class Plan:
@@ -133,36 +104,37 @@ class Plan:
         """A hash of a chunk's rows and of the content of the files they name, see `RowsKey`."""
         return self._rows_key(chunk, self._scans[chunk])
 
-    def options(self, part: str, recipe: str | None = None) -> str:
+    def options(self, stage: str, recipe: str | None = None) -> str:
         """The part of the configuration that a stage reads, as canonical JSON."""
-        if recipe is None:
-            section, include = SECTIONS[part]
-            chosen = getattr(self.config, section).model_dump(mode="json", include=include)
-        else:
-            chosen = self.recipes[recipe].model_dump(mode="json", include=PARTS[part])
-        return json.dumps(chosen, sort_keys=True)
-
-    def report_options(self, recipe: str | None = None) -> str:
-        """What a page of the report says of the configuration, as canonical JSON."""
-        chosen = self.config.model_dump(
-            mode="json", include={"cohort": {"name", "note"}, "split": True, "preprocess": True}
-        )
+        if stage == "report":
+            return self._shown_options(recipe)
         if recipe is not None:
-            chosen = {"cohort": chosen["cohort"], "recipe": self.recipes[recipe].model_dump(mode="json")}
-        return json.dumps(chosen, sort_keys=True)
+            return recipe_part(self.recipes[recipe], self.task(recipe).stage(stage).reads)
+        section, include = SECTIONS[stage]
+        return json.dumps(getattr(self.config, section).model_dump(mode="json", include=include), sort_keys=True)
 
     @functools.cache  # noqa: B019 - one plan lives as long as the process
-    def code(self, script: str, recipe: str | None = None) -> str:
-        """Hash of the code that ``workflow/scripts/<script>.py`` runs for a recipe."""
-        modules = self._chosen_modules(script, self.recipes[recipe]) if recipe else []
+    def code(self, script: str, recipe: str | None = None, stage: str | None = None) -> str:
+        """Hash of the code that ``workflow/scripts/<script>.py`` runs for a recipe's stage."""
+        modules: list[str] = []
+        if recipe is not None and stage == "report":
+            modules = [MODULES[self.recipes[recipe].task]]
+        elif recipe is not None and stage is not None:
+            modules = self._chosen_modules(self.recipes[recipe], self.task(recipe).stage(stage))
         return code_hash(SCRIPTS / f"{script}.py", *modules)
 
-    def roles(self, recipe: str) -> list[str]:
+    def task(self, recipe: str) -> Task:
+        """The task of a recipe."""
+        return TASKS[self.recipes[recipe].task]
+
+    def stages(self, recipe: str) -> list[Stage]:
+        """The stages of a recipe."""
+        latent = self.recipes[recipe].autoencoder is not None
+        return [stage for stage in self.task(recipe).stages if latent or not stage.latent]
+
+    def roles(self, recipe: str) -> tuple[str, ...]:
         """The autoencoders a recipe trains: none, one of the image, or one of source and target."""
-        options = self.recipes[recipe]
-        if options.autoencoder is None:
-            return []
-        return ["source", "target"] if options.task == "translation" else ["image"]
+        return self.task(recipe).roles if self.recipes[recipe].autoencoder else ()
 
     def notices(self) -> list[str]:
         """One line for each kind of fault in the sheet, and for what the placement does that may surprise."""
@@ -285,6 +257,15 @@ class Plan:
         if problems:
             raise UserError("\n".join(problems))
 
+    def _shown_options(self, recipe: str | None) -> str:
+        """What a page of the report says of the configuration."""
+        chosen = self.config.model_dump(
+            mode="json", include={"cohort": {"name", "note"}, "split": True, "preprocess": True}
+        )
+        if recipe is not None:
+            chosen = {"cohort": chosen["cohort"], "recipe": self.recipes[recipe].model_dump(mode="json")}
+        return json.dumps(chosen, sort_keys=True)
+
     def _modalities(self, recipe: str) -> set[str]:
         data = self.recipes[recipe].data
         return {data.modality} | ({data.target} if data.target else set())
@@ -293,12 +274,12 @@ class Plan:
         autoencoder = self.recipes[recipe].autoencoder
         return f"train_{autoencoder.kind}" if autoencoder else ""
 
-    def _chosen_modules(self, script: str, recipe: RecipeOptions) -> list[str]:
-        """The modules that a script imports by the names in the configuration."""
-        modules = []
-        if script in USES_AUTOENCODER and recipe.autoencoder is not None:
+    def _chosen_modules(self, recipe: RecipeOptions, stage: Stage) -> list[str]:
+        """The modules that a stage imports by the names in the configuration."""
+        modules = [stage.module] if stage.module else []
+        if "autoencoder" in stage.networks and recipe.autoencoder is not None:
             modules.append(AUTOENCODER_MODULE[recipe.autoencoder.kind])
-        if script in USES_DENOISER:
+        if "denoiser" in stage.networks:
             modules += ["pipeline_lib.models.unet", f"pipeline_lib.noise.{recipe.diffusion.noise.kind}"]
         return modules
 
@@ -319,9 +300,9 @@ class Plan:
             )
         if before - now:
             reasons.append(f"training chunks gone: {', '.join(sorted(before - now))}")
-        part = "denoiser" if script == "train_denoiser" else "autoencoder"
-        if made["options"] != json.loads(self.options(part, recipe)):
+        stage = "denoiser" if script == "train_denoiser" else "autoencoder"
+        if made["options"] != json.loads(self.options(stage, recipe)):
             reasons.append("its configuration changed")
-        if made["code"] != self.code(script, recipe):
+        if made["code"] != self.code(script, recipe, stage):
             reasons.append("its code changed")
         return reasons

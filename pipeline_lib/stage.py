@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import json
 import logging
 import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+import typing
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import provenance, read_json, sha256_file, sha256_text, write_json
@@ -34,6 +36,7 @@ def folder(text: str) -> Path:
 def stage_parser(description: str | None) -> argparse.ArgumentParser:
     """The arguments every stage has; a script adds its own inputs."""
     parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rule", help="what the workflow calls this stage; the script's name unless given")
     parser.add_argument("--out", type=folder, required=True, help="folder (or page, or table) to write")
     parser.add_argument("--options", default="{}", help="this stage's part of the configuration, as JSON")
     parser.add_argument("--code", default="unknown", help="hash of the code that this stage runs")
@@ -51,8 +54,8 @@ def stage(parser: argparse.ArgumentParser) -> Iterator[argparse.Namespace]:
     The sidecar ``provenance.json`` is written last, when the stage's folder is complete: it is the
     file by which the workflow knows that the stage is done.
     """
-    name = Path(sys.argv[0]).stem
     arguments = parser.parse_args()
+    name = arguments.rule or Path(sys.argv[0]).stem
     leads = all(os.environ.get(rank, "0") == "0" for rank in RANKS)
     _limit_threads(arguments.threads)
     _start_log(arguments.log if leads else None, logging.INFO if leads else logging.ERROR)
@@ -96,11 +99,31 @@ def state_folder(root: Path, arguments: argparse.Namespace, inputs: list[Path]) 
     return root / key[:24]
 
 
+def run(function: str, recipe: object, inputs: Mapping[str, list[Path]], out: Path) -> None:
+    """Call ``module:function`` with a recipe's options, the inputs by name, and ``out``.
+
+    What is annotated as a list gets all folders, a `Mapping` gets them by their names, anything else the one there is.
+    """
+    module, _, name = function.partition(":")
+    called = getattr(importlib.import_module(module), name)
+    hints = typing.get_type_hints(called)
+
+    def fitted(kind: object, paths: list[Path]) -> object:
+        if typing.get_origin(kind) is Mapping:
+            return {path.name: path for path in paths}
+        if typing.get_origin(kind) is list:
+            return paths
+        (path,) = paths
+        return path
+
+    called(recipe, **{key: fitted(hints[key], paths) for key, paths in inputs.items()}, out=out)
+
+
 def _sidecar(name: str, arguments: argparse.Namespace) -> dict[str, object]:
     inputs = [
         path
         for value in vars(arguments).values()
-        for path in (value if isinstance(value, list) else [value])
+        for path in (_flat(value) if isinstance(value, list) else [value])
         if isinstance(path, Path) and path not in (arguments.out, arguments.log)
     ]
     made = provenance(stage=name, code=arguments.code, options=json.loads(arguments.options), inputs=inputs)
@@ -108,6 +131,11 @@ def _sidecar(name: str, arguments: argparse.Namespace) -> dict[str, object]:
     files = sorted(path for path in out.rglob("*") if path.is_file()) if out.is_dir() else [out]
     outputs = {str(path.relative_to(out.parent)): sha256_file(path) for path in files if path.name != SIDECAR}
     return {**made, "outputs": outputs}
+
+
+def _flat(values: list[Any]) -> Iterator[object]:
+    for value in values:
+        yield from _flat(value) if isinstance(value, list) else [value]
 
 
 def _limit_threads(threads: int) -> None:

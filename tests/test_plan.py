@@ -194,7 +194,7 @@ def test_models_to_be_trained_again_are_named_with_the_reason(cohort: dict, tmp_
     made = {
         "inputs": inputs,
         "options": json.loads(plan.options("denoiser", "generation")),
-        "code": plan.code("train_denoiser", "generation"),
+        "code": plan.code("train_denoiser", "generation", "denoiser"),
     }
     write_json(tmp_path / "generation" / "diffusion" / "provenance.json", made)
     assert plan.retraining(tmp_path) == []

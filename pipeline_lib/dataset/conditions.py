@@ -202,16 +202,16 @@ class Conditions(Sequence[Condition]):
             for chosen in itertools.product(*checked)
         ]
 
-    def corners(self, values: Mapping[str, Sequence[Value]], most: int) -> list[dict[str, Value]]:
-        """At most ``most`` combinations that show what each condition does, those listed first more than others.
+    def corners(self, most: int) -> list[dict[str, Value]]:
+        """At most ``most`` combinations that show what each condition does: every category, both ends of a number.
 
-        ``values`` by name; without, every category and both ends of a number. What no longer fits stays at its middle.
+        Where these are too many, the conditions that come last stay at their middle.
         """
         chosen: dict[str, Sequence[Value]] = {}
         room = most
         for condition in self:
-            wanted = values.get(condition.name, condition.ends)
-            fitting = list(wanted)[:room] if condition is self[0] or len(wanted) <= room else [condition.middle]
+            ends = condition.ends
+            fitting = ends[:room] if condition is self[0] or len(ends) <= room else [condition.middle]
             chosen[condition.name] = fitting
             room //= len(fitting)
         return self.grid(chosen)

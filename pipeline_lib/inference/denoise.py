@@ -12,12 +12,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pipeline_lib.config.schema import DiffusionOptions, RecipeOptions, SamplingOptions
+from pipeline_lib.config.schema import RecipeOptions, SamplingOptions
 from pipeline_lib.dataset.conditions import Conditions
 from pipeline_lib.diffusion.guidance import guided
-from pipeline_lib.diffusion.process import DiffusionProcess
+from pipeline_lib.diffusion.process import DiffusionProcess, make_process
 from pipeline_lib.diffusion.samplers import Callback, ddim, ddpm, dpm_solver_pp, timestep_pairs
-from pipeline_lib.diffusion.schedule import make_schedule
 from pipeline_lib.noise.base import Noise
 from pipeline_lib.noise.make import make_noise
 from pipeline_lib.training.artifact import load_model
@@ -145,14 +144,8 @@ def load_denoiser(recipe: RecipeOptions, weights: Path) -> Denoiser:
     return Denoiser(
         network=network.to(device()).eval(),
         info=info,
-        process=make_process(recipe.diffusion),
+        process=make_process(**info["process"]),
         noise=make_noise(**recipe.diffusion.noise.model_dump()),
         sampling=recipe.sampling,
         clip=recipe.autoencoder is None,
     )
-
-
-def make_process(options: DiffusionOptions) -> DiffusionProcess:
-    """The forward process that the configuration describes."""
-    schedule = make_schedule(options.schedule, options.timesteps, zero_terminal_snr=options.zero_terminal_snr)
-    return DiffusionProcess(schedule, options.prediction)

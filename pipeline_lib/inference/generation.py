@@ -19,7 +19,7 @@ GRID_COLUMNS = 8
 ANIMATED = 8
 
 
-def sample_generation(recipe: RecipeOptions, diffusion: Path, held_out: Sequence[Path], out: Path) -> None:
+def sample_generation(recipe: RecipeOptions, diffusion: Path, held_out: list[Path], out: Path) -> None:
     """Sample the finished model and some of its checkpoints from the same noise, under the same conditions.
 
     Args:

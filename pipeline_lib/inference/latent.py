@@ -29,13 +29,13 @@ class LatentSpace:
 
     def shape(self, size: list[int]) -> tuple[int, ...]:
         """Shape ``(C, *spatial)`` of the latent of an image of ``size`` voxels."""
-        factor: int = self.module.factor  # type: ignore[assignment]
-        return (self.channels, *(length // factor for length in size))
+        return (self.channels, *self.module.latent_size(size))  # type: ignore[operator]
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Images ``(N, C, *spatial)`` in [-1, 1] of scaled latents, one at a time."""
-        images = [self.module.decode(z[None].to(device())) for z in latents / self.scale]  # type: ignore[operator]
+        size = self.info["data"]["size"]
+        images = [self.module.decode(z[None].to(device()), size) for z in latents / self.scale]  # type: ignore[operator]
         return torch.cat(images).clamp(-1, 1).cpu()
 
     @torch.inference_mode()

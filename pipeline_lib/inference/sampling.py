@@ -25,6 +25,7 @@ from pipeline_lib.inference.chunks import read_indices
 from pipeline_lib.inference.denoise import Denoiser, seed_of
 from pipeline_lib.inference.geometry import affine_like, centred_affine, voxel_size, write_nifti
 from pipeline_lib.inference.pictures import plane
+from pipeline_lib.tasks import TASKS
 
 SYNTHETIC = "Synthetic image drawn from a generative model; it shows no person."
 
@@ -76,7 +77,7 @@ def wanted_samples(recipe: RecipeOptions, conditions: Conditions, people: pd.Dat
         UserError: a value is none that the model knows, or there is nobody to draw values after.
     """
     options = recipe.sampling
-    every = (options.others or ("cohort" if recipe.task == "generation" else "every")) == "every"
+    every = (options.others or TASKS[recipe.task].others) == "every"
     varied: dict[str, Sequence[str | float]] = dict(options.conditions)
     if every:
         varied = {each.name: each.categories for each in conditions.categories} | varied

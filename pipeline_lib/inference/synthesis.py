@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,17 @@ FRAMES = 12
 
 
 def sample_synthesis(
-    recipe: RecipeOptions, diffusion: Path, autoencoder: Path | None, held_out: Sequence[Path], out: Path
+    recipe: RecipeOptions, diffusion: Path, held_out: list[Path], out: Path, autoencoder: Path | None = None
 ) -> None:
     """Sample ``sampling.count`` new images of each combination of conditions, every one from the same noise.
 
     Args:
         recipe: ``sampling`` says how many, under which conditions, which sampler, how much guidance.
         diffusion: folder of the trained denoiser.
-        autoencoder: folder of the autoencoder whose latents it was trained on; None: it was trained on images.
         held_out: packed chunks of people, after whom conditions are drawn and on whose grid samples lie; may be none.
         out: folder for what `write_samples` writes, ``grid.png`` (a row a combination), ``conditions.png``
             (combinations from the same noise and their differences), ``reverse.gif`` and ``reverse.png``.
+        autoencoder: folder of the autoencoder whose latents it was trained on; None: it was trained on images.
     """
     denoiser = load_denoiser(recipe, diffusion)
     people = held_out_people(recipe, held_out)

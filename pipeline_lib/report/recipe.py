@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.config.schema import CohortOptions, RecipeOptions
+from pipeline_lib.dataset.conditions import Conditions
 from pipeline_lib.dataset.grids import MOST_OUTSIDE
 from pipeline_lib.files import read_json
-from pipeline_lib.report.captions import CAPTIONS, STAGES, TASKS
+from pipeline_lib.report.captions import CAPTIONS
 from pipeline_lib.report.charts import Interval, intervals
 from pipeline_lib.report.methods import recipe_methods
 from pipeline_lib.report.page import THUMBNAIL_WIDTH, Picture, load_picture, number, read_provenance, write_page
+from pipeline_lib.tasks import TASKS
+from pipeline_lib.tasks.task import Task
 
 PICTURE_SUFFIXES = {".png", ".gif", ".jpg", ".jpeg", ".webp"}
 MOST_PICTURES = 12
@@ -51,7 +54,7 @@ class Trained:
     people: int
     scans: int
     images: int
-    groups: str
+    told: str
     steps: int
     best_step: int
 
@@ -91,13 +94,17 @@ def write_recipe_page(
     task = TASKS[recipe.task]
     networks = {key: folder for key, folder in folders.items() if (folder / "model.json").is_file()}
     results = {key: folder for key, folder in folders.items() if key not in networks}
-    galleries = [_gallery(key, folder) for key, folder in sorted(results.items(), key=lambda item: _order(item[0]))]
+    galleries = [
+        _gallery(task, key, folder) for key, folder in sorted(results.items(), key=lambda item: _order(task, item[0]))
+    ]
     galleries = [gallery for gallery in galleries if gallery.pictures]
-    curves = [_gallery(key, folder) for key, folder in sorted(networks.items(), key=lambda item: _order(item[0]))]
+    curves = [
+        _gallery(task, key, folder) for key, folder in sorted(networks.items(), key=lambda item: _order(task, item[0]))
+    ]
     metrics = [row for folder in results.values() for row in _metrics(folder)]
     judged = _judged(metrics)
-    trained = [_trained(key, folder) for key, folder in networks.items()]
-    made = [read_provenance(stage_title(key), folder) for key, folder in folders.items()]
+    trained = [_trained(task, key, folder) for key, folder in networks.items()]
+    made = [read_provenance(stage_title(task, key), folder) for key, folder in folders.items()]
     write_page(
         out,
         "recipe.html",
@@ -116,21 +123,22 @@ def write_recipe_page(
         limits=[*task.limits, *_own_limits(recipe, metrics), *_cut_brains(networks)],
         methods=recipe_methods(recipe),
         provenance=[item for item in made if item],
-        card=asdict(_card(name, recipe, _headline(task.headline, judged), results, _missing(metrics))),
+        card=asdict(_card(name, task, _headline(task.headline, judged), results, _missing(metrics))),
     )
 
 
-def stage_title(key: str) -> str:
+def stage_title(task: Task, key: str) -> str:
     """``autoencoder/image`` as a person reads it."""
-    stage, _, rest = key.partition("/")
-    title = STAGES.get(stage, stage.replace("_", " ").capitalize())
+    folder, _, rest = key.partition("/")
+    title = {stage.folder: stage.title for stage in task.stages}.get(folder, folder.replace("_", " ").capitalize())
     return f"{title}, {rest}" if rest else title
 
 
-def _order(key: str) -> tuple[int, str]:
-    stages = list(STAGES)
-    stage = key.partition("/")[0]
-    return (stages.index(stage) if stage in stages else len(stages), key)
+def _order(task: Task, key: str) -> tuple[int, str]:
+    """Results first: the order of the stages, turned round."""
+    folders = [stage.folder for stage in reversed(task.stages)]
+    folder = key.partition("/")[0]
+    return (folders.index(folder) if folder in folders else len(folders), key)
 
 
 def _picture_files(folder: Path) -> list[Path]:
@@ -145,10 +153,10 @@ def _picture_files(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: (known.index(path.stem) if path.stem in known else len(known), path.name))
 
 
-def _gallery(key: str, folder: Path) -> Gallery:
+def _gallery(task: Task, key: str, folder: Path) -> Gallery:
     files = _picture_files(folder)
     pictures = tuple(_picture(path) for path in files[:MOST_PICTURES])
-    return Gallery(stage_title(key), pictures, max(0, len(files) - MOST_PICTURES), folder.name)
+    return Gallery(stage_title(task, key), pictures, max(0, len(files) - MOST_PICTURES), folder.name)
 
 
 def _picture(path: Path, **size: int) -> Picture:
@@ -214,14 +222,14 @@ def _headline(preferred: Sequence[str], judged: Sequence[Judged]) -> Judged | No
     return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
 
-def _trained(key: str, folder: Path) -> Trained:
+def _trained(task: Task, key: str, folder: Path) -> Trained:
     model = read_json(folder / "model.json")
     return Trained(
-        title=stage_title(key),
+        title=stage_title(task, key),
         people=model["train_people"],
         scans=model["train_scans"],
         images=model["train_images"],
-        groups=", ".join(model.get("groups") or ["all"]),
+        told="; ".join(str(condition) for condition in Conditions.of(model)) or "nothing",
         steps=model["steps"],
         best_step=model["best_step"],
     )
@@ -271,18 +279,16 @@ def _crossed_bounds(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name, of in bounds.items() if of.get("ceiling", math.inf) < of.get("floor", -math.inf)]
 
 
-def _card(
-    name: str, recipe: RecipeOptions, headline: Judged | None, results: Mapping[str, Path], missing: Sequence[str]
-) -> Card:
-    ordered = sorted(results, key=_order)
+def _card(name: str, task: Task, headline: Judged | None, results: Mapping[str, Path], missing: Sequence[str]) -> Card:
+    ordered = sorted(results, key=lambda key: _order(task, key))
     files = [path for key in ordered for path in _picture_files(results[key])]
     first = next((path for stem in TELLING for path in files if path.stem == stem), files[0] if files else None)
     thumbnail = _picture(first, width=THUMBNAIL_WIDTH) if first else None
     rows = [row for row, _ in headline.rows] if headline else []
     return Card(
         name=name,
-        task=recipe.task,
-        question=TASKS[recipe.task].question,
+        task=task.name,
+        question=task.question,
         headline=headline_title(headline) if headline else "",
         value=number(rows[0]["value"]) if rows else "",
         interval=_interval_text(rows[0]) if rows else "",

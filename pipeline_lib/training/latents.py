@@ -37,7 +37,7 @@ def encode_chunk(autoencoders: Mapping[str, Path], dataset: Path, out: Path) -> 
         for role, model in autoencoders.items():
             module, info = load_model(model)
             module.to(device)
-            size = [length // int(module.factor) for length in info["data"]["size"]]  # type: ignore[arg-type]
+            size = module.latent_size(info["data"]["size"])  # type: ignore[operator]
             shape = (len(images), info["architecture"]["latent_channels"], *size)
             files = [folder / f"{PREFIX[role]}{name}.npy" for name in ("mean", "std")]
             arrays = [np.lib.format.open_memmap(file, "w+", np.float32, shape) for file in files]

@@ -72,7 +72,7 @@ class Step(ABC):
         modules: every module that is trained, by the name of its optimiser. Those named in ``order`` are
             updated at each step, one after the other.
         averaged: the module whose moving average is the result.
-        betas: of AdamW.
+        betas: of AdamW, where the options give none.
     """
 
     modules: Mapping[str, nn.Module]

@@ -155,7 +155,12 @@ def train(
         module.to(device).train()
     ema = EMA(model.modules[model.averaged], options.ema)
     optimisers = {
-        part: AdamW(module.parameters(), lr=options.learning_rate, betas=model.betas)
+        part: AdamW(
+            module.parameters(),
+            lr=options.learning_rate,
+            betas=options.betas or model.betas,
+            weight_decay=options.weight_decay,
+        )
         for part, module in model.modules.items()
     }
     stepping: dict[str, Any] = {part: fabric.setup_optimizers(each) for part, each in optimisers.items()}

@@ -41,6 +41,7 @@ def train_vae(
         architecture: dict[str, Any] = {
             "dimensions": data.dimensions,
             "in_channels": channels_of(role, data),
+            "fold": options.fold,
             "channels": list(options.channels),
             "latent_channels": options.latent_channels,
             "blocks": options.blocks,
@@ -69,7 +70,7 @@ class VAEStep(Step):
         """``loss``; ``reconstruction`` (L1); ``kl`` in nats a latent dimension; ``latent_std``, the means' spread."""
         image = batch[self.name]
         mean, std = module.encode(image)  # type: ignore[operator]
-        decoded = module.decode(mean + std * draw.normal("latent", mean.shape))  # type: ignore[operator]
+        decoded = module.decode(mean + std * draw.normal("latent", mean.shape), image.shape[2:])  # type: ignore[operator]
         reconstruction = (decoded.float() - image).abs().mean()
         kl = kl_divergence(mean, std)
         loss = reconstruction + self.kl_weight * kl
@@ -79,7 +80,7 @@ class VAEStep(Step):
     def strip(self, module: nn.Module) -> Tensor:
         """Reconstructions from the posterior's mean."""
         shown = self.shown.to(next(module.parameters()).device)
-        return torch.cat([module.decode(module.encode(image[None])[0]) for image in shown])  # type: ignore[operator]
+        return torch.cat([module.decode(module.encode(x[None])[0], x.shape[1:]) for x in shown])  # type: ignore[operator]
 
     def reference(self) -> Tensor:
         return self.shown

@@ -56,6 +56,7 @@ def train_vqgan(
         architecture: dict[str, Any] = {
             "dimensions": data.dimensions,
             "in_channels": channels,
+            "fold": options.fold,
             "channels": list(options.channels),
             "blocks": options.blocks,
             "codes": options.codes,

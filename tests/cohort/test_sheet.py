@@ -344,3 +344,29 @@ def test_new_scans_are_added_below_and_the_rows_before_stay_as_they_were(tmp_pat
     ]
     with pytest.raises(UserError, match="no column lesion"):
         append_to_sheet(tmp_path / "subjects.tsv", [Scan("04", "1", "T1w", "d.nii.gz", lesion="l.nii.gz")])
+
+
+def test_further_columns_are_read_as_what_they_are_declared(tmp_path: Path) -> None:
+    """Digits of a category stay text; an empty cell says nothing; a number that is none leaves the row out."""
+    path = tmp_path / "subjects.tsv"
+    rows = ["01\tT1w\ta.nii\t12\t33", "02\tT1w\tb.nii\tn/a\t34", "03\tT1w\tc.nii\ttwelve\t"]
+    path.write_text("\n".join(["participant\tmodality\tpath\teducation\tgenotype", *rows]) + "\n")
+    sheet = read_sheet(path, tmp_path, {"education": "number", "genotype": "category"})
+    assert [scan.covariates for scan in sheet.scans] == [
+        (("education", 12.0), ("genotype", "33")),
+        (("genotype", "34"),),
+    ]
+    assert columns_of(sheet.problems) == [(4, "education")]
+    assert "'twelve' is not a number" in sheet.problems[0].message
+    assert {problem.column for problem in read_sheet(path, tmp_path).problems} == {"education", "genotype"}, (
+        "not declared"
+    )
+
+
+def test_a_declared_column_must_be_there_and_not_be_one_of_ours(tmp_path: Path) -> None:
+    path = tmp_path / "subjects.tsv"
+    path.write_text("participant\tmodality\tpath\n01\tT1w\ta.nii\n")
+    with pytest.raises(UserError, match=r"no column education, which cohort\.covariates names"):
+        read_sheet(path, tmp_path, {"education": "number"})
+    with pytest.raises(UserError, match="path is read as it is"):
+        read_sheet(path, tmp_path, {"path": "category"})

@@ -43,7 +43,10 @@ def test_every_configuration_file_is_valid(repository: Path, monkeypatch: pytest
         (("recipes", "anomaly", "diffusion", "schedule"), "cosin", "did you mean cosine?"),
         (("recipes", "anomaly", "denoiser", "training", "steps"), 0, "training.steps: 0 is not allowed"),
         (("split", "train"), 0.9, "split: train + validation + test is 1.3"),
-        (("recipes", "anomaly", "data", "size"), [64, 66], "66 is not a multiple of 4"),
+        (("recipes", "anomaly", "denoiser", "fold"), 3, "fold: 3 is not one of"),
+        (("recipes", "anomaly", "diffusion", "loss_weight"), "min-snr", "did you mean min_snr?"),
+        (("recipes", "anomaly", "diffusion", "loss_weight_cap"), 5, "limits loss_weight, which is none"),
+        (("recipes", "anomaly", "diffusion", "shift"), "automatic", "shift"),
         (("recipes", "translation", "data", "target"), None, "translation needs data.target"),
         (("recipes", "anomaly", "task"), "anomly", "did you mean anomaly?"),
         (("recipes", "anomaly", "denoiser", "training", "stepss"), 1, "did you mean steps?"),
@@ -61,6 +64,12 @@ def test_fault_is_named_with_key_value_and_nearest_name(demo: dict, where: tuple
     assert ".".join(where[:2]) in str(caught.value) or where[0] in str(caught.value)
 
 
+@pytest.mark.parametrize("shift", ["auto", -2.5, 0])
+def test_the_schedule_is_shifted_from_the_grid_or_by_a_number(demo: dict, shift: object) -> None:
+    demo["recipes"]["anomaly"]["diffusion"]["shift"] = shift
+    assert load_config(demo).recipes["anomaly"].diffusion.shift == shift
+
+
 def test_all_faults_are_reported_at_once(demo: dict) -> None:
     demo["cohort"]["nme"] = "x"
     demo["split"]["method"] = "random"
@@ -74,6 +83,40 @@ def test_zero_snr_with_eps_is_refused(demo: dict) -> None:
     demo["recipes"]["anomaly"]["diffusion"] |= {"zero_terminal_snr": True, "prediction": "eps"}
     with pytest.raises(UserError, match="needs prediction v or x0"):
         load_config(demo)
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "sampling", "expected"),
+    [
+        ({"condition": "group"}, {}, r"recipes\.one\.denoiser\.condition: write a list: \[group\]"),
+        ({"condition": "none"}, {}, r"denoiser\.condition: write a list: \[\]"),
+        ({"condition": ["age", "age"]}, {}, "age is there twice"),
+        ({"condition": ["grp"]}, {}, r"grp is not known; write any of group, age, sex, site, slice, education"),
+        (
+            {"condition": ["age"], "drop_condition": 0},
+            {"guidance": 2},
+            r"guidance 2 compares .* denoiser\.drop_condition is 0",
+        ),
+        ({"condition": ["age"]}, {"conditions": {"group": ["A"]}}, "group: the model is not told it"),
+        ({"condition": ["age"]}, {"conditions": {"age": []}}, "age: the list is empty"),
+    ],
+)
+def test_conditions_that_cannot_be_are_named(denoiser: dict, sampling: dict, expected: str) -> None:
+    recipe = {"task": "generation", "denoiser": denoiser, "sampling": sampling}
+    with pytest.raises(UserError, match=expected):
+        load_config({"cohort": {"covariates": {"education": "number"}}, "recipes": {"one": recipe}})
+
+
+def test_columns_and_covariates_may_be_conditions_and_a_covariate_no_other_column() -> None:
+    told = ["group", "age", "sex", "site", "slice", "education"]
+    recipe = {"task": "generation", "denoiser": {"condition": told}, "sampling": {"conditions": {"age": [20, 70]}}}
+    config = load_config({"cohort": {"covariates": {"education": "number"}}, "recipes": {"one": recipe}})
+    assert config.recipes["one"].denoiser.condition == told
+    volumes = recipe | {"data": {"dimensions": 3, "size": [32, 32, 32]}}
+    with pytest.raises(UserError, match="volumes have none"):
+        load_config({"cohort": {"covariates": {"education": "number"}}, "recipes": {"one": volumes}})
+    with pytest.raises(UserError, match=r"cohort\.covariates: slice: the name is taken"):
+        load_config({"cohort": {"covariates": {"slice": "number"}}})
 
 
 def test_missing_recipe_file_is_named() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ import pytest
 import torch
 
 from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.dataset.conditions import Conditions
 from pipeline_lib.dataset.people import trained_people
 from pipeline_lib.files import write_json
 from pipeline_lib.models.autoencoder import KLAutoencoder
 from pipeline_lib.models.unet import UNet
 from pipeline_lib.training.artifact import save_model
+from pipeline_lib.training.denoiser import process_of
 
 SIDE = 16
 
@@ -31,7 +33,7 @@ def one_thread() -> None:
 def make_recipe() -> Callable[..., RecipeOptions]:
     """A recipe at the smallest scale; keyword arguments replace parts."""
 
-    def make(task: str, *, dimensions: int = 2, condition: str = "none", **sampling: Any) -> RecipeOptions:
+    def make(task: str, *, dimensions: int = 2, condition: Sequence[str] = (), **sampling: Any) -> RecipeOptions:
         latent = task in ("synthesis", "translation")
         values: dict[str, Any] = {
             "task": task,
@@ -42,7 +44,7 @@ def make_recipe() -> Callable[..., RecipeOptions]:
                 "attention": [False, False],
                 "blocks": 1,
                 "head_channels": 8,
-                "condition": condition,
+                "condition": list(condition),
             },
             "sampling": {"steps": 4, "count": 5, "batch_size": 3, **sampling},
         }
@@ -83,13 +85,14 @@ def make_chunk(tmp_path: Path) -> Callable[..., Path]:
                     "participant": person,
                     "session": "",
                     "group": "AB"[n % 2],
-                    "age": 40,
+                    "age": 30 + 5 * n,
                     "sex": "F",
                     "site": "",
                     "sha256": f"sha-{person}",
-                    "slice": place if dimensions == 2 else "",
+                    "slice": 5 * place if dimensions == 2 else "",
                     "has_lesion": "false",
                     "affine": json.dumps([[2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 2, 5 * place], [0, 0, 0, 1]]),
+                    "space": "MNI152",
                 }
                 for n, person in enumerate(people)
                 for place in range(slices)
@@ -110,7 +113,8 @@ def make_denoiser(tmp_path: Path) -> Callable[..., Path]:
         recipe: RecipeOptions, people: list[str], *, channels: int, concat: int = 0, steps: tuple[int, ...] = ()
     ) -> Path:
         torch.manual_seed(0)
-        groups = ["A", "B"] if recipe.denoiser.condition == "group" else []
+        told = pd.DataFrame({"group": ["A", "B"], "age": [20.0, 80.0], "slice": [0.0, 10.0]})
+        conditions = Conditions.fitted(recipe.denoiser.condition, told)
         architecture = {
             "dimensions": recipe.data.dimensions,
             "in_channels": channels + concat,
@@ -119,7 +123,7 @@ def make_denoiser(tmp_path: Path) -> Callable[..., Path]:
             "blocks": 1,
             "attention": recipe.denoiser.attention,
             "head_channels": 8,
-            "classes": len(groups),
+            "conditions": [condition.size for condition in conditions],
         }
         network = UNet(**architecture)
         for parameter in network.parameters():
@@ -127,9 +131,9 @@ def make_denoiser(tmp_path: Path) -> Callable[..., Path]:
         folder = tmp_path / "diffusion"
         index = pd.DataFrame({"participant": people, "sha256": [f"sha-{person}" for person in people]})
         folder.mkdir()
-        save_model(
-            folder, network, kind="unet", architecture=architecture, info={**trained_people(index), "groups": groups}
-        )
+        process = process_of(recipe, recipe.data.size)
+        info = {**trained_people(index), "conditions": conditions.described(), "process": process}
+        save_model(folder, network, kind="unet", architecture=architecture, info=info)
         (folder / "checkpoints").mkdir()
         for step in steps:
             for parameter in network.parameters():
@@ -140,8 +144,7 @@ def make_denoiser(tmp_path: Path) -> Callable[..., Path]:
                 (folder / "model.safetensors").read_bytes()
             )
             (folder / "model.safetensors").write_bytes(weights)
-            save_info = {**trained_people(index), "groups": groups, "kind": "unet", "architecture": architecture}
-            write_json(folder / "model.json", save_info)
+            write_json(folder / "model.json", {**info, "kind": "unet", "architecture": architecture})
         return folder
 
     return make

@@ -15,7 +15,7 @@ from pipeline_lib.report.methods import (
     split_paragraph,
 )
 
-VAE: dict[str, Any] = {"task": "synthesis", "autoencoder": {"kind": "vae"}, "denoiser": {"condition": "group"}}
+VAE: dict[str, Any] = {"task": "synthesis", "autoencoder": {"kind": "vae"}, "denoiser": {"condition": ["group"]}}
 VQGAN: dict[str, Any] = {
     "task": "translation",
     "autoencoder": {"kind": "vqgan"},
@@ -30,8 +30,9 @@ SIMPLEX: dict[str, Any] = {"task": "anomaly", "diffusion": {"noise": {"kind": "s
         ({"task": "generation"}, ["2006.11239", "2010.02502", "2102.09672"]),
         ({"task": "generation", "sampling": {"sampler": "dpm_solver"}}, ["2211.01095"]),
         ({"task": "generation", "diffusion": {"prediction": "v", "zero_terminal_snr": True}}, ["2202.00512", "2305.08891"]),
-        ({"task": "generation", "diffusion": {"schedule": "sigmoid", "min_snr_gamma": 5}}, ["2212.11972", "2303.09556"]),
+        ({"task": "generation", "diffusion": {"schedule": "sigmoid", "loss_weight": "min_snr"}}, ["2212.11972", "2303.09556"]),
         (SIMPLEX, ["AnoDDPM"]),
+        ({"task": "anomaly", "diffusion": {"noise": {"kind": "coarse"}, "shift": -1}}, ["2301.08330", "2301.11093"]),
         (VAE, ["2112.10752", "1312.6114", "2207.12598"]),
         (VQGAN, ["2012.09841", "1711.00937"]),
     ],
@@ -93,3 +94,17 @@ def test_a_scan_is_told_as_its_own_kind() -> None:
 
 def test_split_names_its_fractions() -> None:
     assert "(70%, 15%, 15%), stratified by group, sex and age band" in split_paragraph(SplitOptions())
+
+
+def test_what_the_model_and_its_samples_were_told_is_said() -> None:
+    told = {"condition": ["group", "age", "slice"], "drop_condition": 0.2}
+    values: dict[str, Any] = {"task": "synthesis", "denoiser": told}
+    values["sampling"] = {"conditions": {"age": [25, 70]}, "count": 10}
+    text = " ".join(recipe_methods(RecipeOptions.model_validate(values)).paragraphs)
+    assert "told the group, the age and the slice's position" in text
+    assert "all were hidden in 20% of the training images and each by chance in as many again" in text
+    assert "10 of each combination of conditions" in text
+    assert "What was not varied (the slice's position) was drawn as held-out people have it" in text
+    plain = " ".join(recipe_methods(RecipeOptions.model_validate({"task": "generation"})).paragraphs)
+    assert "told" not in plain
+    assert "combination" not in plain

@@ -23,11 +23,12 @@ from tiny_training import RECIPE, VAE, train
 from pipeline_lib.config.schema import TrainingOptions
 from pipeline_lib.dataset.packed import PackedDataset
 from pipeline_lib.dataset.people import hashed_id
+from pipeline_lib.diffusion.schedule import log_snr_shift
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, sha256_file, sha256_text, write_json
 from pipeline_lib.training import artifact, trainer
 from pipeline_lib.training.artifact import load_model
-from pipeline_lib.training.denoiser import train_denoiser
+from pipeline_lib.training.denoiser import process_of, train_denoiser
 from pipeline_lib.training.latents import encode_chunk
 from pipeline_lib.training.steps import Step
 from pipeline_lib.training.vae import VAEStep, train_vae
@@ -160,6 +161,50 @@ def test_latents_are_decoded_to_what_the_autoencoder_reconstructs(
         expected, _ = module.encode(torch.from_numpy(np.load(chunks[1][0] / "data.npy")))
     np.testing.assert_allclose(mean, expected.numpy(), atol=1e-5)
     assert len(info["scale"]) == 2
+
+
+def test_images_that_do_not_divide_go_through_a_folded_autoencoder_and_its_denoiser(tmp_path: Path) -> None:
+    """15 x 15 folded by 4 and halved: the latent covers 16 x 16, and what comes back is 15 x 15."""
+    data = FLAT.model_copy(update={"size": [15, 15]})
+    chunk = packed(tmp_path, "train-anat-0001", [("a", "CN"), ("b", "AD")], data)
+    train_vae(VAE.model_copy(update={"fold": 4}), data, [chunk], [chunk], tmp_path / "vae", tmp_path / "s1", "image")
+    encode_chunk({"image": tmp_path / "vae"}, chunk, tmp_path / "latents")
+    assert np.load(tmp_path / "latents" / "mean.npy").shape == (6, 2, 2, 2)
+    recipe = RECIPE.model_copy(update={"data": data, "denoiser": RECIPE.denoiser.model_copy(update={"fold": 4})})
+    for name, chunks, vae in (
+        ("pixels", [chunk], {}),
+        ("latents", [tmp_path / "latents"], {"image": tmp_path / "vae"}),
+    ):
+        train_denoiser(recipe, chunks, chunks, tmp_path / name, tmp_path / f"state-{name}", vae)
+        strip = np.load(sorted((tmp_path / f"state-{name}" / "strips").glob("*.npy"))[-1])
+        assert strip.shape[1:3] == (15, 15)
+
+
+def test_what_is_learned_is_known_at_each_level_of_noise(chunks: tuple[list[Path], list[Path]], tmp_path: Path) -> None:
+    table = pd.read_csv(train("denoiser", chunks, tmp_path / "out", tmp_path / "state") / "noise_levels.tsv", sep="\t")
+    assert table["first_t"].tolist() == table["last_t"].tolist() == list(range(10))
+    assert (table["images"] == 6).all()
+    assert table["log_snr"].is_monotonic_decreasing
+    # Hardly trained, it predicts about no noise: the error of eps is its variance, and its x0 is worse than linear.
+    np.testing.assert_allclose(table["loss"], table["eps_mse"], rtol=1e-5)
+    np.testing.assert_allclose(table["eps_mse"], 1, atol=0.15)
+    abar = 1 / (1 + np.exp(-table["log_snr"]))
+    np.testing.assert_allclose(table["x0_mse"], table["eps_mse"] * (1 - abar) / abar, rtol=1e-3)
+    assert (table["x0_mse"] > table["x0_mse_linear"]).all()
+    images = np.load(chunks[1][0] / "data.npy")
+    linear = images.var() * (1 - abar) / (abar * images.var() + 1 - abar)
+    np.testing.assert_allclose(table["x0_mse_linear"], linear, rtol=1e-3)
+
+
+def test_the_model_keeps_the_process_it_was_trained_with(chunks: tuple[list[Path], list[Path]], tmp_path: Path) -> None:
+    diffusion = RECIPE.diffusion.model_copy(update={"shift": -2.0, "prediction": "x0", "loss_weight": "v"})
+    recipe = RECIPE.model_copy(update={"diffusion": diffusion})
+    train_denoiser(recipe, *chunks, tmp_path / "out", tmp_path / "state", {})
+    kept = read_json(tmp_path / "out" / "model.json")["process"]
+    assert kept == process_of(recipe, [16, 16])
+    assert kept["shift"] == -2
+    large = process_of(RECIPE, [256, 256])
+    assert large["shift"] == log_snr_shift([256, 256]) < 0
 
 
 def test_learning_lowers_the_validation_loss(chunks: tuple[list[Path], list[Path]], tmp_path: Path) -> None:

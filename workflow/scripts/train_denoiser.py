@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.config.part import read_part
 from pipeline_lib.stage import folder, stage, stage_parser, state_folder
 from pipeline_lib.training.denoiser import train_denoiser
 
@@ -16,7 +16,7 @@ parser.add_argument("--autoencoders", nargs="*", type=folder, default=[], help="
 with stage(parser) as arguments:
     inputs = [*arguments.train, *arguments.validation, *arguments.autoencoders]
     train_denoiser(
-        RecipeOptions.model_validate_json(arguments.options),
+        read_part(arguments.options),
         arguments.train,
         arguments.validation,
         arguments.out,

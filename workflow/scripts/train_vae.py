@@ -1,9 +1,8 @@
 """Train the KL autoencoder of a recipe."""
 
-import json
 from pathlib import Path
 
-from pipeline_lib.config.schema import AutoencoderOptions, DataOptions
+from pipeline_lib.config.part import read_part
 from pipeline_lib.stage import folder, stage, stage_parser, state_folder
 from pipeline_lib.training.vae import train_vae
 
@@ -15,10 +14,11 @@ parser.add_argument("--train", nargs="+", type=folder, required=True, help="pack
 parser.add_argument("--validation", nargs="+", type=folder, required=True, help="packed validation chunks")
 
 with stage(parser) as arguments:
-    options = json.loads(arguments.options)
+    recipe = read_part(arguments.options)
+    assert recipe.autoencoder is not None
     train_vae(
-        AutoencoderOptions.model_validate(options["autoencoder"]),
-        DataOptions.model_validate(options["data"]),
+        recipe.autoencoder,
+        recipe.data,
         arguments.train,
         arguments.validation,
         arguments.out,
