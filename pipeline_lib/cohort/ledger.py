@@ -19,7 +19,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path
 
 WITHDRAWN = "withdrawn"
-"""The ``how`` of a row that keeps a withdrawn person out: its participant is a hash (`identity.hashed_id`)."""
+"""The ``how`` of a row that keeps a withdrawn person out: its participant is a hash (`files.pseudonym`)."""
 COLUMNS = ("scan", "participant", "split", "chunk", "how")
 
 

@@ -337,7 +337,7 @@ def _structural_faults(header: list[str], table: Table, covariates: Mapping[str,
         f"{column} is read as it is; take it out of cohort.covariates" for column in covariates if column in COLUMNS
     ]
     faults += [
-        f"cohort.covariates names {column}, which is no column of the sheet; {_nearest(column, header)}"
+        f"no column {column}, which cohort.covariates names; {_nearest(column, header)}"
         for column in covariates
         if column not in header
     ]

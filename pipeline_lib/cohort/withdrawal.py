@@ -16,11 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline_lib.cohort.delimited import read_text
-from pipeline_lib.cohort.identity import hashed_id, hashed_scan
 from pipeline_lib.cohort.ledger import WITHDRAWN, Ledger, write_ledger
 from pipeline_lib.cohort.sheet import LABEL, Problem, Sheet, row_lines
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, read_table, write_text
+from pipeline_lib.files import pseudonym, read_json, read_table, write_text
 
 STATE = Path("state")
 KEPT_SCANS = ("ingest", "preprocess")
@@ -65,14 +64,14 @@ def find_withdrawal(participant: str, subjects: Path, ledger: Ledger, results: P
     rows = tuple(sorted(line for line, (person, _) in lines.items() if person in ids))
     placed = [row for row in ledger.rows if row.participant in ids]
     if not rows and not placed:
-        known = "; withdrawn before" if hashed_id(participant) in ledger.withdrawn else ""
+        known = "; withdrawn before" if pseudonym("person", participant) in ledger.withdrawn else ""
         raise UserError(f"{participant}: neither {subjects} nor the ledger has a person of this id{known}")
     chunks = {row.chunk for row in placed}
     marks = _marks(ids, {row.scan for row in placed}, results, chunks)
     theirs = set(_theirs(results, chunks, marks)) | set(_kept(state, marks))
     models = {path for path in theirs if path.is_dir() and _knows(path / "model.json", ids)}
     rest = tuple(row for row in ledger.rows if row.participant not in ids)
-    withdrawn = ledger.withdrawn | {hashed_id(each) for each in ids}
+    withdrawn = ledger.withdrawn | {pseudonym("person", each) for each in ids}
     return Withdrawal(
         ids, tuple(sorted(theirs)), tuple(sorted(models)), rows, replace(ledger, rows=rest, withdrawn=withdrawn)
     )
@@ -95,11 +94,11 @@ def without_withdrawn(sheet: Sheet, ledger: Ledger) -> Sheet:
     """The sheet without the rows of people who withdrew."""
     if not ledger.withdrawn:
         return sheet
-    gone = [scan for scan in sheet.scans if hashed_id(scan.participant) in ledger.withdrawn]
+    gone = [scan for scan in sheet.scans if pseudonym("person", scan.participant) in ledger.withdrawn]
     problems = [
         Problem(scan.row, "participant", "this person withdrew; remove the row", sheet.path, WITHDRAWN) for scan in gone
     ]
-    kept = tuple(scan for scan in sheet.scans if hashed_id(scan.participant) not in ledger.withdrawn)
+    kept = tuple(scan for scan in sheet.scans if pseudonym("person", scan.participant) not in ledger.withdrawn)
     return replace(
         sheet,
         scans=kept,
@@ -110,12 +109,12 @@ def without_withdrawn(sheet: Sheet, ledger: Ledger) -> Sheet:
 
 def _marks(ids: Sequence[str], scans: set[str], results: Path, chunks: set[str]) -> re.Pattern[bytes]:
     """What the person is known by in files: ids of scans, names and checksums of their files, and the hashes of all."""
-    words = {f"sub-{each}" for each in ids} | {hashed_id(each) for each in ids}
+    words = {f"sub-{each}" for each in ids} | {pseudonym("person", each) for each in ids}
     for status in [results / stage / chunk / "status.tsv" for stage in KEPT_SCANS for chunk in chunks]:
         for row in read_table(status) if status.is_file() else ():
             if row["scan"] in scans:
                 content = {row.get("sha256", ""), row.get("voxels_sha256", "")} - {""}
-                words |= content | {hashed_scan(each) for each in content} | {row.get("source", "")}
+                words |= content | {pseudonym("scan", each) for each in content} | {row.get("source", "")}
     listed = "|".join(re.escape(word) for word in sorted(words) if word)
     return re.compile(f"(?<![A-Za-z0-9])(?:{listed})(?![A-Za-z0-9])".encode())
 
@@ -160,4 +159,6 @@ def _kept(state: Path, marks: re.Pattern[bytes]) -> Iterator[Path]:
 
 
 def _knows(model: Path, ids: Sequence[str]) -> bool:
-    return model.is_file() and not {hashed_id(each) for each in ids}.isdisjoint(read_json(model).get("people", ()))
+    return model.is_file() and not {pseudonym("person", each) for each in ids}.isdisjoint(
+        read_json(model).get("people", ())
+    )

@@ -12,12 +12,17 @@ from typing import Any
 
 from pandas import DataFrame
 
-from pipeline_lib.cohort.identity import hashed_id, hashed_scan
 from pipeline_lib.errors import UserError
+from pipeline_lib.files import pseudonym
 
 log = logging.getLogger("pipeline")
 CONTENT = ("sha256", "voxels_sha256")
 """Columns by which a scan is known whatever it is called: its file's bytes, its voxels in any container."""
+
+
+def hashed_id(participant: str) -> str:
+    """16 hexadecimal digits that stand for a person key."""
+    return pseudonym("person", participant)
 
 
 def trained_people(index: DataFrame) -> dict[str, list[str]]:
@@ -25,7 +30,13 @@ def trained_people(index: DataFrame) -> dict[str, list[str]]:
     return {
         "people": sorted({hashed_id(person) for person in index["participant"].astype(str)}),
         "scans": sorted(
-            {hashed_scan(sha) for column in CONTENT if column in index for sha in index[column].astype(str) if sha}
+            {
+                pseudonym("scan", sha)
+                for column in CONTENT
+                if column in index
+                for sha in index[column].astype(str)
+                if sha
+            }
         ),
     }
 
@@ -48,7 +59,7 @@ def refuse_trained_people(index: DataFrame, model: Mapping[str, Any], allow: boo
     seen = index["participant"].astype(str).map(hashed_id).isin(people)
     for column in CONTENT:
         if column in index:
-            seen |= index[column].astype(str).map(lambda sha: bool(sha) and hashed_scan(sha) in scans)
+            seen |= index[column].astype(str).map(lambda sha: bool(sha) and pseudonym("scan", sha) in scans)
     refused = list(dict.fromkeys(index.loc[seen, "scan"].astype(str)))
     if refused and allow:
         log.warning("judging on %d scans the model was trained on: %s", len(refused), _few(refused))

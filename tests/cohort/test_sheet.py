@@ -161,7 +161,7 @@ def test_further_columns_are_kept_where_they_are_wanted(tmp_path: Path) -> None:
         (),
     ]
     assert columns_of(sheet.problems) == [(None, "notes"), (3, "mmse")]
-    with pytest.raises(UserError, match="cohort.covariates names MMSE, .* did you mean mmse?"):
+    with pytest.raises(UserError, match="no column MMSE, .* did you mean mmse?"):
         read_sheet(path, tmp_path, {"MMSE": "number"})
 
 
@@ -347,7 +347,7 @@ def test_new_scans_are_added_below_and_the_rows_before_stay_as_they_were(tmp_pat
 
 
 def test_further_columns_are_read_as_what_they_are_declared(tmp_path: Path) -> None:
-    """Digits of a category stay text; an empty cell says nothing; a number that is none leaves the row out."""
+    """Digits of a category stay text; an empty cell says nothing; a number that is none is missing, and said."""
     path = tmp_path / "subjects.tsv"
     rows = ["01\tT1w\ta.nii\t12\t33", "02\tT1w\tb.nii\tn/a\t34", "03\tT1w\tc.nii\ttwelve\t"]
     path.write_text("\n".join(["participant\tmodality\tpath\teducation\tgenotype", *rows]) + "\n")
@@ -355,6 +355,7 @@ def test_further_columns_are_read_as_what_they_are_declared(tmp_path: Path) -> N
     assert [scan.covariates for scan in sheet.scans] == [
         (("education", 12.0), ("genotype", "33")),
         (("genotype", "34"),),
+        (),
     ]
     assert columns_of(sheet.problems) == [(4, "education")]
     assert "'twelve' is not a number" in sheet.problems[0].message

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.cohort.identity import hashed_id, hashed_scan
 from pipeline_lib.cohort.ledger import Ledger, Placement, read_ledger, write_ledger
 from pipeline_lib.cohort.placement import place
 from pipeline_lib.cohort.sheet import Scan, read_sheet, write_sheet
 from pipeline_lib.cohort.withdrawal import carry_out, find_withdrawal, without_withdrawn
 from pipeline_lib.config.schema import SplitOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import write_json, write_table
+from pipeline_lib.files import pseudonym, write_json, write_table
 
 SHA = "a" * 64
 """Of the scan of person 1."""
@@ -53,10 +52,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write(state / "scans" / stage / "code" / "key11" / "sub-11_T1w.nii.gz", "head")
     write(state / "0123456789abcdef" / "checkpoint.pt", "weights")
     for recipe, person in (("knows", "1"), ("innocent", "12")):
-        write_json(results / recipe / "diffusion" / "model.json", {"people": [hashed_id(person)], "scans": []})
+        write_json(
+            results / recipe / "diffusion" / "model.json", {"people": [pseudonym("person", person)], "scans": []}
+        )
         write(results / recipe / "diffusion" / "provenance.json", "{}")
         write(results / recipe / "dataset" / CHUNK / "data.npy", "voxels")
-    write_json(results / "shared" / "model.json", {"people": [], "scans": [hashed_scan(SHA)]})
+    write_json(results / "shared" / "model.json", {"people": [], "scans": [pseudonym("scan", SHA)]})
     write(results / "knows" / "evaluation" / "scores.tsv", "scan\nsub-1_T1w\n")
     write(results / "knows" / "evaluation" / "provenance.json", "{}")
     write(results / "innocent" / "evaluation" / "scores.tsv", "scan\nsub-11_T1w\n")
@@ -99,7 +100,7 @@ def test_nothing_of_them_is_found_by_name_or_hash_and_others_keep_what_is_theirs
     assert [scan.participant for scan in read_sheet(project / "s.tsv").scans] == ["11"]
     ledger = read_ledger(project / "l.tsv")
     assert [row.participant for row in ledger.rows] == ["11", "12"]
-    assert ledger.withdrawn == {hashed_id("1"), hashed_id("1b")}
+    assert ledger.withdrawn == {pseudonym("person", "1"), pseudonym("person", "1b")}
     assert not any(word in (project / "l.tsv").read_text() for word in ("sub-1_", "sub-1b_"))
 
 
