@@ -19,7 +19,8 @@ from pipeline_lib.cohort.chunks import SPLITS, ChunkName
 from pipeline_lib.cohort.files import RowsKey
 from pipeline_lib.cohort.ledger import Ledger, read_ledger, shortened, write_ledger
 from pipeline_lib.cohort.placement import place, torn_pairs, untrained_people
-from pipeline_lib.cohort.sheet import FAMILIES, Scan, Sheet, read_sheet, summed_up
+from pipeline_lib.cohort.sheet import FAMILIES, Scan, Sheet, alike_people, read_sheet, summed_up
+from pipeline_lib.cohort.withdrawal import without_withdrawn
 from pipeline_lib.config.load import load_config
 from pipeline_lib.config.part import recipe_part
 from pipeline_lib.config.schema import RecipeOptions
@@ -46,8 +47,9 @@ class Plan:
     def __init__(self, values: Mapping[str, Any], *, check_recipes: bool = True) -> None:
         self.config = load_config(values)
         cohort = self.config.cohort
-        self.sheet: Sheet = read_sheet(cohort.subjects, cohort.root, cohort.covariates)
         self.known: Ledger = read_ledger(cohort.splits)
+        sheet = read_sheet(cohort.subjects, cohort.root, cohort.covariates)
+        self.sheet: Sheet = without_withdrawn(sheet, self.known)
         self.trained_groups = self._trained_groups()
         self.ledger: Ledger = place(
             self.sheet,
@@ -59,7 +61,7 @@ class Plan:
         )
         self._scans = self._scans_by_chunk()
         self._rows_key = RowsKey(Path(cohort.root), Path(cohort.results) / "ingest")
-        if cohort.strict and self.sheet.problems:
+        if cohort.strict and self.sheet.excluded:
             raise UserError("\n".join(map(str, self.sheet.problems)))
         if check_recipes:
             self.check_recipes()
@@ -191,6 +193,17 @@ class Plan:
 
     def _placement_notices(self) -> list[str]:
         lines = []
+        listed = {scan.participant for scan in (*self.sheet.scans, *(scan for scan, _ in self.sheet.excluded))}
+        if gone := sorted(self.known.splits.keys() - listed):
+            lines.append(
+                f"{len(gone)} people of {self.config.cohort.splits} are not in the sheet any more: {shortened(gone)}; pages, "
+                f"scans and models keep what is theirs until `python -m pipeline_lib.cohort withdraw {gone[0]}` removes it"
+            )
+        if alike := [f"{one} and {other}" for one, other in alike_people(self.sheet.scans)]:
+            lines.append(
+                f"{len(alike)} ids differ from another only in case or leading zeros and count as people of their own: "
+                f"{shortened(alike)}; where they are one person, write one id, or name it in the column alias"
+            )
         untrained = untrained_people(self.sheet.scans, self.trained_groups)
         members = [scan for scan in self.sheet.scans if scan.participant in untrained]
         if members:

@@ -1,4 +1,4 @@
-"""Make a sheet: ``python -m pipeline_lib.cohort from-bids|from-folder|from-pictures|synthetic``."""
+"""Make a sheet, or take a person out: ``python -m pipeline_lib.cohort from-bids|from-folder|from-pictures|synthetic|withdraw``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipeline_lib.cohort.importers import Found, from_bids, from_folder, from_pictures, group_by_age
+from pipeline_lib.cohort.ledger import read_ledger
 from pipeline_lib.cohort.people import few, read_people
 from pipeline_lib.cohort.sheet import append_to_sheet, write_sheet
+from pipeline_lib.cohort.withdrawal import carry_out, find_withdrawal
+from pipeline_lib.config.load import read_config
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_table
 
@@ -27,7 +30,7 @@ def main() -> int:
         return 1
     except OSError as error:
         sys.stderr.write(
-            f"{error.filename or arguments.sheet}: {error.strerror or error}; correct the path or its permissions\n"
+            f"{error.filename or arguments.command}: {error.strerror or error}; correct the path or its permissions\n"
         )
         return 1
     return 0
@@ -67,6 +70,27 @@ def _synthetic(arguments: argparse.Namespace) -> None:
         return
     write_sheet(arguments.sheet, scans)
     sys.stdout.write(f"{arguments.sheet}: {len(scans)} scans of {len(numbers)} people\n")
+
+
+def _withdraw(arguments: argparse.Namespace) -> None:
+    cohort = read_config(arguments.configfile).cohort
+    subjects, splits, results = Path(cohort.subjects), Path(cohort.splits), Path(cohort.results)
+    found = find_withdrawal(arguments.participant, subjects, read_ledger(splits), results)
+    who = " and ".join(found.ids)
+    for path in found.remove:
+        sys.stdout.write(f"{path}{' (a model that learned from them)' if path in found.models else ''}\n")
+    sys.stdout.write(
+        f"{who}: {len(found.remove)} files and folders hold or name them, {len(found.models)} of them models; "
+        f"{len(found.rows)} rows of {subjects}; what is in {splits} becomes a hash\n"
+    )
+    if not arguments.yes:
+        sys.stdout.write("nothing was changed; --yes removes all of it\n")
+        return
+    carry_out(found, subjects, splits)
+    sys.stdout.write(
+        f"removed; the next run makes anew what must be. The scans in {cohort.root}, .snakemake/log and copies elsewhere "
+        "are for you to delete\n"
+    )
 
 
 def _refuse_existing(arguments: argparse.Namespace) -> None:
@@ -147,6 +171,12 @@ def _parser() -> argparse.ArgumentParser:
         "--modalities", nargs="+", default=["T1w"], choices=["T1w", "T2w", "FLAIR"], help="anatomical scans of each"
     )
     synthetic.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, help="processes")
+
+    withdraw = commands.add_parser("withdraw", help="remove a person from results, state, sheet and ledger")
+    withdraw.set_defaults(run=_withdraw)
+    withdraw.add_argument("participant", help="as in the sheet")
+    withdraw.add_argument("--configfile", type=Path, default=Path("config/config.yaml"), help="the run's configuration")
+    withdraw.add_argument("--yes", action="store_true", help="remove what is listed")
     return parser
 
 

@@ -14,6 +14,8 @@ from pipeline_lib.cohort.people import few
 from pipeline_lib.errors import UserError
 
 NIFTI = (".nii.gz", ".nii")
+IMAGE = re.compile(r"\.(nii|nii\.gz|hdr|img|mgz|mgh|mnc|nrrd|nhdr|mha|mhd|dcm|ima|par|rec)$", re.IGNORECASE)
+"""Files that somebody may take for a scan."""
 SUFFIXES: Mapping[str, str] = {
     "T1w": "T1w", "T2w": "T2w", "FLAIR": "FLAIR", "PDw": "PD", "PD": "PD", "dwi": "dwi",
 }  # fmt: skip
@@ -69,8 +71,11 @@ def read_dataset(folder: Path) -> Dataset:
     left_out: list[tuple[str, str]] = []
     found: dict[tuple[str, str, str], list[File]] = defaultdict(list)
     gradients: dict[PurePosixPath, tuple[str, str]] = {}
-    for path in nifti_files(folder):
-        extension = next(each for each in NIFTI if path.name.endswith(each))
+    for path in image_files(folder):
+        extension = next((each for each in NIFTI if path.name.endswith(each)), "")
+        if not extension:
+            left_out.append((path.as_posix(), f"no {' or '.join(NIFTI)} file"))
+            continue
         file = File.of(path, extension)
         reason = _unusable(file)
         if not reason and file.suffix == "dwi":
@@ -89,18 +94,23 @@ def read_dataset(folder: Path) -> Dataset:
     return Dataset(tuple(sorted(used, key=lambda file: file.path)), gradients, tuple(sorted(left_out)))
 
 
-def nifti_files(folder: Path) -> Iterator[PurePosixPath]:
-    """Every NIfTI file below ``sub-*``, in order, but no hidden one."""
+def image_files(folder: Path) -> Iterator[PurePosixPath]:
+    """Every file below ``sub-*`` that may be a scan, in order, but no hidden one."""
     try:
         people = sorted(entry.name for entry in os.scandir(folder) if entry.name.startswith("sub-") and entry.is_dir())
     except OSError as error:
         raise UserError(f"{folder}: cannot be listed ({error.strerror})") from None
     for person in people:
-        for place, folders, names in os.walk(folder / person):
+        for place, folders, names in os.walk(folder / person, onerror=refuse):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
-                if name.endswith(NIFTI) and not name.startswith("."):
+                if IMAGE.search(name) and not name.startswith("."):
                     yield PurePosixPath(Path(place, name).relative_to(folder).as_posix())
+
+
+def refuse(error: OSError) -> None:
+    """For `os.walk`, which would pass over a folder that it cannot list."""
+    raise UserError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions")
 
 
 def inherited(folder: Path, file: File, extension: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from pipeline_lib.errors import UserError
 SPLITS = ("train", "validation", "test")
 FAMILIES = ("anat", "dmri", "image")
 """Scans of one family are prepared alike, and only they share a chunk."""
-PATTERN = rf"({'|'.join(SPLITS)})-({'|'.join(FAMILIES)})-([0-9]{{4,}})"
+PATTERN = rf"({'|'.join(SPLITS)})-({'|'.join(FAMILIES)})-([0-9][0-9][0-9][0-9]+)"
 """The regular expression of a name, for rules and tables."""
 
 
@@ -29,7 +30,7 @@ class ChunkName:
         Raises:
             UserError: it is not one.
         """
-        match = re.fullmatch(PATTERN, text)
+        match = _match(text)
         if match is None:
             raise UserError(f"{text!r} is no name of a chunk; they look like train-anat-0001")
         return cls(match[1], match[2], int(match[3]))
@@ -40,4 +41,9 @@ class ChunkName:
 
 def is_chunk(text: str) -> bool:
     """Whether a text is the name of a chunk."""
-    return re.fullmatch(PATTERN, text) is not None
+    return _match(text) is not None
+
+
+@functools.lru_cache(maxsize=10_000)
+def _match(text: str) -> re.Match[str] | None:
+    return re.fullmatch(PATTERN, text)

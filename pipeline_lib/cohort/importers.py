@@ -16,10 +16,11 @@ from pipeline_lib.cohort import bids
 from pipeline_lib.cohort.chunks import SPLITS
 from pipeline_lib.cohort.people import People, few, read_people, with_sessions
 from pipeline_lib.cohort.sheet import Scan
-from pipeline_lib.cohort.values import LONGEST_LABEL, as_label, without_prefix
+from pipeline_lib.cohort.values import LONGEST_LABEL, as_label, bare
 from pipeline_lib.errors import UserError
 
 PICTURES = {".png", ".jpg", ".jpeg"}
+OTHER_PICTURES = {".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".ppm", ".pgm", ".dcm", ".svg"}
 SPLIT_FOLDERS = {
     "train": "train", "training": "train", "val": "validation", "valid": "validation",
     "validation": "validation", "test": "test", "testing": "test",
@@ -65,7 +66,7 @@ class Labels:
                 f"{self.folder}: {written!r} cannot be an id: it needs letters or digits, {LONGEST_LABEL} at most; rename it"
             )
         other = self.written.setdefault(label, written)
-        if without_prefix(other) != without_prefix(written):
+        if bare(other) != bare(written):
             raise UserError(
                 f"{self.folder}: {other} and {written} would both be {label}, letters and digits alone; "
                 "rename one, or both where they are one person"
@@ -129,7 +130,9 @@ def from_folder(
         raise UserError(f"pattern {pattern!r} names DICOM files; {CONVERT}")
     expression = _expression(pattern)
     labels, sessions = Labels(folder), Sessions(folder)
-    scans, others = [], []
+    scans: list[Scan] = []
+    others = []
+    seen: dict[str, str] = {}
     for path in _files(folder):
         match = expression.fullmatch(path)
         if match is None or not path.isprintable():
@@ -139,6 +142,8 @@ def from_folder(
         participant = labels.of(parts["participant"])
         session = sessions.of(participant, parts["session"])
         scan = Scan(participant, session, parts["modality"], path)
+        if (other := seen.setdefault(scan.id, path)) != path:
+            raise UserError(f"{folder}: {other} and {path} would both be {scan.id}; rename one, or give them sessions")
         lesion = PLACEHOLDER.sub(lambda found, parts=parts: parts[found[1]], lesion_pattern)  # type: ignore[misc]
         if lesion and (folder / lesion).is_file():
             scan = replace(scan, lesion=lesion)
@@ -152,9 +157,7 @@ def from_folder(
         raise UserError(f"{folder}: no file fits the pattern {pattern!r}{example}{_dicom_hint(folder)}")
     joined, notes = (people or People()).join(scans, labels.written)
     masks = {scan.lesion for scan in scans if scan.lesion}
-    left_out = [
-        (path, "does not fit the pattern") for path in others if path.endswith(bids.NIFTI) and path not in masks
-    ]
+    left_out = [(path, "does not fit the pattern") for path in others if bids.IMAGE.search(path) and path not in masks]
     if lesion_pattern:
         notes.append(
             f"{len(masks)} of {len(scans)} scans have a lesion mask; the others are unknown (write none where none is)"
@@ -189,16 +192,20 @@ def from_pictures(folder: Path, *, whose: Whose = "name", lesion_pattern: str = 
     if not pictures:
         raise UserError(f"{folder}: no PNG or JPEG file below it{_dicom_hint(folder)}")
     sets = _picture_sets(pictures, whose)
-    places = Counter(key.person for key in {replace(key, folder="") for key in sets if not key.alone})
+    places = Counter(key.person for key in sets if not key.alone)
+    classes = Counter((key.person, key.split, key.group) for key in sets)
     neighbours: dict[str, set[str]] = defaultdict(set)
     for key in sets:
         if not key.alone:
             neighbours[key.folder].add(key.person)
-    labels = Labels(folder)
+    labels, sessions = Labels(folder), Sessions(folder)
     scans = []
     partly = []
     for key, paths in sets.items():
-        session = as_label(key.split + key.group) if not key.alone and places[key.person] > 1 else ""
+        session = ""
+        if not key.alone and places[key.person] > 1:  # one session a class, or a folder where a class has several
+            alike = classes[key.person, key.split, key.group] > 1
+            session = sessions.of(key.person, key.folder if alike else key.split + key.group)
         pattern = _pattern_of(folder, key, paths, neighbours[key.folder], whose)
         scan = Scan(labels.of(key.id), session, "image", pattern, group=key.group, split=key.split)
         marked = sum(_mask_of(str(path), lesion_pattern) in masks for path in paths) if masks else 0
@@ -217,7 +224,8 @@ def from_pictures(folder: Path, *, whose: Whose = "name", lesion_pattern: str = 
         notes.append(
             f"{len(partly)} people have masks for some of their slices only and count as unknown: {few(partly)}"
         )
-    return Found(scans, notes)
+    left_out = [(str(path), "no PNG or JPEG picture") for path in files if path.suffix.lower() in OTHER_PICTURES]
+    return Found(scans, [*notes, *bids.summed_up(left_out)], left_out)
 
 
 def group_by_age(scans: Iterable[Scan], bands: Sequence[str]) -> list[Scan]:
@@ -281,7 +289,7 @@ def _expression(pattern: str) -> re.Pattern[str]:
 
 def _files(folder: Path) -> Iterator[str]:
     """Every file below a folder by its path relative to it, in order; no hidden ones, and none in hidden folders."""
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=bids.refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         inside = os.path.relpath(place, folder)
         for name in sorted(names):

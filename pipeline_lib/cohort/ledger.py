@@ -18,6 +18,8 @@ from pipeline_lib.cohort.chunks import ChunkName, is_chunk
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path
 
+WITHDRAWN = "withdrawn"
+"""The ``how`` of a row that keeps a withdrawn person out: its participant is a hash (`files.pseudonym`)."""
 COLUMNS = ("scan", "participant", "split", "chunk", "how")
 
 
@@ -38,9 +40,10 @@ class Placement:
 
 @dataclass(frozen=True)
 class Ledger:
-    """All placements, in the order in which they were made."""
+    """All placements, in the order in which they were made, and the hashed ids of people who withdrew."""
 
     rows: tuple[Placement, ...] = ()
+    withdrawn: frozenset[str] = frozenset()
 
     @cached_property
     def by_scan(self) -> Mapping[str, Placement]:
@@ -86,6 +89,7 @@ def read_ledger(path: Path | str) -> Ledger:
         )
     faults = []
     rows: list[Placement] = []
+    withdrawn: set[str] = set()
     seen: set[str] = set()
     split_of: dict[str, str] = {}
     for number, line in enumerate(lines, start=2):
@@ -93,6 +97,9 @@ def read_ledger(path: Path | str) -> Ledger:
             faults.append(f"row {number}: {len(line)} values for {len(COLUMNS)} columns")
             continue
         row = Placement(*line)
+        if row.how == WITHDRAWN:
+            withdrawn.add(row.participant)
+            continue
         if not is_chunk(row.chunk) or ChunkName.parse(row.chunk).split != row.split:
             faults.append(f"row {number}: chunk {row.chunk!r} is not of split {row.split!r}")
         if row.scan in seen:
@@ -104,7 +111,7 @@ def read_ledger(path: Path | str) -> Ledger:
         rows.append(row)
     if faults:
         raise UserError(f"{path}: {shortened(faults)}; restore these rows, or remove them to have them placed anew")
-    return Ledger(tuple(rows))
+    return Ledger(tuple(rows), frozenset(withdrawn))
 
 
 def write_ledger(path: Path | str, ledger: Ledger) -> None:
@@ -113,6 +120,7 @@ def write_ledger(path: Path | str, ledger: Ledger) -> None:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows((r.scan, r.participant, r.split, r.chunk, r.how) for r in ledger.rows)
+        writer.writerows(("", person, "", "", WITHDRAWN) for person in sorted(ledger.withdrawn))
 
 
 def shortened(faults: Sequence[str]) -> str:

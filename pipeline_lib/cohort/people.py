@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline_lib.cohort.delimited import read_delimited
-from pipeline_lib.cohort.sheet import Problem, Scan, summed_up
-from pipeline_lib.cohort.values import MISSING, loosely, parse_age, parse_sex, without_prefix
+from pipeline_lib.cohort.sheet import COLUMNS, Problem, Scan, summed_up
+from pipeline_lib.cohort.values import MISSING, UNCLEAR, loosely, parse_age, parse_sex, without_prefix
 from pipeline_lib.errors import UserError
 
 FIELDS = ("group", "age", "sex", "site")
@@ -34,6 +34,9 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "site": ("site", "siteid", "center", "centerid", "centre", "scanner", "institution"),
 }  # fmt: skip
 """What each column is called elsewhere, best first; case, blanks and marks do not count."""
+
+LIKE = {"age": "age(?!.*(group|band|month|unit))", "sex": "(sex|gender)", "group": "(diagnosis|dx|group)"}
+"""What a column may begin with where it has none of these names, and no other column begins so."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,13 @@ class People:
         people = sorted({scan.participant for scan in scans})
         rows, loose = self._rows_of({person: written.get(person, person) for person in people})
         joined = [self._known(scan, rows[scan.participant]) if scan.participant in rows else scan for scan in scans]
-        return joined, [*self.notes, *summed_up(self.problems), *self._found(people, rows, written, loose)]
+        lines = [*self.notes, *summed_up(self.problems), *self._found(people, rows, written, loose)]
+        if unclear := [scan.id for scan in scans if self._is_unclear(scan, rows.get(scan.participant, ()))]:
+            lines.append(
+                f"{self.name}: {len(unclear)} scans are of a session that no row names; what the rows of their people "
+                f"differ in is left empty: {few(unclear)}"
+            )
+        return joined, lines
 
     def _rows_of(self, written: Mapping[str, str]) -> tuple[dict[str, list[Row]], list[str]]:
         """Rows of each person, and the people who were found only loosely."""
@@ -98,8 +107,7 @@ class People:
         return found, loose
 
     def _known(self, scan: Scan, rows: Sequence[Row]) -> Scan:
-        here = [row for row in rows if row.session and without_prefix(row.session) == scan.session]
-        here = here or [row for row in rows if row.session and loosely(row.session) == loosely(scan.session)]
+        here = _of_session(rows, scan.session)
         always = [row for row in rows if not row.session]
         values = self._agreed(rows, strictly=False) if not here else {}
         values |= {name: value for name, value in self._agreed(always).items() if value}
@@ -108,6 +116,12 @@ class People:
         sex, _ = parse_sex(values.pop("sex", ""))
         group, site = values.pop("group", ""), values.pop("site", "")
         return replace(scan, group=group, age=age, sex=sex, site=site, covariates=tuple(values.items()))
+
+    def _is_unclear(self, scan: Scan, rows: Sequence[Row]) -> bool:
+        if _of_session(rows, scan.session) or all(not row.session for row in rows):
+            return False
+        known = {**self._agreed(rows, strictly=False), **self._agreed([row for row in rows if not row.session])}
+        return any(not known.get(name) for row in rows for name, value in row.values.items() if value)
 
     def _agreed(self, rows: Sequence[Row], *, strictly: bool = True) -> dict[str, str]:
         """The values on which rows agree.
@@ -166,6 +180,8 @@ def read_people(path: Path, covariates: Sequence[str] = (), *, participant: str 
         raise UserError(f"{path}: no column names the participant; call one participant_id ({what})")
     if absent := [name for name in covariates if name not in table.header]:
         raise UserError(f"{path}: no column {', '.join(absent)}; its columns are {', '.join(table.header)}")
+    if taken := [name for name in covariates if name.lower() in COLUMNS]:
+        raise UserError(f"--covariates: {', '.join(taken)} is a column of the sheet as it is; leave it out")
     name = str(path)
     problems = [Problem(line, None, message, name, "cannot be read") for line, message in table.faults]
     rows = []
@@ -194,6 +210,11 @@ def with_sessions(people: People, tables: Iterable[People]) -> People:
     )
 
 
+def _of_session(rows: Sequence[Row], session: str) -> list[Row]:
+    exact = [row for row in rows if row.session and without_prefix(row.session) == session]
+    return exact or [row for row in rows if row.session and session and loosely(row.session) == loosely(session)]
+
+
 def few(names: Sequence[str], most: int = 5) -> str:
     """The first names, and how many more."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
@@ -205,8 +226,8 @@ def _places(header: Sequence[str]) -> dict[str, int]:
     places = {}
     for column, names in NAMES.items():
         place = next((plain.index(name) for name in names if name in plain), None)
-        if place is None and column in ("age", "sex"):
-            like = [n for n, name in enumerate(plain) if re.match(rf"{column}(?!.*(group|band|month|unit))", name)]
+        if place is None and column in LIKE:
+            like = [n for n, name in enumerate(plain) if re.match(LIKE[column], name)]
             place = like[0] if len(like) == 1 else None
         if place is not None:
             places[column] = place
@@ -226,7 +247,7 @@ def _problems(line: int, cells: Mapping[str, str], values: int, columns: int, na
         found.append(("participant", "names no participant; the row is not used", "nobody"))
     elif values < columns:
         found.append((None, f"{values} values for {columns} columns; the others are left empty", "short"))
-    if cells.get("group", "") in ("NA", "nan", "NaN"):
+    if cells.get("group", "") in UNCLEAR:
         message = f"{cells['group']} is taken as missing; if it is a group, give it another name"
         found.append(("group", message, "missing"))
     for column, fault in (("age", parse_age(cells.get("age", ""))[1]), ("sex", parse_sex(cells.get("sex", ""))[1])):

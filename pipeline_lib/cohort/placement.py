@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline_lib.cohort.chunks import SPLITS, ChunkName
@@ -73,7 +74,7 @@ def place(
     placed = [(scan, split_name) for scan, split_name, _ in new]
     chunks = _chunks(sheet.scans, placed, ledger, lambda family: sizes.get(family, chunk_size))
     rows = [Placement(s.id, s.participant, split_name, chunks[s.id], how) for s, split_name, how in new]
-    return Ledger(ledger.rows + tuple(sorted(rows, key=lambda row: (row.chunk, row.scan))))
+    return replace(ledger, rows=ledger.rows + tuple(sorted(rows, key=lambda row: (row.chunk, row.scan))))
 
 
 def _persons(scans: Sequence[Scan]) -> dict[str, list[Scan]]:
@@ -239,18 +240,21 @@ def _moved(
     sheet: Sheet, persons: Mapping[str, list[Scan]], assigned: Mapping[str, tuple[str, str]], salt: str
 ) -> list[str]:
     """People to move from test into validation (``from_test``)."""
+    movable = sorted(
+        (name for name, place in assigned.items() if place == ("test", "sheet")),
+        key=lambda name: _hash(salt, name),
+    )
+    if not movable:
+        return []
     count = Counter(split for split, _ in assigned.values())
+    root = Path(sheet.root)
     images = sum(
-        len(matching_files(Path(sheet.root), scan.path))
+        len(matching_files(root, scan.path))
         for name, scans in persons.items()
         if assigned[name][0] == "train"
         for scan in scans
     )
     wanted = math.ceil(images / 100) - count["validation"]
-    movable = sorted(
-        (name for name, place in assigned.items() if place == ("test", "sheet")),
-        key=lambda name: _hash(salt, name),
-    )
     moved = movable[: max(wanted, 0)]
     if moved and len(moved) == count["test"]:
         raise UserError(

@@ -19,7 +19,7 @@ from typing import Literal
 
 from pipeline_lib.cohort.chunks import SPLITS
 from pipeline_lib.cohort.delimited import CONTROL, Table, read_delimited, read_text
-from pipeline_lib.cohort.values import LONGEST_LABEL, MISSING, as_label, parse_age, parse_sex
+from pipeline_lib.cohort.values import LONGEST_LABEL, MISSING, UNCLEAR, as_label, loosely, parse_age, parse_sex
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path
 
@@ -246,6 +246,24 @@ def append_to_sheet(path: Path, scans: Sequence[Scan]) -> int:
     return len(rows)
 
 
+def row_lines(path: Path) -> dict[int, tuple[str, str]]:
+    """Line of each row to its participant and alias, without their prefixes.
+
+    Raises:
+        UserError: the sheet cannot be read, or a row takes more than one line.
+    """
+    table = _read_table(path)
+    header = _columns(table.header, {})
+    found = {}
+    for line, values in table.rows:
+        if any("\n" in value for value in values):
+            raise UserError(f"{path}: row {line} takes several lines; remove the line breaks in its cells")
+        cells = dict(zip(header, values, strict=False))
+        participant, alias = (cells.get(name, "").strip().removeprefix("sub-") for name in ("participant", "alias"))
+        found[line] = (participant, alias)
+    return found
+
+
 def people(scans: Iterable[Scan]) -> dict[str, str]:
     """Map each participant to the person it is: the connected components of ids and aliases.
 
@@ -271,6 +289,18 @@ def people(scans: Iterable[Scan]) -> dict[str, str]:
     for participant in sorted(participants):
         names.setdefault(find(participant), participant)
     return {participant: names[find(participant)] for participant in participants}
+
+
+def alike_people(scans: Iterable[Scan]) -> list[tuple[str, str]]:
+    """Pairs of ids that differ only in case or leading zeros: perhaps one person, who could then be in two splits."""
+    scans = list(scans)
+    person = people(scans)
+    first: dict[str, str] = {}
+    return [
+        (other, participant)
+        for participant in sorted(person)
+        if person[other := first.setdefault(loosely(participant), participant)] != person[participant]
+    ]
 
 
 def _read_table(path: Path) -> Table:
@@ -307,7 +337,7 @@ def _structural_faults(header: list[str], table: Table, covariates: Mapping[str,
         f"{column} is read as it is; take it out of cohort.covariates" for column in covariates if column in COLUMNS
     ]
     faults += [
-        f"cohort.covariates names {column}, which is no column of the sheet; {_nearest(column, header)}"
+        f"no column {column}, which cohort.covariates names; {_nearest(column, header)}"
         for column in covariates
         if column not in header
     ]
@@ -346,7 +376,7 @@ def _parse(
     unknown: list[_Fault] = []
     for column, value in zip(header, values, strict=False):
         value = value.strip()
-        if column == "group" and value in ("NA", "nan", "NaN"):
+        if column == "group" and value in UNCLEAR:
             unknown.append((column, f"{value} is taken as missing; if it is a group, give it another name", "missing"))
         if column in cells and value not in MISSING:
             cells[column] = value

@@ -6,7 +6,9 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
-MISSING = frozenset(("", "n/a", "N/A", "NA", "nan", "NaN"))
+MISSING = frozenset(("", "n/a", "N/A", "NA", "nan", "NaN", "<NA>", "#N/A", "null", "NULL"))
+UNCLEAR = MISSING - {"", "n/a", "N/A"}
+"""Missing, but perhaps meant as the name of a group."""
 SEXES: Mapping[str, str] = {
     "m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "woman": "F", "o": "O", "other": "O",
 }  # fmt: skip
@@ -20,11 +22,16 @@ YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 """DICOM's units of age."""
 
 
+def bare(written: str) -> str:
+    """An id or session as written, without ``sub-`` or ``ses-``."""
+    return PREFIX.sub("", written.strip(), count=1)
+
+
 def without_prefix(written: str) -> str:
     """An id or session as written, without ``sub-`` or ``ses-``, and a spreadsheet's ``1.0`` as ``1``."""
-    bare = PREFIX.sub("", written.strip(), count=1)
-    number = WHOLE_NUMBER.fullmatch(bare)
-    return number[1] if number else bare
+    rest = bare(written)
+    number = WHOLE_NUMBER.fullmatch(rest)
+    return number[1] if number else rest
 
 
 def as_label(written: str) -> str:

@@ -63,6 +63,8 @@ INDEX = frozenset(
         "row",
         "chunk",
         "sha256",
+        "voxels_sha256",
+        "lesion",
         "has_lesion",
         "affine",
         "space",
@@ -96,7 +98,9 @@ class CohortOptions(Options):
     root: FilePath = Field(".", description="Folder from which relative paths in the sheet start.")
     results: FolderToWrite = Field("results", description="Folder that everything is written to.")
     covariates: dict[str, Literal["category", "number"]] = Field(
-        {}, description="Further columns of the sheet to keep, each a `category` or a `number`, e.g. `mmse: number`."
+        {},
+        description="Further columns of the sheet to keep, each a category or a number, e.g. {education: number}; a model "
+        "may be told them.",
     )
     chunk_size: Positive = Field(50, description="Scans per ingest and preprocess job.")
     picture_chunk_size: Positive = Field(

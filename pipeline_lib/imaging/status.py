@@ -19,7 +19,7 @@ COLUMNS = (*SCAN_COLUMNS, "ok", "stage", "reason", "log", "outputs")
 def write_status(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
     """Write rows atomically; columns beyond the common ones (quality figures) follow in order of appearance.
 
-    ``ok`` is ``true`` or ``false``, ``outputs`` JSON of name to relative path, ``covariates`` JSON of name to text or number.
+    ``ok`` is ``true`` or ``false``, ``outputs`` JSON of name to relative path.
     """
     extra = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
     write_table(path, [*COLUMNS, *extra], rows)

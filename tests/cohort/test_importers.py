@@ -118,6 +118,8 @@ def left_out_of(folder: Path) -> list[tuple[str, str]]:
         ("sub-01/anat/sub-01_t1w.nii.gz", "rename t1w to T1w"),
         ("sub-01/anat/sub-01_label-lesion_mask.nii.gz", "no T1w, T2w"),
         ("sub-01/sub-01_T1w.nii.gz", "in no folder anat or dwi"),
+        ("sub-01/anat/sub-01_T1w.NII.GZ", "no .nii.gz or .nii file"),
+        ("sub-01/anat/sub-01_T1w.mgz", "no .nii.gz or .nii file"),
     ],
 )
 def test_what_bids_would_not_have_is_left_out_with_its_reason(tmp_path: Path, name: str, reason: str) -> None:
@@ -179,11 +181,12 @@ def test_letters_with_accents_keep_people_apart(tmp_path: Path) -> None:
 def test_sessions_have_their_own_group_and_a_clash_stops(tmp_path: Path) -> None:
     touch(tmp_path, *(f"sub-01/ses-{n}/anat/sub-01_ses-{n}_T1w.nii.gz" for n in ("01", "02", "03")))
     table = tmp_path / "participants.tsv"
-    table.write_text("Participant_ID\tses\tAge\tDX\nsub-01\t1\t70\tCN\nsub-01\t2\t72\tAD\n")
+    table.write_text("Participant_ID\tses\tAge (years)\tDX (baseline)\nsub-01\t1\t70\tCN\nsub-01\t2\t72\tAD\n")
     scans = from_bids(tmp_path).scans
     assert [(scan.session, scan.group, scan.age) for scan in scans] == [
         ("01", "CN", 70.0), ("02", "AD", 72.0), ("03", "", None),
     ]  # fmt: skip
+    assert any("1 scans are of a session that no row names" in note for note in from_bids(tmp_path).notes)
     table.write_text("participant_id\tgroup\tsex\nsub-01\tCN\tF\nsub-01\tAD\tF\n")
     with pytest.raises(UserError, match=r"rows 2 and 3 are both of sub-01 and differ in group \(CN, AD\)"):
         from_bids(tmp_path)
@@ -207,6 +210,8 @@ def test_what_is_not_understood_is_said_once_and_columns_are_named(tmp_path: Pat
     assert "column group: NA is taken as missing" in said
     assert "group from Diagnosis" in said
     assert "columns not used: mmse" in said
+    with pytest.raises(UserError, match="is a column of the sheet"):
+        from_bids(tmp_path, covariates=["Sex"])
     kept = from_bids(tmp_path, covariates=["mmse"])
     assert [dict(scan.covariates) for scan in kept.scans] == [{"mmse": "0"}, {"mmse": "1"}, {"mmse": "2"}]
     write_sheet(tmp_path / "s.tsv", kept.scans)
@@ -292,6 +297,19 @@ def test_pictures_numbered_within_their_class_are_people_of_their_own(tmp_path: 
     write_sheet(tmp_path / "s.tsv", [replace(scan, group="") for scan in found.scans])
     assert not read_sheet(tmp_path / "s.tsv", tmp_path).problems
     assert any("11 pictures are people of their own" in note for note in found.notes)
+
+
+def test_a_person_in_two_folders_of_a_class_has_a_session_for_each(tmp_path: Path) -> None:
+    touch(tmp_path, "CN/a/p_1.png", "CN/b/p_1.png", "AD/a/p_1.png", "AD/a/q_1.tif")
+    found = from_pictures(tmp_path)
+    assert len({scan.id for scan in found.scans}) == 3
+    assert found.left_out == [("AD/a/q_1.tif", "no PNG or JPEG picture")]
+
+
+def test_two_files_that_would_be_one_scan_stop_with_both(tmp_path: Path) -> None:
+    touch(tmp_path, "sub-01_T1.nii.gz", "01_T1.nii.gz", "02_T1.nii.gz")
+    with pytest.raises(UserError, match="01_T1.nii.gz and sub-01_T1.nii.gz would both be sub-01_T1w"):
+        from_folder(tmp_path, "{participant}_T1.nii.gz")
 
 
 def test_pictures_can_be_each_its_own_persons_or_its_folders(tmp_path: Path) -> None:

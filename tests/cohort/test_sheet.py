@@ -14,6 +14,7 @@ from pipeline_lib.cohort.sheet import (
     Problem,
     Scan,
     Sheet,
+    alike_people,
     append_to_sheet,
     people,
     read_sheet,
@@ -138,6 +139,11 @@ def test_a_label_that_two_ids_would_share_is_not_advised(tmp_path: Path) -> None
     assert ["of its own" in str(problem) for problem in sheet.problems] == [True, True, False]
 
 
+def test_people_whose_ids_differ_only_in_zeros_or_case_are_found() -> None:
+    scans = [Scan(person, "", "T1w", "x") for person in ("001", "1", "P2", "10", "100")]
+    assert alike_people([*scans, Scan("p2", "", "T1w", "x", alias="P2")]) == [("001", "1")]
+
+
 def test_lesions_are_a_mask_none_or_unknown(tmp_path: Path) -> None:
     header = "participant\tmodality\tpath\tlesion"
     sheet = read(tmp_path, "1\tT1w\ta\tm.nii", "2\tT1w\tb\tNone", "3\tT1w\tc\t", "4\tT1w\td\tn/a", header=header)
@@ -155,7 +161,7 @@ def test_further_columns_are_kept_where_they_are_wanted(tmp_path: Path) -> None:
         (),
     ]
     assert columns_of(sheet.problems) == [(None, "notes"), (3, "mmse")]
-    with pytest.raises(UserError, match="cohort.covariates names MMSE, .* did you mean mmse?"):
+    with pytest.raises(UserError, match="no column MMSE, .* did you mean mmse?"):
         read_sheet(path, tmp_path, {"MMSE": "number"})
 
 
@@ -341,7 +347,7 @@ def test_new_scans_are_added_below_and_the_rows_before_stay_as_they_were(tmp_pat
 
 
 def test_further_columns_are_read_as_what_they_are_declared(tmp_path: Path) -> None:
-    """Digits of a category stay text; an empty cell says nothing; a number that is none leaves the row out."""
+    """Digits of a category stay text; an empty cell says nothing; a number that is none is missing, and said."""
     path = tmp_path / "subjects.tsv"
     rows = ["01\tT1w\ta.nii\t12\t33", "02\tT1w\tb.nii\tn/a\t34", "03\tT1w\tc.nii\ttwelve\t"]
     path.write_text("\n".join(["participant\tmodality\tpath\teducation\tgenotype", *rows]) + "\n")
@@ -349,6 +355,7 @@ def test_further_columns_are_read_as_what_they_are_declared(tmp_path: Path) -> N
     assert [scan.covariates for scan in sheet.scans] == [
         (("education", 12.0), ("genotype", "33")),
         (("genotype", "34"),),
+        (),
     ]
     assert columns_of(sheet.problems) == [(4, "education")]
     assert "'twelve' is not a number" in sheet.problems[0].message
