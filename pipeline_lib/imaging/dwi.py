@@ -20,6 +20,7 @@ LONGEST = 10_000_000
 """Bytes that are read of a gradient table."""
 BRIGHTER = 1.25
 """Median of a weighted volume over that of b0, or of a shell over that of the one before, that does not occur."""
+NOT_ITS_OWN = "scaled otherwise, or not the b-values of this series; give its own table, or leave out what is odd"
 UNLIKE = 1.5
 """Factor between the medians of a volume and of its shell up to which directions may differ."""
 BEYOND_UNIT = 0.05
@@ -169,18 +170,18 @@ def series_fault(data: NDArray[np.float32], bvals: NDArray[np.float64], mask: ND
             times = ", ".join(f"{medians[n] / level[b]:.3g}" if level[b] else "inf" for n in odd[:5])
             return (
                 f"{_named(odd)} (the first is 0) {'is' if len(odd) == 1 else 'are'} {times} times as bright as the other "
-                f"volumes of b = {b} (limit {UNLIKE:g}): scaled otherwise, or not the b-values of this series"
+                f"volumes of b = {b} (limit {UNLIKE:g}): {NOT_ITS_OWN}"
             )
     bright = [n for b, members in found.items() if b for n in members if medians[n] > BRIGHTER * level.get(0, np.inf)]
     if bright:
         return (
             f"{_named(bright)} (the first is 0) {'is' if len(bright) == 1 else 'are'} weighted and brighter than b0 "
-            f"(limit {BRIGHTER:g} times): scaled otherwise, or not the b-values of this series"
+            f"(limit {BRIGHTER:g} times): {NOT_ITS_OWN}"
         )
     weighted = sorted(b for b in found if b)
     for low, high in itertools.pairwise(weighted):
         if level[high] > BRIGHTER * level[low]:
-            return f"b = {high} is brighter than b = {low} (limit {BRIGHTER:g} times): not the b-values of this series"
+            return f"b = {high} is brighter than b = {low} (limit {BRIGHTER:g} times): not the b-values of this series; give its own table"
     return ""
 
 

@@ -56,8 +56,9 @@ def ingest_chunk(
         cache: folder that keeps finished scans between runs; pictures are read again.
         key: under which the workflow knows the rows and the content of their files.
     """
-    if len({scan.family for scan in scans}) > 1:
-        raise ValueError("the scans of a chunk are of one family")
+    families = {scan.family for scan in scans}
+    if "image" in families and len(families) > 1:
+        raise ValueError("a chunk of pictures holds no other scans")
     read = read_files(scans, root)
     tasks = [_task(scan, root, read) for scan in scans]
     if scans and scans[0].family == "image":
