@@ -30,7 +30,7 @@ from pipeline_lib.imaging.status import pair_key
 log = logging.getLogger("pipeline")
 
 FROM_STATUS = ("scan", "participant", "session", "group", "age", "sex", "site", "sha256")
-COLUMNS = (*FROM_STATUS, "slice", "has_lesion", "affine")
+COLUMNS = (*FROM_STATUS, "slice", "has_lesion", "lesion_known", "affine")
 MNI_BRAIN_CENTRE = (0.0, -18.0, 6.0)
 """Middle of the box around the MNI152 brain, mm: every scan in that space is cropped about it."""
 LEAST_BRAIN = 0.01
@@ -183,7 +183,9 @@ def _index_row(row: Mapping[str, str], image: Packed, has_lesion: bool) -> dict[
     affine = "" if image.affine is None else json.dumps(np.round(image.affine, 6).tolist())
     position = "" if image.slice is None else image.slice
     known = {column: row[column] for column in FROM_STATUS}
-    return {**known, "slice": position, "has_lesion": str(has_lesion).lower(), "affine": affine}
+    looked_at = "lesion" in _outputs(row) or row.get("lesion") == "none"
+    lesion = {"has_lesion": str(has_lesion).lower(), "lesion_known": str(looked_at).lower()}
+    return {**known, "slice": position, **lesion, "affine": affine}
 
 
 def _layout(data: DataOptions) -> dict[str, Any]:

@@ -32,7 +32,7 @@ TASKS = {
         "Compare the model with the untrained baselines under the same smoothing. The model has to beat them to be of "
         "use. The Dice at the threshold chosen on validation people is the one to expect in practice. The best "
         "achievable Dice uses the answer and is an upper bound.",
-        ("pixel ap", "dice"),
+        ("pixel AP", "Dice"),
         (
             "An anomaly map marks what the model cannot reproduce. Rare but healthy anatomy, registration errors and "
             "imaging artefacts are marked too.",
@@ -42,10 +42,11 @@ TASKS = {
     ),
     "synthesis": Task(
         "What do brains of each group look like?",
-        "Compare the distance between synthetic and real scans with the distance of held-out real scans: "
-        "the second is the floor. The memorisation test asks whether synthetic scans lie closer to training scans than "
-        "new real scans do.",
-        ("fid", "kid"),
+        "Distances are to held-out people. The floor is one half of them against the other, and no model should be "
+        "nearer. The training images stand beside as a reference: a model that copies them reaches it, so the "
+        "distance alone says nothing about new scans. The share of suspected copies does, read beside the share "
+        "among held-out people.",
+        ("FID", "KID"),
         (
             "A synthetic scan belongs to nobody. It shows what the model learned of a group and proves nothing about a "
             "person.",
@@ -56,20 +57,23 @@ TASKS = {
     ),
     "generation": Task(
         "How well does plain DDPM learn these images?",
-        "Follow the samples over the checkpoints: all start from the same noise. The distance to real images should "
-        "fall towards the floor, which is the distance of held-out real images.",
-        ("fid", "kid"),
+        "Follow the samples over the checkpoints: all start from the same noise. The distance to held-out people should "
+        "fall towards the floor, one half of them against the other. The share of suspected copies, read beside the "
+        "share among held-out people, tells whether it fell by copying.",
+        ("FID", "KID"),
         (
             "Distances between sets of images depend on the feature network and on the number of images. Compare only "
             "numbers with the same two.",
-            "Samples that look right may be copies of training images. Read the memorisation test where there is one.",
+            "Samples that look right may be copies of training images. The test of copies finds flipped, turned, scaled and "
+            "shifted ones; it does not find parts of several images put together.",
         ),
     ),
     "translation": Task(
         "What would the target modality look like, given the source?",
-        "Read the model between two bounds. The floor is the interpolated source fitted linearly to the target. The "
-        "ceiling is the autoencoder's own reconstruction of the target, which no prediction in its latent space exceeds.",
-        ("psnr", "ssim"),
+        "Read the model beside two others. The floor is the interpolated source fitted linearly to the target. The "
+        "ceiling is the measured target sent through its autoencoder: what the latents keep of it. A smoother prediction "
+        "can score higher than that.",
+        ("PSNR", "SSIM"),
         (
             "The prediction is a plausible target, not a measurement. Detail that the source does not hold is invented.",
             "Image similarity rewards smooth predictions. Look at the pictures as well.",
@@ -101,8 +105,12 @@ CAPTIONS = {
         "Precision-recall curves of the model and of the untrained baselines.",
     ),
     "checkpoints": (
-        "Distance of samples to held-out images at every checkpoint, beside the distance of real to real images.",
+        "Distance of samples to held-out people at every checkpoint, beside real against real and the training images.",
         "Line plots of FID and KID against training steps with a real-against-real floor.",
+    ),
+    "distances": (
+        "Distance of each group's samples to that group's held-out people, beside real against real and the training images.",
+        "Dot plots of FID and KID by group with intervals, a floor and a reference.",
     ),
     "groups": (
         "Groups side by side, from the same noise or by the same measure.",

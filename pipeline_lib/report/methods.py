@@ -298,10 +298,25 @@ def _sampling(recipe: RecipeOptions) -> str:
 
 
 def _evaluation(recipe: RecipeOptions) -> str:
-    return (
-        f"Confidence intervals are 95% percentile intervals over {recipe.evaluation.bootstrap:,} bootstrap resamples of "
-        "people, not of slices. Thresholds were chosen on validation people, never on test people."
-    )
+    resamples = f"{recipe.evaluation.bootstrap:,} bootstrap resamples of people, not of slices"
+    match recipe.task:
+        case "anomaly":
+            return (
+                f"Confidence intervals are 95% percentile intervals over {resamples}; differences between methods are paired "
+                "over the same resamples. Each method's threshold was chosen on validation people, never on test people. "
+                "People of whom nobody said whether they have lesions were not scored, unless of a group trained on as healthy."
+            )
+        case "translation":
+            return (
+                f"Confidence intervals are 95% percentile intervals over {resamples}; differences between methods are paired "
+                "over people."
+            )
+        case _:
+            return (
+                "Sets of images were compared in equal number with random halves of the held-out people; intervals are 1.96 "
+                "standard deviations over halves, and differences are paired over them. Copies were looked for by aligning "
+                "each sample with the training images most like it, under flips, rotation, scale and shift."
+            )
 
 
 def _and(words: list[str]) -> str:

@@ -6,6 +6,7 @@ rule evaluate_anomaly:
         diffusion=made("{recipe}", "diffusion"),
         inference=chunks_of("inference", "validation", "test"),
         datasets=chunks_of("dataset", "validation", "test"),
+        train=chunks_of("dataset", "train"),
     output:
         made("{recipe}", "evaluation"),
     log:
@@ -28,7 +29,7 @@ rule evaluate_anomaly:
     shell:
         "python workflow/scripts/evaluate_anomaly.py"
         " --diffusion {input.diffusion}"
-        " --inference {input.inference} --datasets {input.datasets}"
+        " --inference {input.inference} --datasets {input.datasets} --train {input.train}"
         " --options {params.options:q} --code {params.code}"
         " --out {output} --log {log} --threads {threads}"
 

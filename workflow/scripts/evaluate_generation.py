@@ -1,7 +1,7 @@
 """Judge sampled images at every checkpoint against held-out ones."""
 
 from pipeline_lib.config.schema import RecipeOptions
-from pipeline_lib.metrics.evaluate_generation import evaluate_generation
+from pipeline_lib.evaluation.generation import evaluate_generation
 from pipeline_lib.stage import folder, stage, stage_parser
 
 parser = stage_parser(__doc__)

@@ -1,7 +1,7 @@
 """Judge the samples of every group: likeness, and copies of training scans."""
 
 from pipeline_lib.config.schema import RecipeOptions
-from pipeline_lib.metrics.evaluate_synthesis import evaluate_synthesis
+from pipeline_lib.evaluation.synthesis import evaluate_synthesis
 from pipeline_lib.stage import folder, stage, stage_parser
 
 parser = stage_parser(__doc__)

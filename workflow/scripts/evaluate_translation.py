@@ -1,7 +1,7 @@
 """Judge translated volumes between the interpolated floor and the autoencoder's ceiling."""
 
 from pipeline_lib.config.schema import RecipeOptions
-from pipeline_lib.metrics.evaluate_translation import evaluate_translation
+from pipeline_lib.evaluation.translation import evaluate_translation
 from pipeline_lib.stage import folder, stage, stage_parser
 
 parser = stage_parser(__doc__)
