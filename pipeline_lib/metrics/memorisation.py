@@ -77,7 +77,7 @@ class Gallery:
 
         Args:
             queries: images of the references' shape.
-            without: for each query a person whose references are passed over, ``(N,)``.
+            without: for each query a person whose references are passed over, ``(N,)``; there must be others.
         """
         similarity, row = np.empty(len(queries)), np.empty(len(queries), dtype=np.int64)
         for number in range(len(queries)):
@@ -96,9 +96,8 @@ class Gallery:
         transforms = _search(image.shape[2:])
         described = _unit(_detail(_pooled(_warp(image, transforms), COARSE[self.dimensions])))
         scores, which = (described.flatten(1) @ self._described.T).max(dim=0)
-        if passed_over is not None:
-            scores = scores.masked_fill(passed_over, -2.0)
-        rows = scores.topk(min(CANDIDATES[0], len(scores))).indices
+        allowed = torch.arange(len(scores)) if passed_over is None else torch.nonzero(~passed_over)[:, 0]
+        rows = allowed[scores[allowed].topk(min(CANDIDATES[0], len(allowed))).indices]
         small, moved = _pooled(image, COARSE[self.dimensions]), transforms[which[rows]]
         for width in (2.0, 1.0):  # the wider detail draws from further away
             values, moved = _align(_detail(small, width), _detail(self._small[rows], width), moved)
@@ -112,6 +111,8 @@ class Gallery:
 def chance_similarity(gallery: Gallery, images: Images, most: int = 300, seed: int = 0) -> float:
     """The similarity that different people reach by chance: a percentile of people's best match with somebody else.
 
+    With one person only there is nobody to be like by chance: only what equals an image is suspected.
+
     Args:
         gallery: of the training set, with ``people``.
         images: the same images, ``(N, C, *spatial)``.
@@ -123,6 +124,8 @@ def chance_similarity(gallery: Gallery, images: Images, most: int = 300, seed: i
     """
     if gallery.people is None:
         raise ValueError("the gallery does not know whose images it holds; give it people")
+    if len(set(gallery.people)) < 2:
+        return 1.0
     rows = drawn(gallery.people, most, seed)
     people = gallery.people[rows]
     return float(np.percentile(by_person(gallery.nearest(images[rows], without=people).similarity, people), CHANCE))
