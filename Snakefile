@@ -11,6 +11,7 @@ if "recipes" not in config:  # no --configfile was given: the demo
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/stage.smk"
 include: "workflow/rules/ingest.smk"
 include: "workflow/rules/preprocess.smk"
 include: "workflow/rules/cohort.smk"
@@ -18,8 +19,10 @@ include: "workflow/rules/dataset.smk"
 include: "workflow/rules/autoencoder.smk"
 include: "workflow/rules/latents.smk"
 include: "workflow/rules/diffusion.smk"
-include: "workflow/rules/inference.smk"
-include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/anomaly.smk"
+include: "workflow/rules/generation.smk"
+include: "workflow/rules/synthesis.smk"
+include: "workflow/rules/translation.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/retry.smk"
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import streamlit as st
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from pipeline_lib.noise.base import Noise
+from pipeline_lib.noise.coarse import CoarseNoise
 from pipeline_lib.noise.gaussian import GaussianNoise
 from pipeline_lib.noise.simplex import SimplexNoise
 
@@ -24,21 +28,23 @@ def spectrum(field: NDArray[np.float32]) -> NDArray[np.float64]:
     return mean
 
 
-def draw(simplex: NDArray[np.float32], gaussian: NDArray[np.float32]) -> Figure:
-    """Both fields, their histograms and their spectra."""
-    figure = Figure(figsize=(10, 6.5), layout="constrained")
-    axes = figure.subplots(2, 2)
-    limit = float(max(3, np.abs(simplex).max()))
-    for axis, field, name in ((axes[0, 0], simplex, "simplex"), (axes[0, 1], gaussian, "Gaussian")):
+def draw(fields: Mapping[str, NDArray[np.float32]]) -> Figure:
+    """The fields by name, their histograms and their spectra."""
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    above, below = figure.subfigures(2, 1)
+    images = above.subplots(1, len(fields))
+    histogram, power = below.subplots(1, 2)
+    limit = float(max(3, *(np.abs(field).max() for field in fields.values())))
+    for axis, (name, field) in zip(images, fields.items(), strict=True):
         axis.imshow(field, cmap="gray", vmin=-limit, vmax=limit)
-        axis.set_title(f"{name}: mean {field.mean():.2f}, standard deviation {field.std():.2f}")
+        axis.set_title(f"{name}: mean {field.mean():.2f}, SD {field.std():.2f}")
         axis.axis("off")
-        axes[1, 0].hist(field.ravel(), bins=80, density=True, histtype="step", label=name)
-        axes[1, 1].loglog(np.arange(1, field.shape[0] // 2), spectrum(field), label=name)
-    axes[1, 0].set_xlabel("value")
-    axes[1, 1].set_xlabel("cycles per image")
-    axes[1, 1].set_ylabel("power")
-    axes[1, 0].legend()
+        histogram.hist(field.ravel(), bins=80, density=True, histtype="step", label=name)
+        power.loglog(np.arange(1, field.shape[0] // 2), spectrum(field), label=name)
+    histogram.set_xlabel("value")
+    power.set_xlabel("cycles per image")
+    power.set_ylabel("power")
+    histogram.legend()
     return figure
 
 
@@ -46,19 +52,29 @@ def main() -> None:
     """The page."""
     st.title("Simplex noise")
     st.write(
-        "The corruption of the anomaly recipe beside Gaussian noise. Anomalies are removed at the scales it covers."
+        "The corruption of the anomaly recipe beside coarse and white Gaussian noise. Anomalies are removed at the scales it covers."
     )
     octaves = st.sidebar.slider("octaves", 1, 8, 6)
     decay = st.sidebar.slider("decay of amplitude from octave to octave", 0.1, 1.0, 0.8)
     cycle = st.sidebar.slider("voxels per cycle of the lowest octave (1 / frequency)", 4, 256, 64)
+    spacing = st.sidebar.slider("voxels between values of the coarse noise", 1, 32, 8)
     size = st.sidebar.select_slider("image size, voxels", [32, 64, 128, 256], 128)
     raw = st.sidebar.checkbox("raw amplitude, as published", value=False)
     seed = int(st.sidebar.number_input("seed", 0, 10_000, 0))
     shape = (1, 1, size, size)
-    noise = SimplexNoise(octaves=octaves, decay=decay, frequency=1 / cycle, raw=raw)
-    simplex = noise(shape, generator=torch.Generator().manual_seed(seed))[0, 0].numpy()
-    gaussian = GaussianNoise()(shape, generator=torch.Generator().manual_seed(seed))[0, 0].numpy()
-    st.pyplot(draw(simplex, gaussian))
+    noises: dict[str, Noise] = {
+        "simplex": SimplexNoise(octaves=octaves, decay=decay, frequency=1 / cycle, raw=raw),
+        "coarse": CoarseNoise(spacing),
+        "white": GaussianNoise(),
+    }
+    st.pyplot(
+        draw(
+            {
+                name: noise(shape, generator=torch.Generator().manual_seed(seed))[0, 0].numpy()
+                for name, noise in noises.items()
+            }
+        )
+    )
     st.code(
         f"noise: {{kind: simplex, octaves: {octaves}, decay: {decay:g}, frequency: {1 / cycle:g}, raw: {str(raw).lower()}}}"
     )

@@ -18,9 +18,12 @@ IGNORED = {
     "pipeline_lib",
     "pipeline_lib.code",
     "pipeline_lib.config",
+    "pipeline_lib.config.part",
     "pipeline_lib.config.schema",
     "pipeline_lib.errors",
     "pipeline_lib.stage",
+    "pipeline_lib.state",
+    "pipeline_lib.training.owner",
 }
 
 

@@ -119,6 +119,11 @@ def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def pseudonym(kind: str, value: str) -> str:
+    """16 hexadecimal digits that stand for a name where it must not be written: the same for the same, of its kind."""
+    return sha256_text(f"brain-generative-pipeline:{kind}:{value}")[:16]
+
+
 def provenance(
     *, stage: str, code: str, options: Any, inputs: Sequence[Path | str], seed: int | None = None
 ) -> Mapping[str, Any]:

@@ -20,51 +20,23 @@ from pipeline_lib.cohort.ledger import Ledger, read_ledger, write_ledger
 from pipeline_lib.cohort.placement import place
 from pipeline_lib.cohort.sheet import Scan, Sheet, read_sheet
 from pipeline_lib.config.load import load_config
+from pipeline_lib.config.part import recipe_part
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import image_files, read_json, sha256_text
+from pipeline_lib.files import image_files, sha256_text
+from pipeline_lib.state import run_time, without_run_time
+from pipeline_lib.tasks import MODULES, TASKS
+from pipeline_lib.tasks.task import Stage, Task
 
 SPLITS = ("train", "validation", "test")
-RESERVED = {"ingest", "preprocess", "cohort", "report", "benchmarks", "logs"}
+RESERVED = {"ingest", "preprocess", "cohort", "report", "benchmarks", "logs", "index"}
 SCRIPTS = Path(__file__).resolve().parent.parent / "workflow" / "scripts"
 
-# What each stage of a recipe reads of its configuration: nothing else may rerun it.
-PARTS: dict[str, dict[str, Any]] = {
-    "dataset": {"data": True},
-    "autoencoder": {"data": True, "autoencoder": True},
-    "denoiser": {
-        "task": True,
-        "data": True,
-        "autoencoder": True,
-        "diffusion": True,
-        "denoiser": True,
-        "sampling": {"checkpoints"},
-    },
-    "inference": {
-        "task": True,
-        "data": True,
-        "autoencoder": True,
-        "diffusion": True,
-        "denoiser": True,
-        "sampling": True,
-    },
-    "evaluation": {
-        "task": True,
-        "data": True,
-        "autoencoder": True,
-        "diffusion": True,
-        "denoiser": True,
-        "sampling": True,
-        "evaluation": True,
-    },
-}
 SECTIONS: dict[str, tuple[str, set[str] | None]] = {
     "preprocess": ("preprocess", None),
     "cohort_limits": ("cohort", {"max_failed_fraction", "strict"}),
 }
 AUTOENCODER_MODULE = {"vae": "pipeline_lib.models.autoencoder", "vqgan": "pipeline_lib.models.vqgan"}
-USES_DENOISER = {"train_denoiser", "infer_anomaly", "infer_translation", "sample_generation", "sample_synthesis"}
-USES_AUTOENCODER = {"latents", "embed", *USES_DENOISER}
 
 
 class Plan:
@@ -90,7 +62,7 @@ class Plan:
 
     def chunks(self, *splits: str, recipe: str | None = None) -> list[str]:
         """Names of the chunks of some splits (all of them by default) that a recipe uses."""
-        modalities = self._modalities(recipe) if recipe else set()
+        modalities = self.modalities(recipe) if recipe else set()
         return [
             chunk
             for chunk, scans in self._scans.items()
@@ -129,50 +101,55 @@ class Plan:
         """
         return sha256_text(json.dumps([[vars(scan) | {"row": 0}, self._size(scan)] for scan in self._scans[chunk]]))
 
-    def options(self, part: str, recipe: str | None = None) -> str:
+    def options(self, stage: str, recipe: str | None = None) -> str:
         """The part of the configuration that a stage reads, as canonical JSON."""
-        if recipe is None:
-            section, include = SECTIONS[part]
-            chosen = getattr(self.config, section).model_dump(mode="json", include=include)
-        else:
-            chosen = self.recipes[recipe].model_dump(mode="json", include=PARTS[part])
-        return json.dumps(chosen, sort_keys=True)
-
-    def report_options(self, recipe: str | None = None) -> str:
-        """What a page of the report says of the configuration, as canonical JSON."""
-        chosen = self.config.model_dump(
-            mode="json", include={"cohort": {"name", "note"}, "split": True, "preprocess": True}
-        )
+        if stage == "report":
+            return self._shown_options(recipe)
         if recipe is not None:
-            chosen = {"cohort": chosen["cohort"], "recipe": self.recipes[recipe].model_dump(mode="json")}
-        return json.dumps(chosen, sort_keys=True)
+            part = json.loads(recipe_part(self.recipes[recipe], self.task(recipe).stage(stage).reads))
+            return json.dumps(without_run_time(part), sort_keys=True)
+        section, include = SECTIONS[stage]
+        return json.dumps(getattr(self.config, section).model_dump(mode="json", include=include), sort_keys=True)
+
+    def trained(self, recipe: str) -> tuple[str, ...]:
+        """The sections of a recipe that describe a network with its training."""
+        return ("autoencoder", "denoiser") if self.roles(recipe) else ("denoiser",)
+
+    def settings(self, section: str, recipe: str) -> str:
+        """The run-time settings of a training, which rerun nothing, as JSON; they go beside `options`.
+
+        Args:
+            section: ``autoencoder`` or ``denoiser``.
+        """
+        chosen = self.recipes[recipe].model_dump(mode="json", include={section})
+        return json.dumps(run_time(chosen), sort_keys=True)
 
     @functools.cache  # noqa: B019 - one plan lives as long as the process
-    def code(self, script: str, recipe: str | None = None) -> str:
-        """Hash of the code that ``workflow/scripts/<script>.py`` runs for a recipe."""
-        modules = self._chosen_modules(script, self.recipes[recipe]) if recipe else []
+    def code(self, script: str, recipe: str | None = None, stage: str | None = None) -> str:
+        """Hash of the code that ``workflow/scripts/<script>.py`` runs for a recipe's stage."""
+        modules: list[str] = []
+        if recipe is not None and stage == "report":
+            modules = [MODULES[self.recipes[recipe].task]]
+        elif recipe is not None and stage is not None:
+            modules = self._chosen_modules(self.recipes[recipe], self.task(recipe).stage(stage))
         return code_hash(SCRIPTS / f"{script}.py", *modules)
 
-    def roles(self, recipe: str) -> list[str]:
+    def task(self, recipe: str) -> Task:
+        """The task of a recipe."""
+        return TASKS[self.recipes[recipe].task]
+
+    def stages(self, recipe: str) -> list[Stage]:
+        """The stages of a recipe."""
+        latent = self.recipes[recipe].autoencoder is not None
+        return [stage for stage in self.task(recipe).stages if latent or not stage.latent]
+
+    def roles(self, recipe: str) -> tuple[str, ...]:
         """The autoencoders a recipe trains: none, one of the image, or one of source and target."""
-        options = self.recipes[recipe]
-        if options.autoencoder is None:
-            return []
-        return ["source", "target"] if options.task == "translation" else ["image"]
+        return self.task(recipe).roles if self.recipes[recipe].autoencoder else ()
 
     def notices(self) -> list[str]:
         """One line for each fault of the sheet and each excluded row."""
         return [str(problem) for problem in self.sheet.problems]
-
-    def retraining(self, results: Path) -> list[str]:
-        """One line for each model that exists and will be trained again, and why."""
-        lines = []
-        for name in self.recipes:
-            models = {f"autoencoder/{role}": self._autoencoder_script(name) for role in self.roles(name)}
-            for model, script in {**models, "diffusion": "train_denoiser"}.items():
-                if reasons := self._reasons(results / name, model, script, name):
-                    lines.append(f"{name}: {model} will be trained again: {'; '.join(reasons)}")
-        return lines
 
     def launch(self, model: str, recipe: str) -> str:
         """The command that starts a training's processes on several nodes; empty on one, where they start themselves.
@@ -218,7 +195,7 @@ class Plan:
                     )
             for split in SPLITS:
                 if not self.chunks(split, recipe=name):
-                    wanted = " and ".join(sorted(self._modalities(name)))
+                    wanted = " and ".join(sorted(self.modalities(name)))
                     problems.append(
                         f"recipe {name}: no {wanted} scan in the {split} split; add people to "
                         f"{self.config.cohort.subjects}, or remove the recipe from the configuration"
@@ -226,7 +203,17 @@ class Plan:
         if problems:
             raise UserError("\n".join(problems))
 
-    def _modalities(self, recipe: str) -> set[str]:
+    def _shown_options(self, recipe: str | None) -> str:
+        """What a page of the report says of the configuration."""
+        chosen = self.config.model_dump(
+            mode="json", include={"cohort": {"name", "note"}, "split": True, "preprocess": True}
+        )
+        if recipe is not None:
+            chosen = {"cohort": chosen["cohort"], "recipe": self.recipes[recipe].model_dump(mode="json")}
+        return json.dumps(chosen, sort_keys=True)
+
+    def modalities(self, recipe: str) -> set[str]:
+        """Those whose scans a recipe uses."""
         data = self.recipes[recipe].data
         return {data.modality} | ({data.target} if data.target else set())
 
@@ -235,41 +222,19 @@ class Plan:
         paths = [path for path in (scan.path, scan.mask, scan.lesion, scan.bval, scan.bvec) if path]
         return [_size(os.path.join(root, path)) for path in paths]  # noqa: PTH118 - ten times faster on 10,000 rows
 
-    def _autoencoder_script(self, recipe: str) -> str:
+    def autoencoder_script(self, recipe: str) -> str:
+        """Name of the script that trains a recipe's autoencoders."""
         autoencoder = self.recipes[recipe].autoencoder
         return f"train_{autoencoder.kind}" if autoencoder else ""
 
-    def _chosen_modules(self, script: str, recipe: RecipeOptions) -> list[str]:
-        """The modules that a script imports by the names in the configuration."""
-        modules = []
-        if script in USES_AUTOENCODER and recipe.autoencoder is not None:
+    def _chosen_modules(self, recipe: RecipeOptions, stage: Stage) -> list[str]:
+        """The modules that a stage imports by the names in the configuration."""
+        modules = [stage.module] if stage.module else []
+        if "autoencoder" in stage.networks and recipe.autoencoder is not None:
             modules.append(AUTOENCODER_MODULE[recipe.autoencoder.kind])
-        if script in USES_DENOISER:
+        if "denoiser" in stage.networks:
             modules += ["pipeline_lib.models.unet", f"pipeline_lib.noise.{recipe.diffusion.noise.kind}"]
         return modules
-
-    def _reasons(self, folder: Path, model: str, script: str, recipe: str) -> list[str]:
-        sidecar = folder / model / "provenance.json"
-        if not sidecar.is_file():
-            return []
-        made = read_json(sidecar)
-        now = set(self.chunks("train", recipe=recipe))
-        before = {Path(path).name for path in made["inputs"] if Path(path).name.startswith("train-")}
-        reasons = []
-        if new := sorted(now - before):
-            people = sorted({scan.participant for chunk in new for scan in self.scans(chunk)})
-            reasons.append(
-                f"{len(people)} new training {'person' if len(people) == 1 else 'people'}: {', '.join(people[:5])}"
-                + (" ..." if len(people) > 5 else "")
-            )
-        if before - now:
-            reasons.append(f"training chunks gone: {', '.join(sorted(before - now))}")
-        part = "denoiser" if script == "train_denoiser" else "autoencoder"
-        if made["options"] != json.loads(self.options(part, recipe)):
-            reasons.append("its configuration changed")
-        if made["code"] != self.code(script, recipe):
-            reasons.append("its code changed")
-        return reasons
 
 
 def _size(path: str) -> int:

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import json
 import logging
 import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+import typing
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import provenance, read_json, sha256_file, sha256_text, write_json
+from pipeline_lib.files import provenance, read_json, sha256_file, write_json, write_table
+from pipeline_lib.state import SIDECAR, TRAINED_ON, trained_on, training_key, with_run_time
 
 log = logging.getLogger("pipeline")
-SIDECAR = "provenance.json"
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 """Where launchers of several processes say which one this is; only the first writes logs and results."""
-RESULTS = {".npy", ".tsv", ".safetensors"}  # not curves and pictures, which tell of a run's speed
 
 
 def folder(text: str) -> Path:
@@ -34,12 +35,35 @@ def folder(text: str) -> Path:
 def stage_parser(description: str | None) -> argparse.ArgumentParser:
     """The arguments every stage has; a script adds its own inputs."""
     parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rule", help="what the workflow calls this stage; the script's name unless given")
     parser.add_argument("--out", type=folder, required=True, help="folder (or page, or table) to write")
     parser.add_argument("--options", default="{}", help="this stage's part of the configuration, as JSON")
     parser.add_argument("--code", default="unknown", help="hash of the code that this stage runs")
     parser.add_argument("--log", type=Path, help="file that keeps the whole log")
     parser.add_argument("--threads", type=int, default=1, help="threads or processes to use")
     return parser
+
+
+def training_parser(description: str | None) -> argparse.ArgumentParser:
+    """The arguments of every stage that trains."""
+    parser = stage_parser(description)
+    parser.add_argument("--recipe", required=True, help="whose network it is")
+    parser.add_argument("--state", type=Path, required=True, help="folder that keeps training progress")
+    parser.add_argument("--settings", default="{}", help="run-time settings, which change no result, as JSON")
+    parser.add_argument("--licence", default="", help="terms of the scans, kept with the model")
+    parser.add_argument("--train", nargs="+", type=folder, required=True, help="training chunks")
+    parser.add_argument("--validation", nargs="+", type=folder, required=True, help="validation chunks")
+    return parser
+
+
+def training_options(arguments: argparse.Namespace) -> str:
+    """The options of a training with its run-time settings, as the configuration gave them, as JSON."""
+    return json.dumps(with_run_time(json.loads(arguments.options), json.loads(arguments.settings)))
+
+
+def leads_others() -> bool:
+    """Whether this is the first of the processes of a job, or the only one."""
+    return all(os.environ.get(rank, "0") == "0" for rank in RANKS)
 
 
 @contextmanager
@@ -51,9 +75,9 @@ def stage(parser: argparse.ArgumentParser) -> Iterator[argparse.Namespace]:
     The sidecar ``provenance.json`` is written last, when the stage's folder is complete: it is the
     file by which the workflow knows that the stage is done.
     """
-    name = Path(sys.argv[0]).stem
     arguments = parser.parse_args()
-    leads = all(os.environ.get(rank, "0") == "0" for rank in RANKS)
+    name = arguments.rule or Path(sys.argv[0]).stem
+    leads = leads_others()
     _limit_threads(arguments.threads)
     _start_log(arguments.log if leads else None, logging.INFO if leads else logging.ERROR)
     started = time.monotonic()
@@ -61,6 +85,9 @@ def stage(parser: argparse.ArgumentParser) -> Iterator[argparse.Namespace]:
         yield arguments
         if not leads:
             return
+        if "state" in arguments:
+            chunks = [*arguments.train, *arguments.validation]
+            write_table(arguments.out / TRAINED_ON, *trained_on(json.loads(arguments.options), chunks))
         sidecar = _sidecar(name, arguments)
     except UserError as error:
         _fail(f"{name}: {error}")
@@ -83,31 +110,62 @@ def sidecar_of(out: Path) -> Path:
     return out.with_suffix(f".{SIDECAR}") if out.suffix else out / SIDECAR
 
 
-def outputs_key(folders: list[Path]) -> str:
-    """A hash of the arrays, tables and weights that the given stages wrote, taken from their sidecars."""
-    written = [read_json(folder / SIDECAR)["outputs"] for folder in folders]
-    counted = [{name: value for name, value in files.items() if Path(name).suffix in RESULTS} for files in written]
-    return sha256_text(json.dumps(counted, sort_keys=True))
-
-
 def state_folder(root: Path, arguments: argparse.Namespace, inputs: list[Path]) -> Path:
-    """``root/<key>``, the key being data + configuration + code: where progress is kept."""
-    key = sha256_text(json.dumps([arguments.code, arguments.options, outputs_key(inputs)]))
-    return root / key[:24]
+    """``root/<key>``, where the progress of one training is kept: see `state.training_key`."""
+    role = getattr(arguments, "role", "denoiser")
+    key = training_key(arguments.recipe, role, arguments.code, json.loads(arguments.options), inputs)
+    return root / key
+
+
+def run(function: str, recipe: object, inputs: Mapping[str, list[Path]], out: Path) -> None:
+    """Call ``module:function`` with a recipe's options, the inputs by name, and ``out``.
+
+    What is annotated as a list gets all folders, a `Mapping` gets them by their names, anything else the one there is.
+    """
+    module, _, name = function.partition(":")
+    called = getattr(importlib.import_module(module), name)
+    hints = typing.get_type_hints(called)
+
+    def fitted(kind: object, paths: list[Path]) -> object:
+        if typing.get_origin(kind) is Mapping:
+            return {path.name: path for path in paths}
+        if typing.get_origin(kind) is list:
+            return paths
+        (path,) = paths
+        return path
+
+    called(recipe, **{key: fitted(hints[key], paths) for key, paths in inputs.items()}, out=out)
 
 
 def _sidecar(name: str, arguments: argparse.Namespace) -> dict[str, object]:
     inputs = [
         path
-        for value in vars(arguments).values()
-        for path in (value if isinstance(value, list) else [value])
-        if isinstance(path, Path) and path not in (arguments.out, arguments.log)
+        for key, value in vars(arguments).items()
+        for path in (_flat(value) if isinstance(value, list) else [value])
+        if isinstance(path, Path) and key not in ("out", "log", "state")
     ]
     made = provenance(stage=name, code=arguments.code, options=json.loads(arguments.options), inputs=inputs)
     out: Path = arguments.out
     files = sorted(path for path in out.rglob("*") if path.is_file()) if out.is_dir() else [out]
     outputs = {str(path.relative_to(out.parent)): sha256_file(path) for path in files if path.name != SIDECAR}
-    return {**made, "outputs": outputs}
+    return {**made, "lineage": _lineage(inputs), "outputs": outputs}
+
+
+def _lineage(inputs: list[Path]) -> dict[str, object]:
+    """Code and options of every stage that led to the inputs, by its name."""
+    lineage: dict[str, object] = {}
+    for sidecar in dict.fromkeys(sidecar_of(path) for path in inputs):
+        if sidecar.is_file():
+            made = read_json(sidecar)
+            lineage |= made.get("lineage", {})
+            if "stage" in made:
+                lineage[made["stage"]] = {"code": made["code"], "options": made["options"]}
+    return lineage
+
+
+def _flat(values: list[Any]) -> Iterator[object]:
+    for value in values:
+        yield from _flat(value) if isinstance(value, list) else [value]
 
 
 def _limit_threads(threads: int) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import write_json
 from pipeline_lib.plan import Plan
 
 GENERATION = {"task": "generation", "data": {"size": [64, 64]}}
@@ -121,32 +120,7 @@ def test_strict_makes_an_excluded_row_an_error(cohort: dict, tmp_path: Path) -> 
         Plan({**cohort, "cohort": {**cohort["cohort"], "strict": True}})
 
 
-def test_models_to_be_trained_again_are_named_with_the_reason(cohort: dict, tmp_path: Path) -> None:
-    plan = Plan(cohort)
-    plan.save_ledger()
-    inputs = [f"{tmp_path}/generation/dataset/{chunk}" for chunk in plan.chunks("train")]
-    made = {
-        "inputs": inputs,
-        "options": json.loads(plan.options("denoiser", "generation")),
-        "code": plan.code("train_denoiser", "generation"),
-    }
-    write_json(tmp_path / "generation" / "diffusion" / "provenance.json", made)
-    assert plan.retraining(tmp_path) == []
-
-    write_sheet(tmp_path, sheet_of(30))
-    lines = Plan(cohort).retraining(tmp_path)
-    assert len(lines) == 1
-    assert lines[0].startswith("generation: diffusion will be trained again: ")
-    assert "new training people: p0" in lines[0]
-
-    changed = {**GENERATION, "diffusion": {"loss": "l1"}}
-    lines = Plan({**cohort, "recipes": {"generation": changed}}).retraining(tmp_path)
-    assert "its configuration changed" in lines[0]
-
-
 def test_planning_imports_nothing_heavy(repository: Path) -> None:
-    program = (
-        "import sys, pipeline_lib.plan; print([m for m in ('torch', 'numpy', 'pandas', 'nibabel') if m in sys.modules])"
-    )
+    program = "import sys, pipeline_lib.retraining; print([m for m in ('torch', 'numpy', 'pandas', 'nibabel') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], cwd=repository, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

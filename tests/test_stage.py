@@ -80,7 +80,7 @@ def test_progress_is_kept_under_a_key_of_data_configuration_and_code(tmp_path: P
     def key(*, code: str = "a", options: str = "{}", data: str = "1", picture: str = "1") -> Path:
         outputs = {"data.npy": data, "figure.png": picture}
         write_json(tmp_path / "chunk" / "provenance.json", {"outputs": outputs})
-        return state_folder(tmp_path, Namespace(code=code, options=options), [tmp_path / "chunk"])
+        return state_folder(tmp_path, Namespace(recipe="one", code=code, options=options), [tmp_path / "chunk"])
 
     assert key() == key() == key(picture="2")
     assert len({key(), key(code="b"), key(options='{"steps": 2}'), key(data="2")}) == 4

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from pipeline_lib.config.part import options_of
 from pipeline_lib.config.schema import Config, Options, RecipeOptions
 
 HEAD = """# Configuration
@@ -36,17 +37,9 @@ def _collect(model: type[Options], where: str, parts: dict[str, type[Options]]) 
     if where:
         parts[where] = model
     for name, info in model.model_fields.items():
-        inner = _options(info.annotation)
+        inner = options_of(info.annotation)
         if inner is not None:
             _collect(inner, f"{where}.{name}" if where else name, parts)
-
-
-def _options(annotation: Any) -> type[Options] | None:
-    choices = typing.get_args(annotation) if typing.get_origin(annotation) in (typing.Union, types.UnionType) else ()
-    for choice in choices or (annotation,):
-        if isinstance(choice, type) and issubclass(choice, Options):
-            return choice
-    return None
 
 
 def _table(where: str, model: type[Options]) -> str:
@@ -55,7 +48,7 @@ def _table(where: str, model: type[Options]) -> str:
     for name, info in model.model_fields.items():
         if name == "recipes":
             continue
-        inner = _options(info.annotation)
+        inner = options_of(info.annotation)
         default = "see below" if inner and info.default is not None else _default(info)
         rows.append(f"| `{name}` | {default} | {_allowed(info, inner)} | {info.description or ''} |")
     return "\n".join(rows) + "\n"

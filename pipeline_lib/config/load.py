@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from pipeline_lib.config.schema import Config
+from pipeline_lib.config.unread import unread
 from pipeline_lib.errors import UserError
 
 
@@ -26,20 +27,24 @@ def load_config(values: Mapping[str, Any], folder: Path | str = ".") -> Config:
     Raises:
         UserError: naming every faulty key with its value, what is allowed and the nearest name.
     """
-    values = dict(values)
+    values = _mapping(values, "what was given")
     recipes = values.get("recipes")
     if isinstance(recipes, Mapping):
         values["recipes"] = {name: _recipe(name, recipe, Path(folder)) for name, recipe in recipes.items()}
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as error:
         lines = [_explain(detail) for detail in error.errors()]
-        raise UserError("configuration: " + "\n".join(lines)) from None
+    else:
+        lines = [f"recipes.{name}.{line}" for name, recipe in config.recipes.items() for line in unread(recipe)]
+        if not lines:
+            return config
+    raise UserError("configuration: " + "\n".join(lines))
 
 
 def read_config(path: Path | str) -> Config:
     """Read and check a YAML configuration file; recipe paths start from the current folder."""
-    return load_config(_read_yaml(Path(path)))
+    return load_config(read_yaml(Path(path)))
 
 
 def config_schema(model: type[BaseModel] = Config) -> str:
@@ -47,17 +52,47 @@ def config_schema(model: type[BaseModel] = Config) -> str:
     return json.dumps(model.model_json_schema(), indent=2) + "\n"
 
 
-def _recipe(name: str, recipe: Any, folder: Path) -> Any:
-    return _read_yaml(folder / recipe, f"recipes.{name}: ") if isinstance(recipe, str) else recipe
+def read_yaml(path: Path, where: str = "") -> dict[str, Any]:
+    """The mapping in a YAML file.
 
-
-def _read_yaml(path: Path, where: str = "") -> Any:
+    Raises:
+        UserError: it cannot be read, is not YAML, holds something else, or gives a key twice.
+    """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _OnceEachLoader(path.read_text(encoding="utf-8-sig")).get_single_data()
     except OSError as error:
         raise UserError(f"configuration: {where}cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"configuration: {where}{path} is not text in UTF-8; write it as YAML") from None
     except yaml.YAMLError as error:
         raise UserError(f"configuration: {where}{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    return _mapping(values, f"{where}{path}")
+
+
+class _OnceEachLoader(yaml.SafeLoader):
+    """YAML in which a key given twice is an error, as its specification has it, and not the last value's."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[Any, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                raise yaml.YAMLError(f"{key.value} is given twice, in lines {seen[key.value]} and {line}")
+            seen[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
+def _mapping(values: Any, where: str) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        held = "is empty" if values is None else f"holds {'a list' if isinstance(values, list) else 'a single value'}"
+        raise UserError(f"configuration: {where} {held}; names with values are needed, as in config/config.yaml")
+    return dict(values)
+
+
+def _recipe(name: str, recipe: Any, folder: Path) -> Any:
+    return read_yaml(folder / recipe, f"recipes.{name}: ") if isinstance(recipe, str) else recipe
 
 
 def _explain(detail: ErrorDetails) -> str:

@@ -6,19 +6,63 @@ change in one part cannot rerun a stage that does not read it.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from pipeline_lib.tasks import TASKS
+
+
+def _task(name: str) -> str:
+    if name in TASKS:
+        return name
+    near = difflib.get_close_matches(name, TASKS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(TASKS)}"
+    raise ValueError(f"{name!r} is not a task; {hint}")
+
+
+def _path(text: str) -> str:
+    """A path with ``~`` and ``$VARIABLE`` replaced."""
+    path = os.path.expandvars(Path(text).expanduser().as_posix()) if text else text
+    if not path or "$" in path or not path.isprintable():
+        raise ValueError(f"{text!r} is not a path: it is empty, or names a variable that is not set")
+    return path
+
+
+def _folder_to_write(text: str) -> str:
+    path = _path(text)
+    if odd := sorted({character for character in path if not re.match(r"[\w ./+,=@%~'-]", character)}):
+        raise ValueError(f"{text!r} has {' '.join(odd)}; use letters, digits, spaces and . _ - + = , @ % in its name")
+    if Path(path).exists() and not Path(path).is_dir():
+        raise ValueError(f"{text!r} is a file; name a folder")
+    return path
+
+
+def _rising(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] >= limits[1]:
+        raise ValueError(f"{limits[0]:g} to {limits[1]:g} holds nothing; the lower limit comes first")
+    return limits
+
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Task = Literal["anomaly", "synthesis", "generation", "translation"]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Levels = Annotated[list[Positive], Field(min_length=1)]
+Limits = Annotated[tuple[float, float], AfterValidator(_rising)]
+FilePath = Annotated[str, AfterValidator(_path)]
+FolderToWrite = Annotated[str, AfterValidator(_folder_to_write)]
+Task = Annotated[str, AfterValidator(_task), Field(json_schema_extra={"enum": list(TASKS)})]
 
 
 class Options(BaseModel):
     """A part of the configuration: no unknown keys, no change after it was read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class CohortOptions(Options):
@@ -26,10 +70,11 @@ class CohortOptions(Options):
 
     name: str = Field("cohort", description="Name shown on every page of the report.")
     note: str = Field("", description="A sentence shown with every result, e.g. that people are synthetic.")
-    subjects: str = Field("config/subjects.tsv", description="The sheet: one row a scan.")
-    splits: str = Field("config/splits.tsv", description="The ledger of split and chunk assignments.")
-    root: str = Field(".", description="Folder from which relative paths in the sheet start.")
-    results: str = Field("results", description="Folder that everything is written to.")
+    licence: str = Field("", description="Terms of the scans, kept with every model that learned from them.")
+    subjects: FilePath = Field("config/subjects.tsv", description="The sheet: one row a scan.")
+    splits: FilePath = Field("config/splits.tsv", description="The ledger of split and chunk assignments.")
+    root: FilePath = Field(".", description="Folder from which relative paths in the sheet start.")
+    results: FolderToWrite = Field("results", description="Folder that everything is written to.")
     chunk_size: Positive = Field(50, description="Scans per ingest and preprocess job.")
     max_failed_fraction: Fraction = Field(0.2, description="Stop when more scans of a split than this fail.")
     strict: bool = Field(False, description="Any exclusion is an error.")
@@ -61,7 +106,7 @@ class SplitOptions(Options):
 class QualityOptions(Options):
     """Limits outside which a scan is kept out of training and evaluation, and says why."""
 
-    brain_volume_ml: tuple[float, float] = Field((800.0, 2300.0), description="Plausible brain volumes, mL.")
+    brain_volume_ml: Limits = Field((800.0, 2300.0), description="Plausible brain volumes, mL.")
     min_template_overlap: Fraction = Field(0.8, description="Least Dice with the template's brain mask.")
     max_registration_cost: float = Field(
         -0.5,
@@ -70,7 +115,7 @@ class QualityOptions(Options):
     max_mask_components: int = Field(
         20, ge=1, description="Most pieces the extracted brain mask may have had before the largest was kept."
     )
-    brain_median: tuple[float, float] = Field(
+    brain_median: Limits = Field(
         (0.1, 0.95),
         description="Plausible medians of the brain's intensities, its 0.5th percentile being 0 and its 99.5th 1.",
     )
@@ -115,9 +160,15 @@ class SliceOptions(Options):
     """Which slices of a volume a 2D recipe sees, in mm of the output space along the plane's axis."""
 
     plane: Literal["axial", "coronal", "sagittal"] = Field("axial", description="Plane of the slices.")
-    from_mm: float = Field(-20.0, description="First slice, mm.")
-    to_mm: float = Field(40.0, description="Last slice, mm.")
-    every_mm: float = Field(4.0, gt=0, description="Distance between slices, mm.")
+    from_mm: float = Field(-20.0, ge=-500, le=500, description="First slice, mm.")
+    to_mm: float = Field(40.0, ge=-500, le=500, description="Last slice, mm.")
+    every_mm: float = Field(4.0, ge=0.1, description="Distance between slices, mm.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> SliceOptions:
+        if self.from_mm > self.to_mm:
+            raise ValueError(f"from_mm {self.from_mm:g} lies behind to_mm {self.to_mm:g}; the lower one comes first")
+        return self
 
 
 class DataOptions(Options):
@@ -137,11 +188,16 @@ class DataOptions(Options):
 class TrainingOptions(Options):
     """How long and on what a model is trained. Images are counted per optimiser step."""
 
-    steps: Positive = Field(10_000, description="Optimiser steps.")
+    steps: int = Field(10_000, ge=0, description="Optimiser steps; 0 where `epochs` says how long.")
+    epochs: float | None = Field(None, gt=0, description="Passes over the training images, instead of `steps`.")
     batch_size: Positive = Field(16, description="Images a batch, over all devices.")
     accumulate: Positive = Field(1, description="Batches an optimiser step.")
     learning_rate: float = Field(1e-4, gt=0, description="Highest learning rate of AdamW.")
     warmup: int = Field(500, ge=0, description="Steps until it is reached; a cosine takes it to 0.")
+    betas: tuple[Decay, Decay] | None = Field(
+        None, description="Decay of AdamW's moments; null: 0.9 and 0.999, or 0.5 and 0.9 beside a discriminator."
+    )
+    weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
     ema: float = Field(0.9999, ge=0, lt=1, description="Decay of the averaged weights, which are the result.")
     precision: Literal["float32", "bfloat16", "float16"] = Field(
@@ -158,14 +214,37 @@ class TrainingOptions(Options):
     keep: Positive = Field(2, description="Checkpoints kept besides the best.")
     samples_every: int = Field(0, ge=0, description="Steps between sample strips; 0: only at the end.")
     augment: bool = Field(True, description="Left-right flips, small shifts and intensity changes.")
-    seed: int = Field(0, description="Of weights, order of the data and noise.")
+    seed: Seed = Field(0, description="Of weights, order of the data and noise.")
+
+    @property
+    def length(self) -> str:
+        """``10,000 steps`` or ``250 epochs``."""
+        return f"{self.steps:,} steps" if self.epochs is None else f"{self.epochs:g} epochs"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_or_epochs(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        if values.get("epochs") is None:
+            if values.get("steps") == 0:
+                raise ValueError("steps is 0 and no epochs are given; give one of them")
+            return values
+        if values.get("steps"):
+            raise ValueError(
+                f"steps {values['steps']} and epochs {values['epochs']} are both given; remove one of them"
+            )
+        return {**values, "steps": 0}
 
 
 class AutoencoderOptions(Options):
     """A KL autoencoder (`vae`) or a vector-quantised one with a discriminator (`vqgan`)."""
 
     kind: Literal["vae", "vqgan"] = Field("vae", description="KL autoencoder, or vector-quantised.")
-    channels: list[Positive] = Field([64, 128, 256], description="One entry a resolution; each next one halves it.")
+    fold: Literal[1, 2, 4] = Field(
+        1, description="Blocks of so many voxels an axis become channels of the first level."
+    )
+    channels: Levels = Field([64, 128, 256], description="One entry a resolution; each next one halves it.")
     blocks: Positive = Field(2, description="Residual blocks a resolution.")
     latent_channels: Positive = Field(4, description="Channels of the latent.")
     kl_weight: float = Field(1e-6, ge=0, description="Weight of the KL term (vae).")
@@ -179,7 +258,10 @@ class AutoencoderOptions(Options):
 class NoiseOptions(Options):
     """The corruption of the forward process."""
 
-    kind: Literal["gaussian", "simplex"] = Field("gaussian", description="White, or smooth at several scales.")
+    kind: Literal["gaussian", "coarse", "simplex"] = Field(
+        "gaussian", description="White, smooth at one scale, or at several."
+    )
+    spacing: Positive = Field(8, description="Voxels between independent values (coarse).")
     octaves: Positive = Field(6, description="Octaves (simplex).")
     decay: float = Field(0.8, gt=0, le=1, description="Amplitude of an octave over that of the one before (simplex).")
     frequency: float = Field(1 / 64, gt=0, description="Cycles per voxel of the lowest octave.")
@@ -192,22 +274,39 @@ class DiffusionOptions(Options):
     noise: NoiseOptions = Field(NoiseOptions(), description="The noise.")
     schedule: Literal["linear", "scaled_linear", "cosine", "sigmoid"] = Field("cosine", description="Noise schedule.")
     timesteps: Positive = Field(1000, description="Steps of the forward process.")
+    shift: float | Literal["auto"] = Field(
+        "auto",
+        description="Added to the log SNR of every step; auto: -2/3 log(voxels / 128^2), of the latent where there is one, "
+        "0 for fewer voxels.",
+    )
     zero_terminal_snr: bool = Field(False, description="Rescale so that the last step is pure noise; not with eps.")
     prediction: Literal["eps", "v", "x0"] = Field("eps", description="What the network predicts.")
     loss: Literal["l2", "l1", "huber"] = Field("l2", description="Distance to it.")
-    min_snr_gamma: float | None = Field(None, gt=0, description="Min-SNR weighting; 5 is usual, null is none.")
+    loss_weight: Literal["none", "v", "min_snr"] = Field(
+        "none", description="1; as if v were predicted, SNR + 1 on the x0 error; or min-SNR, SNR on the x0 error."
+    )
+    loss_weight_cap: float = Field(20.0, gt=0, description="Largest weight of the x0 error; published for min_snr: 5.")
 
     @model_validator(mode="after")
-    def _no_eps_without_signal(self) -> DiffusionOptions:
+    def _only_what_can_be_learned(self) -> DiffusionOptions:
         if self.zero_terminal_snr and self.prediction == "eps":
             raise ValueError("zero_terminal_snr needs prediction v or x0: eps carries no signal at the last step")
+        if self.loss_weight == "v" and self.prediction == "eps":
+            raise ValueError(
+                "loss_weight v is unbounded with prediction eps: set it to none or min_snr, or predict x0 or v"
+            )
+        if self.loss_weight == "min_snr" and self.zero_terminal_snr:
+            raise ValueError("loss_weight min_snr is 0 at the step without signal of zero_terminal_snr: set none or v")
         return self
 
 
 class DenoiserOptions(Options):
     """The U-Net."""
 
-    channels: list[Positive] = Field([64, 128, 192, 256], description="One entry a resolution.")
+    fold: Literal[1, 2, 4] = Field(
+        1, description="Blocks of so many voxels an axis become channels of the first level."
+    )
+    channels: Levels = Field([64, 128, 192, 256], description="One entry a resolution.")
     blocks: Positive = Field(2, description="Residual blocks a resolution.")
     attention: list[bool] = Field([False, False, True, True], description="Self-attention at each resolution.")
     head_channels: Positive = Field(32, description="Channels of an attention head.")
@@ -218,11 +317,23 @@ class DenoiserOptions(Options):
     training: TrainingOptions = Field(TrainingOptions(), description="Its training.")
 
     @model_validator(mode="after")
-    def _one_attention_flag_a_level(self) -> DenoiserOptions:
+    def _channels_fit(self) -> DenoiserOptions:
+        if self.channels[0] < 2:
+            raise ValueError(f"channels start with {self.channels[0]}; the first must be 2 or more")
         if len(self.attention) != len(self.channels):
             raise ValueError(
                 f"attention has {len(self.attention)} entries for {len(self.channels)} channels; give one each"
             )
+        attending = {
+            *self.channels[-1:],
+            *(n for n, marked in zip(self.channels, self.attention, strict=True) if marked),
+        }
+        for count in sorted(attending):
+            if count % min(self.head_channels, count):
+                raise ValueError(
+                    f"head_channels is {self.head_channels}, which does not divide the {count} channels of a resolution "
+                    "with attention (the last always has it)"
+                )
         return self
 
 
@@ -230,14 +341,22 @@ class SamplingOptions(Options):
     """How images come out of the trained denoiser."""
 
     sampler: Literal["ddim", "ddpm", "dpm_solver"] = Field("ddim", description="Sampler.")
-    steps: Positive = Field(50, description="Steps over the whole schedule.")
+    steps: Positive = Field(
+        50, description="Steps from where sampling starts down to the image; no more than timesteps."
+    )
     eta: Fraction = Field(0.0, description="Noise added back by DDIM.")
     guidance: float = Field(1.0, ge=0, description="Classifier-free guidance scale; 1 is none.")
     start: float = Field(0.25, gt=0, le=1, description="Anomaly: noise a scan to this fraction of the timesteps.")
-    count: Positive = Field(64, description="Images to sample (per group where conditioned).")
+    count: Positive = Field(
+        64,
+        description="Images to sample (per group where conditioned); translation: draws of a scan, whose mean is the "
+        "prediction, 1 unless given.",
+    )
     batch_size: Positive = Field(16, description="Images sampled together.")
-    checkpoints: Positive = Field(4, description="Generation: checkpoints at which samples and FID are taken.")
-    seed: int = Field(0, description="Of the noise.")
+    checkpoints: Positive = Field(
+        4, description="Averaged weights kept along the training; generation samples and judges them all."
+    )
+    seed: Seed = Field(0, description="Of the noise.")
     allow_trained_people: bool = Field(
         False,
         description="Infer and evaluate people the model was trained on too; every metric then says so.",
@@ -254,7 +373,7 @@ class EvaluationOptions(Options):
         description="Network by which sets of images are compared (FID, KID): random, the folder of a trained "
         "autoencoder, or a TorchScript file.",
     )
-    seed: int = Field(0, description="Of the resampling.")
+    seed: Seed = Field(0, description="Of the resampling.")
 
 
 class RecipeOptions(Options):
@@ -268,22 +387,25 @@ class RecipeOptions(Options):
     sampling: SamplingOptions = Field(SamplingOptions(), description="Its sampling.")
     evaluation: EvaluationOptions = Field(EvaluationOptions(), description="Its judgement.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _draws_of_the_task(cls, values: Any) -> Any:
+        task = TASKS.get(str(values.get("task"))) if isinstance(values, dict) else None
+        if task and task.draws and isinstance(sampling := values.get("sampling", {}), dict):
+            return {**values, "sampling": {"count": task.draws, **sampling}}
+        return values
+
     @model_validator(mode="after")
     def _choices_fit_together(self) -> RecipeOptions:
         if len(self.data.size) != self.data.dimensions:
             raise ValueError(f"data.size has {len(self.data.size)} entries for {self.data.dimensions} dimensions")
-        if self.task == "translation" and (self.data.target is None or self.autoencoder is None):
-            raise ValueError("translation needs data.target and an autoencoder")
-        if self.task == "synthesis" and self.autoencoder is None:
-            raise ValueError("synthesis needs an autoencoder")
-        if self.task in ("anomaly", "generation") and self.autoencoder is not None:
+        task = TASKS[self.task]
+        if task.source_and_target and self.data.target is None:
+            raise ValueError(f"{self.task} needs data.target")
+        if task.works_on == "latents" and self.autoencoder is None:
+            raise ValueError(f"{self.task} needs an autoencoder")
+        if task.works_on == "images" and self.autoencoder is not None:
             raise ValueError(f"{self.task} works on images: remove autoencoder")
-        factor = 2 ** (len(self.denoiser.channels) - 1)
-        if self.autoencoder is not None:
-            factor *= 2 ** (len(self.autoencoder.channels) - 1)
-        odd = [n for n in self.data.size if n % factor]
-        if odd:
-            raise ValueError(f"data.size {odd[0]} is not a multiple of {factor}, which the networks' levels need")
         return self
 
 

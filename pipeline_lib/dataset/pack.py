@@ -24,6 +24,7 @@ from scipy import ndimage
 from skimage.transform import resize
 
 from pipeline_lib.config.schema import DataOptions
+from pipeline_lib.dataset.prepared import write_prepared
 from pipeline_lib.files import atomic_directory, read_table, write_json
 from pipeline_lib.imaging.status import pair_key
 
@@ -86,7 +87,7 @@ def pack_chunk(preprocessed: Path, data: DataOptions, out: Path) -> None:
     """Pack the scans of one preprocessed chunk that a recipe sees.
 
     Writes ``data.npy`` float32 (N, C, *size) in [-1, 1], ``mask.npy`` uint8 (N, 1, *size), ``index.tsv``,
-    ``left_out.tsv`` (scan, reason) and ``layout.json``; ``target.npy`` where ``data.target`` is set and
+    ``left_out.tsv`` (scan, reason), ``layout.json`` and ``prepared.json``; ``target.npy`` where ``data.target`` is set and
     ``lesion.npy`` where a scan has one. A chunk may hold no image at all: N is then 0.
 
     Args:
@@ -127,6 +128,7 @@ def pack_chunk(preprocessed: Path, data: DataOptions, out: Path) -> None:
         reasons = pd.DataFrame(left_out, columns=["scan", "reason"])
         reasons.to_csv(folder / "left_out.tsv", sep="\t", index=False)
         write_json(folder / "layout.json", _layout(data))
+        write_prepared(folder, Path(preprocessed), data)
     for row in left_out:
         log.warning("%s left out of the dataset: %s", row["scan"], row["reason"])
     log.info("%s: %d images of %d scans", Path(out).name, len(rows), len({row["scan"] for row in rows}))

@@ -6,7 +6,6 @@ person keys and hashed checksums of scans, enough to recognise a person or a byt
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -14,20 +13,21 @@ from typing import Any
 from pandas import DataFrame
 
 from pipeline_lib.errors import UserError
+from pipeline_lib.files import pseudonym
 
 log = logging.getLogger("pipeline")
 
 
 def hashed_id(participant: str) -> str:
     """16 hexadecimal digits that stand for a person key."""
-    return _hash("person", participant)
+    return pseudonym("person", participant)
 
 
 def trained_people(index: DataFrame) -> dict[str, list[str]]:
     """What a checkpoint keeps of an index: sorted hashed people and sorted hashed scan checksums."""
     return {
         "people": sorted({hashed_id(person) for person in index["participant"].astype(str)}),
-        "scans": sorted({_hash("scan", sha) for sha in index["sha256"].astype(str) if sha}),
+        "scans": sorted({pseudonym("scan", sha) for sha in index["sha256"].astype(str) if sha}),
     }
 
 
@@ -47,7 +47,7 @@ def refuse_trained_people(index: DataFrame, model: Mapping[str, Any], allow: boo
     """
     people, scans = set(model.get("people", ())), set(model.get("scans", ()))
     seen = index["participant"].astype(str).map(hashed_id).isin(people)
-    seen |= index["sha256"].astype(str).map(lambda sha: bool(sha) and _hash("scan", sha) in scans)
+    seen |= index["sha256"].astype(str).map(lambda sha: bool(sha) and pseudonym("scan", sha) in scans)
     refused = list(dict.fromkeys(index.loc[seen, "scan"].astype(str)))
     if refused and allow:
         log.warning("judging on %d scans the model was trained on: %s", len(refused), _few(refused))
@@ -62,10 +62,6 @@ def refuse_trained_people(index: DataFrame, model: Mapping[str, Any], allow: boo
     kept = kept.copy()
     kept.attrs["refused"] = refused
     return kept
-
-
-def _hash(kind: str, value: str) -> str:
-    return hashlib.sha256(f"brain-generative-pipeline:{kind}:{value}".encode()).hexdigest()[:16]
 
 
 def _few(names: list[str], most: int = 5) -> str:

@@ -15,10 +15,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from pipeline_lib.diffusion.schedule import Schedule
+from pipeline_lib.diffusion.schedule import Schedule, make_schedule
 from pipeline_lib.noise.gaussian import GaussianNoise
 
 Prediction = Literal["eps", "v", "x0"]
+LossWeight = Literal["none", "v", "min_snr"]
 
 
 class DiffusionProcess:
@@ -117,25 +118,29 @@ class DiffusionProcess:
         w0, wt, std = weights.to(xt.device, exact).reshape(3, -1, *[1] * (xt.ndim - 1))
         return (w0 * x0 + wt * xt + std * noise).to(xt.dtype)
 
-    def loss_weight(self, t: Tensor, gamma: float | None) -> Tensor:
-        """Min-SNR weight of each sample's loss, (N,) float32 (Hang et al., 2023); 1 where `gamma` is None.
+    def loss_weight(self, t: Tensor, kind: str = "none", cap: float = 20.0) -> Tensor:
+        """Weight of each sample's loss on what is predicted, (N,) float32.
 
-        min(SNR, gamma) on the x0 error, expressed for the quantity that is predicted: the eps error is the x0
-        error times SNR, the v error times SNR + 1.
+        - `none`: 1;
+        - `v`: as if v were predicted (Salimans and Ho, 2022, sec. 4), SNR + 1 = 1 / (1 - abar) on the x0 error;
+        - `min_snr`: SNR on the x0 error, as if eps were predicted (Hang et al., 2023).
+
+        The weight of the x0 error is at most `cap`, and is expressed for the quantity that is predicted: the eps error
+        is the x0 error times SNR, the v error times SNR + 1.
         """
+        check_loss_weight(kind, self.prediction, self.schedule.zero_terminal_snr)
         self._check(t, t.numel())
-        if gamma is None:
+        if kind == "none":
             return torch.ones(len(t), device=t.device)
-        if not gamma > 0:
-            raise ValueError(f"min-SNR gamma is {gamma}; it must be above 0")
+        if not cap > 0:
+            raise ValueError(f"the cap of the loss weight is {cap}; it must be above 0")
         abar = self.schedule.exact
         snr = abar / (1 - abar)
-        if self.prediction == "x0":
-            weight = snr.clamp(max=gamma)
+        weight = (snr if kind == "min_snr" else snr + 1).clamp(max=cap)
+        if self.prediction == "eps":
+            weight = weight / snr
         elif self.prediction == "v":
-            weight = snr.clamp(max=gamma) / (snr + 1)
-        else:
-            weight = (gamma / snr).clamp(max=1)
+            weight = weight / (snr + 1)
         return weight.float().to(t.device).index_select(0, t)
 
     def _check(self, t: Tensor, samples: int) -> None:
@@ -156,6 +161,26 @@ class DiffusionProcess:
         index = t.to(x.device)
         signal, sigma = (table.index_select(0, index).reshape(shape) for table in self._tables[key])
         return signal, sigma
+
+
+def make_process(
+    schedule: str, timesteps: int, prediction: str, *, zero_terminal_snr: bool = False, shift: float = 0.0
+) -> DiffusionProcess:
+    """A process from plain values, which a trained model keeps beside its weights; see `make_schedule`."""
+    made = make_schedule(schedule, timesteps, zero_terminal_snr=zero_terminal_snr, shift=shift)
+    return DiffusionProcess(made, prediction)
+
+
+def check_loss_weight(kind: str, prediction: str, zero_terminal_snr: bool) -> None:
+    """Raise ValueError where a loss weight means nothing for what is predicted."""
+    if kind not in get_args(LossWeight):
+        raise ValueError(f"loss_weight is {kind!r}; allowed: {', '.join(get_args(LossWeight))}")
+    if kind == "v" and prediction == "eps":
+        raise ValueError(
+            "loss_weight v with prediction eps is unbounded where no signal is left; allowed: none, min_snr"
+        )
+    if kind == "min_snr" and zero_terminal_snr:
+        raise ValueError("loss_weight min_snr with zero_terminal_snr is 0 where sampling starts; allowed: none, v")
 
 
 def posterior(abar_t: Tensor, abar_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -78,14 +78,21 @@ def ddim(
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta is {eta}; allowed: 0 to 1")
-
-    def step(x: Tensor, x0: Tensor, eps: Tensor, t: int, s: int) -> Tensor:
-        at, as_ = process.abar(t), process.abar(s)
-        sigma = eta * math.sqrt((1 - as_) / (1 - at) * (1 - at / as_))
-        mean = math.sqrt(as_) * x0 + math.sqrt(max(0.0, 1 - as_ - sigma**2)) * eps
-        return mean + sigma * _draw(noise, x, generator) if sigma > 0 else mean
-
-    return _run(model, x, pairs, process, step, clip, callback)
+    _check_pairs(pairs, process)
+    dtype, x = x.dtype, _wide(x)
+    for index, (t, s) in enumerate(pairs):
+        abar_t, abar_s = process.abar(t), process.abar(s)
+        # 1. The clean sample and the noise that the model sees in x_t.
+        x0, eps = _predict(model, x, t, process, clip, dtype)
+        # 2. Deviation of the noise that is added anew, eq. 16.
+        sigma = eta * math.sqrt((1 - abar_s) / (1 - abar_t)) * math.sqrt(1 - abar_t / abar_s)
+        # 3. The predicted clean sample and the direction towards x_t, the first two terms of eq. 12.
+        x = math.sqrt(abar_s) * x0 + math.sqrt(max(0.0, 1 - abar_s - sigma**2)) * eps
+        # 4. New noise, its last term.
+        if sigma > 0:
+            x = x + sigma * _draw(noise, x, generator)
+        _tell(callback, index, pairs, x, x0)
+    return x.to(dtype)
 
 
 def ddpm(
@@ -102,14 +109,19 @@ def ddpm(
 ) -> Tensor:
     """Ancestral sampling (Ho et al., 2020, alg. 2) with the posterior q(x_s | x_t, x0) of the pair itself, so that
     it is right for strided pairs too (Nichol and Dhariwal, 2021, sec. 4). No noise is added in the last step."""
-
-    def step(x: Tensor, x0: Tensor, eps: Tensor, t: int, s: int) -> Tensor:
-        abar_t, abar_s = torch.tensor([process.abar(t), process.abar(s)], dtype=torch.float64)
-        w0, wt, std = (float(weight) for weight in posterior(abar_t, abar_s))
-        mean = w0 * x0 + wt * x
-        return mean + std * _draw(noise, x, generator) if std > 0 else mean
-
-    return _run(model, x, pairs, process, step, clip, callback)
+    _check_pairs(pairs, process)
+    dtype, x = x.dtype, _wide(x)
+    for index, (t, s) in enumerate(pairs):
+        # 1. The clean sample that the model sees in x_t.
+        x0, _ = _predict(model, x, t, process, clip, dtype)
+        # 2. Mean and deviation of q(x_s | x_t, x0), eq. 6 and 7 with beta_t = 1 - abar_t / abar_s.
+        w0, wt, std = _posterior(process.abar(t), process.abar(s))
+        # 3. A draw from it, alg. 2, line 4.
+        x = w0 * x0 + wt * x
+        if std > 0:
+            x = x + std * _draw(noise, x, generator)
+        _tell(callback, index, pairs, x, x0)
+    return x.to(dtype)
 
 
 def dpm_solver_pp(
@@ -128,22 +140,26 @@ def dpm_solver_pp(
 
     The first step, having no history, and the last, to a noise-free sample, are of first order.
     """
+    _check_pairs(pairs, process)
+    dtype, x = x.dtype, _wide(x)
     previous: tuple[Tensor, float] | None = None
-
-    def step(x: Tensor, x0: Tensor, eps: Tensor, t: int, s: int) -> Tensor:
-        nonlocal previous
-        at, as_ = process.abar(t), process.abar(s)
-        sigma_ratio = math.sqrt((1 - as_) / (1 - at))
-        decay = math.sqrt(at / as_) * sigma_ratio  # exp(-h), h = lambda_s - lambda_t
-        h = log_snr(as_) - log_snr(at)
+    for index, (t, s) in enumerate(pairs):
+        abar_t, abar_s = process.abar(t), process.abar(s)
+        # 1. The clean sample that the model sees in x_t, and the step h = lambda_s - lambda_t in half the log SNR.
+        x0, _ = _predict(model, x, t, process, clip, dtype)
+        h = log_snr(abar_s) - log_snr(abar_t)
+        # 2. Extrapolated from the step before, alg. 2, line 9: D = (1 + 1 / 2r) x0 - 1 / 2r x0_before, r = h_before / h.
         expected = x0
         if previous is not None and s >= 0:
             before, h_before = previous
             expected = x0 + (h / (2 * h_before)) * (x0 - before)
+        # 3. The exact solution for an x0 that stays D, line 10: sigma_s / sigma_t x - alpha_s (exp(-h) - 1) D.
+        sigma_ratio = math.sqrt((1 - abar_s) / (1 - abar_t))
+        decay = math.sqrt(abar_t / abar_s) * sigma_ratio  # exp(-h), also where h is infinite
+        x = sigma_ratio * x + math.sqrt(abar_s) * (1 - decay) * expected
         previous = x0, h
-        return sigma_ratio * x + math.sqrt(as_) * (1 - decay) * expected
-
-    return _run(model, x, pairs, process, step, clip, callback)
+        _tell(callback, index, pairs, x, x0)
+    return x.to(dtype)
 
 
 def ddim_invert(
@@ -165,24 +181,27 @@ def ddim_invert(
     if corrections < 0:
         raise ValueError(f"corrections is {corrections}; at least 0 is needed")
     _check_pairs(pairs, process)
-    dtype, state = x.dtype, _wide(x)
+    dtype, x = x.dtype, _wide(x)
     for index, (t, s) in enumerate(reversed(pairs)):
-        at, as_ = process.abar(t), process.abar(s)
-        point, at_step = state, max(s, 0)
+        abar_t, abar_s = process.abar(t), process.abar(s)
+        point, at = x, max(s, 0)
         for _ in range(corrections + 1):
-            time = torch.full((len(x),), at_step, device=x.device)
+            # 1. What the model sees: at first in x_s itself, then in the x_t found so far.
+            time = torch.full((len(x),), at, device=x.device)
             output = _wide(model(point.to(dtype), time))
-            if as_ < 0.5:
+            # 2. The part that it predicts better is kept; the other is what then makes up x_s.
+            if abar_s < 0.5:
                 x0 = process.to_x0(point, output, time)
-                eps = (state - math.sqrt(as_) * x0) / math.sqrt(1 - as_)
+                eps = (x - math.sqrt(abar_s) * x0) / math.sqrt(1 - abar_s)
             else:
                 eps = process.to_eps(point, output, time)
-                x0 = (state - math.sqrt(1 - as_) * eps) / math.sqrt(as_)
-            point, at_step = math.sqrt(at) * x0 + math.sqrt(1 - at) * eps, t
-        state = point
+                x0 = (x - math.sqrt(1 - abar_s) * eps) / math.sqrt(abar_s)
+            # 3. Both together at t, eq. 12 with sigma = 0 read backwards.
+            point, at = math.sqrt(abar_t) * x0 + math.sqrt(1 - abar_t) * eps, t
+        x = point
         if callback is not None:
-            callback(Progress(index, len(pairs), t, s, state, x0))
-    return state.to(dtype)
+            callback(Progress(index, len(pairs), t, s, x, x0))
+    return x.to(dtype)
 
 
 def inpaint(
@@ -219,62 +238,52 @@ def inpaint(
     if len(strange):
         raise ValueError(f"mask has values such as {float(strange[0])}; allowed: 0 and 1")
     kept = mask.to(x.device, torch.bool)
-    dtype, state, reference = x.dtype, _wide(x), _wide(known.to(x.device))
+    dtype, x, reference = x.dtype, _wide(x), _wide(known.to(x.device))
     for index, (t, s) in enumerate(pairs):
-        at, as_ = process.abar(t), process.abar(s)
-        x0 = state
-
-        def remember(progress: Progress) -> None:
-            nonlocal x0
-            x0 = progress.x0
-
+        abar_t, abar_s = process.abar(t), process.abar(s)
         for repeat in range(resample if s >= 0 else 1):
+            # 1. From the second time on, back up from s to t, line 10.
             if repeat:
-                draw = _draw(noise, state, generator)
-                state = math.sqrt(at / as_) * state + math.sqrt(1 - at / as_) * draw
-            stepped = ddpm(
-                lambda point, time: model(point.to(dtype), time),
-                state,
-                [(t, s)],
-                process,
-                clip=clip,
-                noise=noise,
-                generator=generator,
-                callback=remember,
-            )
-            level = math.sqrt(as_) * reference
+                draw = _draw(noise, x, generator)
+                x = math.sqrt(abar_t / abar_s) * x + math.sqrt(1 - abar_t / abar_s) * draw
+            # 2. The new part by an ancestral step, line 7.
+            x0, _ = _predict(model, x, t, process, clip, dtype)
+            w0, wt, std = _posterior(abar_t, abar_s)
+            x = w0 * x0 + wt * x
+            if std > 0:
+                x = x + std * _draw(noise, x, generator)
+            # 3. The known part at the noise level of s, line 5.
+            level = math.sqrt(abar_s) * reference
             if s >= 0:
-                level = level + math.sqrt(1 - as_) * _draw(noise, state, generator)
-            state = torch.where(kept, level, stepped)
-        if callback is not None:
-            callback(Progress(index, len(pairs), t, s, state, x0))
-    return state.to(dtype)
+                level = level + math.sqrt(1 - abar_s) * _draw(noise, x, generator)
+            # 4. Each in its place, line 8.
+            x = torch.where(kept, level, x)
+        _tell(callback, index, pairs, x, x0)
+    return x.to(dtype)
 
 
-def _run(
-    model: Model,
-    x: Tensor,
-    pairs: Pairs,
-    process: DiffusionProcess,
-    step: Callable[[Tensor, Tensor, Tensor, int, int], Tensor],
-    clip: bool,
-    callback: Callback | None,
-) -> Tensor:
-    """Walk the pairs: predict x0 and eps at t, let `step(x, x0, eps, t, s)` make x_s."""
-    _check_pairs(pairs, process)
-    dtype, state = x.dtype, _wide(x)
-    for index, (t, s) in enumerate(pairs):
-        time = torch.full((len(x),), t, device=x.device)
-        output = _wide(model(state.to(dtype), time))
-        x0 = process.to_x0(state, output, time)
-        eps = process.to_eps(state, output, time)
-        if clip:
-            x0 = x0.clamp(-1, 1)
-            eps = (state - math.sqrt(process.abar(t)) * x0) / math.sqrt(1 - process.abar(t))
-        state = step(state, x0, eps, t, s)
-        if callback is not None:
-            callback(Progress(index, len(pairs), t, s, state, x0))
-    return state.to(dtype)
+def _predict(
+    model: Model, x: Tensor, t: int, process: DiffusionProcess, clip: bool, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The clean sample and the noise that the model, called in `dtype`, sees in `x` at t."""
+    time = torch.full((len(x),), t, device=x.device)
+    output = _wide(model(x.to(dtype), time))
+    x0 = process.to_x0(x, output, time)
+    if not clip:
+        return x0, process.to_eps(x, output, time)
+    x0 = x0.clamp(-1, 1)
+    return x0, (x - math.sqrt(process.abar(t)) * x0) / math.sqrt(1 - process.abar(t))
+
+
+def _posterior(abar_t: float, abar_s: float) -> tuple[float, float, float]:
+    """`process.posterior` in plain numbers."""
+    w0, wt, std = posterior(*torch.tensor([abar_t, abar_s], dtype=torch.float64))
+    return float(w0), float(wt), float(std)
+
+
+def _tell(callback: Callback | None, index: int, pairs: Pairs, x: Tensor, x0: Tensor) -> None:
+    if callback is not None:
+        callback(Progress(index, len(pairs), *pairs[index], x, x0))
 
 
 def _check_pairs(pairs: Pairs, process: DiffusionProcess) -> None:

@@ -7,6 +7,7 @@ timestep t, t = 0 .. T-1; abar before the first timestep is 1.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -15,6 +16,8 @@ from torch import Tensor
 
 ScheduleName = Literal["linear", "scaled_linear", "cosine", "sigmoid"]
 _LARGEST_BETA = 0.999
+REFERENCE_VOXELS = 128 * 128
+"""Images of up to so many voxels need no shift."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Schedule:
         return (1 - self.exact / before).float()
 
 
-def make_schedule(name: str, timesteps: int, *, zero_terminal_snr: bool = False) -> Schedule:
+def make_schedule(name: str, timesteps: int, *, zero_terminal_snr: bool = False, shift: float = 0.0) -> Schedule:
     """The schedule called `name`, which is one of:
 
     - `linear`: beta from 1e-4 to 0.02 at T = 1000 (Ho et al., 2020);
@@ -57,9 +60,13 @@ def make_schedule(name: str, timesteps: int, *, zero_terminal_snr: bool = False)
     - `sigmoid`: abar falls as a sigmoid from 3 to -3 (Jabri et al., 2023).
 
     The first two are defined by beta at T = 1000; for another T beta is scaled by 1000 / T, which keeps abar as
-    a function of t / T. beta is at most 0.999 and abar is what follows from that. With `zero_terminal_snr`
-    sqrt(abar) is then shifted and scaled so that the first stays and the last is 0 (Lin et al., 2024, alg. 1).
+    a function of t / T. beta is at most 0.999 and abar is what follows from that. `shift` is added to the log SNR,
+    log(abar / (1 - abar)), at every timestep (Hoogeboom et al., 2023, eq. 3); below 0 it means more noise. With
+    `zero_terminal_snr` sqrt(abar) is then shifted and scaled so that the first stays and the last is 0 (Lin et al.,
+    2024, alg. 1).
     """
+    if not math.isfinite(shift):
+        raise ValueError(f"shift is {shift}; a finite number is needed")
     if name not in get_args(ScheduleName):
         raise ValueError(f"schedule is {name!r}; allowed: {', '.join(get_args(ScheduleName))}")
     if timesteps < 1 or (zero_terminal_snr and timesteps < 2):
@@ -78,7 +85,20 @@ def make_schedule(name: str, timesteps: int, *, zero_terminal_snr: bool = False)
             signal = torch.sigmoid(3 - 6 * u) - torch.sigmoid(torch.tensor(-3.0, dtype=torch.float64))
         beta = 1 - signal[1:] / signal[:-1]
     abar = torch.cumprod(1 - beta.clamp(max=_LARGEST_BETA), dim=0)
+    if shift:
+        abar = abar / (abar + (1 - abar) * math.exp(-shift))
     if zero_terminal_snr:
         root = abar.sqrt()
         abar = ((root - root[-1]) * root[0] / (root[0] - root[-1])).square()
     return Schedule(name, zero_terminal_snr, abar)
+
+
+def log_snr_shift(spatial: Sequence[int]) -> float:
+    """The shift of the log SNR that suits images of so many voxels along each axis.
+
+    Neighbours in an image are alike, so the more of them there are the more noise it takes to hide what they show
+    together (Hoogeboom et al., 2023, sec. 3.1). Were they all the same, the log SNR would have to fall by the logarithm of
+    their number; brains at 2 mm take about two thirds of that (docs/networks.md). No shift is made up to the number of
+    voxels of a slice of 128 x 128.
+    """
+    return min(0.0, -2 / 3 * math.log(math.prod(spatial) / REFERENCE_VOXELS))

@@ -14,11 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.dataset.prepared import refuse_prepared_otherwise
 from pipeline_lib.files import atomic_directory
 from pipeline_lib.inference.chunks import open_array, read_index
-from pipeline_lib.inference.denoise import Denoiser, load_denoiser, seed_of
+from pipeline_lib.inference.denoise import Denoiser, load_denoiser
 from pipeline_lib.inference.geometry import affine_of, stack_slices, write_nifti
 from pipeline_lib.inference.refusal import keep_unseen
+from pipeline_lib.training.steps import seed_of
 
 
 def infer_anomaly(recipe: RecipeOptions, diffusion: Path, dataset: Path, out: Path) -> None:
@@ -33,6 +35,7 @@ def infer_anomaly(recipe: RecipeOptions, diffusion: Path, dataset: Path, out: Pa
             ``refused.tsv`` (rows of people trained on) and ``nifti/``, each scan's map as one volume in the space of the preprocessed scan.
     """
     denoiser = load_denoiser(recipe, diffusion)
+    refuse_prepared_otherwise(diffusion, denoiser.info, dataset)
     kept, refused = keep_unseen(read_index(dataset), denoiser.info, recipe.sampling.allow_trained_people)
     rows = kept["row"].to_numpy(dtype=int)
     images = np.asarray(open_array(dataset, "data")[rows], dtype=np.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,25 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline_lib.config.schema import DiffusionOptions, RecipeOptions, SamplingOptions
+from pipeline_lib.bundles.bundle import load_bundle
+from pipeline_lib.config.schema import RecipeOptions, SamplingOptions
 from pipeline_lib.diffusion.guidance import guided
-from pipeline_lib.diffusion.process import DiffusionProcess
+from pipeline_lib.diffusion.process import DiffusionProcess, make_process
 from pipeline_lib.diffusion.samplers import Callback, ddim, ddpm, dpm_solver_pp, timestep_pairs
-from pipeline_lib.diffusion.schedule import make_schedule
 from pipeline_lib.noise.base import Noise
 from pipeline_lib.noise.make import make_noise
-from pipeline_lib.training.artifact import load_model
 
 
 def device() -> torch.device:
     """The accelerator where there is one. Random numbers are drawn on the CPU: the same on either."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def seed_of(*parts: object) -> int:
-    """A seed from names: an image keeps its noise whatever else is in its chunk or batch."""
-    digest = hashlib.sha256(":".join(str(part) for part in parts).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 @dataclass(frozen=True)
@@ -132,18 +124,12 @@ class Denoiser:
 
 def load_denoiser(recipe: RecipeOptions, weights: Path) -> Denoiser:
     """The denoiser of a recipe from a model folder or one of its checkpoint files."""
-    network, info = load_model(weights)
+    network, info = load_bundle(weights)
     return Denoiser(
         network=network.to(device()).eval(),
         info=info,
-        process=make_process(recipe.diffusion),
+        process=make_process(**info["process"]),
         noise=make_noise(**recipe.diffusion.noise.model_dump()),
         sampling=recipe.sampling,
         clip=recipe.autoencoder is None,
     )
-
-
-def make_process(options: DiffusionOptions) -> DiffusionProcess:
-    """The forward process that the configuration describes."""
-    schedule = make_schedule(options.schedule, options.timesteps, zero_terminal_snr=options.zero_terminal_snr)
-    return DiffusionProcess(schedule, options.prediction)

@@ -16,8 +16,9 @@ from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_directory
 from pipeline_lib.inference.animation import Recorder, strip, write_gif
-from pipeline_lib.inference.denoise import Denoiser, load_denoiser, seed_of
+from pipeline_lib.inference.denoise import Denoiser, load_denoiser
 from pipeline_lib.inference.pictures import Row, Tile, mosaic, plane, save
+from pipeline_lib.training.steps import seed_of
 
 SHOWN = 32
 GRID_COLUMNS = 8

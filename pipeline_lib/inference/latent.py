@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline_lib.bundles.bundle import load_bundle
 from pipeline_lib.inference.denoise import device
-from pipeline_lib.training.artifact import load_model
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class LatentSpace:
 
     def shape(self, size: list[int]) -> tuple[int, ...]:
         """Shape ``(C, *spatial)`` of the latent of an image of ``size`` voxels."""
-        factor: int = self.module.factor  # type: ignore[assignment]
-        return (self.channels, *(length // factor for length in size))
+        return (self.channels, *self.module.latent_size(size))  # type: ignore[operator]
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Images ``(N, C, *spatial)`` in [-1, 1] of scaled latents, one at a time."""
-        images = [self.module.decode(z[None].to(device())) for z in latents / self.scale]  # type: ignore[operator]
+        size = self.info["data"]["size"]
+        images = [self.module.decode(z[None].to(device()), size) for z in latents / self.scale]  # type: ignore[operator]
         return torch.cat(images).clamp(-1, 1).cpu()
 
     @torch.inference_mode()
@@ -47,7 +47,7 @@ class LatentSpace:
 
 def load_latent_space(folder: Path) -> LatentSpace:
     """The latent space of the autoencoder in ``folder``."""
-    module, info = load_model(folder)
+    module, info = load_bundle(folder)
     spatial = [1] * int(info["architecture"]["dimensions"])
     scale = torch.tensor(info["scale"], dtype=torch.float32).reshape(1, -1, *spatial)
     return LatentSpace(module.to(device()).eval(), info, scale)

@@ -17,18 +17,20 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.dataset.prepared import refuse_prepared_otherwise
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_directory, read_json, write_json
 from pipeline_lib.inference.chunks import open_array, read_index
-from pipeline_lib.inference.denoise import load_denoiser, seed_of
+from pipeline_lib.inference.denoise import load_denoiser
 from pipeline_lib.inference.geometry import affine_of, write_nifti
 from pipeline_lib.inference.latent import LatentSpace, load_latent_space
 from pipeline_lib.inference.refusal import keep_unseen
+from pipeline_lib.training.steps import seed_of
 
 BACKGROUND = -1.0
 
 
-def fit_baseline(recipe: RecipeOptions, train: list[Path], out: Path) -> None:
+def fit_floor(recipe: RecipeOptions, train: list[Path], out: Path) -> None:
     """Least-squares fit of each target channel to all source channels, inside the brain of training people.
 
     Args:
@@ -73,7 +75,7 @@ def fit_baseline(recipe: RecipeOptions, train: list[Path], out: Path) -> None:
         )
 
 
-def apply_baseline(
+def apply_floor(
     coefficients: Mapping[str, Any], source: NDArray[np.floating], mask: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """The fitted map ``(N, C_target, *spatial)`` of sources ``(N, C, *spatial)``, background outside ``mask``."""
@@ -86,7 +88,7 @@ def apply_baseline(
 def infer_translation(
     recipe: RecipeOptions,
     diffusion: Path,
-    autoencoders: dict[str, Path],
+    autoencoders: Mapping[str, Path],
     floor: Path,
     dataset: Path,
     latents: Path,
@@ -95,41 +97,44 @@ def infer_translation(
     """Predict the target of every image of a chunk that the model was not trained on.
 
     Args:
-        recipe: ``sampling`` says which sampler and how many steps.
+        recipe: ``sampling`` says which sampler, how many steps, and of how many draws the prediction is the mean.
         diffusion: folder of the trained latent denoiser.
         autoencoders: folders of the autoencoders by role, ``source`` and ``target``.
-        floor: folder of `fit_baseline`.
+        floor: folder of `fit_floor`.
         dataset: packed chunk folder.
         latents: the chunk's latents.
-        out: folder for ``prediction.npy``, ``ceiling.npy``, ``floor.npy`` float32 ``(N, C, *spatial)`` in
-            [-1, 1], ``index.tsv``, ``refused.tsv`` and, in 3D, a NIfTI file a prediction in ``nifti/``.
+        out: folder for ``prediction.npy`` (the mean of the draws), ``ceiling.npy``, ``floor.npy`` float32
+            ``(N, C, *spatial)`` in [-1, 1], ``spread.npy`` (standard deviation of the draws), ``index.tsv``, ``refused.tsv`` and, in 3D, a NIfTI file a prediction in ``nifti/``.
     """
     denoiser = load_denoiser(recipe, diffusion)
+    refuse_prepared_otherwise(diffusion, denoiser.info, dataset)
     spaces = {role: load_latent_space(path) for role, path in autoencoders.items()}
     seen = _trained_on(denoiser.info, spaces)
     kept, refused = keep_unseen(read_index(dataset), seen, recipe.sampling.allow_trained_people)
     rows = kept["row"].to_numpy(dtype=int)
     target = spaces["target"]
     shape = (len(rows), recipe.data.target_channels, *recipe.data.size)
-    prediction, ceiling = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    prediction, spread, ceiling = (np.empty(shape, np.float32) for _ in range(3))
     options = denoiser.sampling
     for first in range(0, len(rows), options.batch_size):
         batch = slice(first, first + options.batch_size)
         concat = _latent(latents, "mean", rows[batch]) * spaces["source"].scale
         part = kept.iloc[batch]
-        streams = denoiser.streams(
-            [seed_of(options.seed, scan, place) for scan, place in zip(part["scan"], part["slice"], strict=True)]
-        )
-        noise = streams((len(concat), *target.shape(recipe.data.size)))
-        drawn = denoiser.denoise(noise, concat=concat, streams=streams)
-        prediction[batch] = target.decode(drawn).numpy()
+        draws = np.zeros((options.count, *prediction[batch].shape), np.float32)
+        for number in range(len(draws)):
+            streams = denoiser.streams(
+                [seed_of(options.seed, number, *image) for image in zip(part["scan"], part["slice"], strict=True)]
+            )
+            noise = streams((len(concat), *target.shape(recipe.data.size)))
+            draws[number] = target.decode(denoiser.denoise(noise, concat=concat, streams=streams)).numpy()
+        prediction[batch], spread[batch] = draws.mean(axis=0), draws.std(axis=0)
         measured = _latent(latents, "target_mean", rows[batch]) * target.scale
         ceiling[batch] = target.decode(measured).numpy()
     source = np.asarray(open_array(dataset, "data")[rows], dtype=np.float32)
     mask = np.asarray(open_array(dataset, "mask")[rows]) > 0
-    fitted = apply_baseline(read_json(floor / "coefficients.json"), source, mask)
+    fitted = apply_floor(read_json(floor / "coefficients.json"), source, mask)
     with atomic_directory(out) as folder:
-        for name, array in (("prediction", prediction), ("ceiling", ceiling), ("floor", fitted)):
+        for name, array in (("prediction", prediction), ("spread", spread), ("ceiling", ceiling), ("floor", fitted)):
             np.save(folder / f"{name}.npy", array)
         kept.to_csv(folder / "index.tsv", sep="\t", index=False)
         refused.to_csv(folder / "refused.tsv", sep="\t", index=False)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline_lib.models.coder import Decoder, Encoder
-from pipeline_lib.models.layers import check_counts, check_input, conv
+from pipeline_lib.models.folding import crop, pad
+from pipeline_lib.models.layers import check_counts, check_fold, check_input, conv
 
 
 class KLAutoencoder(nn.Module):
@@ -17,13 +18,15 @@ class KLAutoencoder(nn.Module):
     Args:
         dimensions: 2 or 3.
         in_channels: of the image.
+        fold: length of the blocks of voxels that are folded into channels in front of the first level and unfolded behind
+            the last: 1 (none), 2 or 4; see `folding`.
         channels: of each level, finest first; each level halves the resolution of the one before.
         latent_channels: of the latent.
         blocks: residual blocks a level.
         groups: of every normalisation; None: see `layers.group_norm`.
 
     Attributes:
-        factor: by how much the latent is smaller along each axis, 2^(levels - 1); image lengths must be multiples.
+        factor: by how much the latent is smaller along each axis, fold * 2^(levels - 1); images are padded to multiples.
     """
 
     def __init__(
@@ -34,33 +37,39 @@ class KLAutoencoder(nn.Module):
         channels: Sequence[int],
         latent_channels: int,
         blocks: int,
+        fold: int = 1,
         groups: int | None = None,
     ) -> None:
         super().__init__()
+        check_fold(fold)
         check_counts(in_channels=in_channels, latent_channels=latent_channels)
         self.dimensions, self.in_channels, self.latent_channels = dimensions, in_channels, latent_channels
-        self.encoder = Encoder(dimensions, in_channels, channels, latent_channels, blocks, groups)
+        self.encoder = Encoder(dimensions, in_channels, channels, latent_channels, blocks, groups, fold)
         self.mean = conv(dimensions, latent_channels, latent_channels, 1)
         self.log_variance = conv(dimensions, latent_channels, latent_channels, 1)
         self.post = conv(dimensions, latent_channels, latent_channels, 1)
-        self.decoder = Decoder(dimensions, latent_channels, channels, in_channels, blocks, groups)
-        self.factor = 2 ** (len(channels) - 1)
+        self.decoder = Decoder(dimensions, latent_channels, channels, in_channels, blocks, groups, fold)
+        self.factor = fold * 2 ** (len(channels) - 1)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the latent, each (N, latent_channels, *spatial / factor)."""
-        check_input("image", x, self.dimensions, self.in_channels, self.factor)
-        h = self.encoder(x)
+        """Mean and standard deviation of the latent, each (N, latent_channels, *ceil(spatial / factor))."""
+        check_input("image", x, self.dimensions, self.in_channels)
+        h = self.encoder(pad(x, self.factor))
         return self.mean(h), torch.exp(0.5 * self.log_variance(h).clamp(-30, 20))
 
-    def decode(self, z: Tensor) -> Tensor:
-        """The image of a latent, (N, in_channels, *spatial)."""
+    def decode(self, z: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        """The image of a latent, (N, in_channels, *size), by default of all voxels that the latent covers."""
         check_input("latent", z, self.dimensions, self.latent_channels)
-        return self.decoder(self.post(z))
+        return crop(self.decoder(self.post(z)), size or ())
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruction from a latent that is drawn, and that latent's mean and standard deviation."""
         mean, std = self.encode(x)
-        return self.decode(sample_latent(mean, std, generator)), mean, std
+        return self.decode(sample_latent(mean, std, generator), x.shape[2:]), mean, std
+
+    def latent_size(self, size: Sequence[int]) -> list[int]:
+        """Spatial lengths of the latent of an image of `size` voxels: divided by `factor`, rounded up."""
+        return [-(-length // self.factor) for length in size]
 
     @property
     def last_layer(self) -> Tensor:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from pipeline_lib.models.folding import fold_voxels, unfold_voxels
 from pipeline_lib.models.layers import Downsample, ResidualBlock, Upsample, check_channels, conv, group_norm
 
 
 class Encoder(nn.Module):
-    """From (N, inputs, *spatial) to (N, outputs, *spatial / 2^(levels - 1))."""
+    """From (N, inputs, *spatial) to (N, outputs, *spatial / factor), factor = fold * 2^(levels - 1)."""
 
     def __init__(
         self,
@@ -20,6 +21,7 @@ class Encoder(nn.Module):
         outputs: int,
         blocks: int,
         groups: int | None = None,
+        fold: int = 1,
     ) -> None:
         super().__init__()
         check_channels(channels, blocks)
@@ -31,18 +33,19 @@ class Encoder(nn.Module):
                 size = width
             if level < len(channels) - 1:
                 stages.append(Downsample(dimensions, size, centred=False))
-        self.first = conv(dimensions, inputs, channels[0], 3)
+        self.fold = fold
+        self.first = conv(dimensions, inputs * fold**dimensions, channels[0], 3)
         self.stages = nn.Sequential(*stages)
         self.norm = group_norm(size, groups)
         self.last = conv(dimensions, size, outputs, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, *spatial) -> (N, outputs, *spatial / factor)."""
-        return self.last(self.norm(self.stages(self.first(x))))
+        return self.last(self.norm(self.stages(self.first(fold_voxels(x, self.fold)))))
 
 
 class Decoder(nn.Module):
-    """From (N, inputs, *spatial) to (N, outputs, *spatial * 2^(levels - 1)); `channels` finest first."""
+    """From (N, inputs, *spatial) to (N, outputs, *spatial * factor), as `Encoder`; `channels` finest first."""
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Decoder(nn.Module):
         outputs: int,
         blocks: int,
         groups: int | None = None,
+        fold: int = 1,
     ) -> None:
         super().__init__()
         check_channels(channels, blocks)
@@ -63,11 +67,12 @@ class Decoder(nn.Module):
                 size = channels[level]
             if level:
                 stages.append(Upsample(dimensions, size, size))
+        self.fold = fold
         self.first = conv(dimensions, inputs, channels[-1], 3)
         self.stages = nn.Sequential(*stages)
         self.norm = group_norm(size, groups)
-        self.last = conv(dimensions, size, outputs, 3)
+        self.last = conv(dimensions, size, outputs * fold**dimensions, 3)
 
     def forward(self, z: Tensor) -> Tensor:
         """(N, inputs, *spatial) -> (N, outputs, *spatial * factor)."""
-        return self.last(self.norm(self.stages(self.first(z))))
+        return unfold_voxels(self.last(self.norm(self.stages(self.first(z)))), self.fold)

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline_lib.models.folding import FACTORS, crop
+
 _EPS = 1e-6
 
 
@@ -43,13 +45,13 @@ def zero(module: nn.Module) -> nn.Module:
     return module
 
 
-def check_input(name: str, x: Tensor, dimensions: int, channels: int, multiple: int = 1) -> None:
-    """Raise ValueError unless `x` is (N, channels, *spatial), every spatial length a multiple of `multiple`."""
+def check_input(name: str, x: Tensor, dimensions: int, channels: int) -> None:
+    """Raise ValueError unless `x` is (N, channels, *spatial) with at least one voxel."""
     if x.ndim != dimensions + 2 or x.shape[1] != channels:
         axes = ", ".join("DHW"[-dimensions:])
         raise ValueError(f"{name} has shape {tuple(x.shape)}; (N, {channels}, {axes}) is needed")
-    if any(n % multiple or n == 0 for n in x.shape[2:]):
-        raise ValueError(f"{name} has shape {tuple(x.shape)}; spatial lengths must be multiples of {multiple}")
+    if 0 in x.shape[2:]:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}; at least one voxel along each axis is needed")
 
 
 def check_counts(least: int = 1, **counts: int) -> None:
@@ -57,6 +59,12 @@ def check_counts(least: int = 1, **counts: int) -> None:
     for name, count in counts.items():
         if count < least:
             raise ValueError(f"{name} is {count}; at least {least} is needed")
+
+
+def check_fold(fold: int) -> None:
+    """Raise ValueError unless voxels can be folded by `fold`."""
+    if fold not in FACTORS:
+        raise ValueError(f"fold is {fold}; allowed: {', '.join(map(str, FACTORS))}")
 
 
 def check_channels(channels: Sequence[int], blocks: int) -> None:
@@ -175,6 +183,4 @@ class Upsample(nn.Module):
             weight = torch.stack([after, here + after, before + here, before], dim=axis)
         transposed = F.conv_transpose2d if x.ndim == 4 else F.conv_transpose3d
         h = transposed(x, weight.transpose(0, 1), self.conv.bias, stride=2, padding=1)
-        for axis, length in enumerate(size or (), start=2):
-            h = h.narrow(axis, 0, length)
-        return h
+        return crop(h, size or ())

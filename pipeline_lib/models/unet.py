@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pipeline_lib.models.folding import crop, fold_voxels, pad, unfold_voxels
 from pipeline_lib.models.layers import (
     Attention,
     Downsample,
@@ -21,6 +22,7 @@ from pipeline_lib.models.layers import (
     Upsample,
     check_channels,
     check_counts,
+    check_fold,
     check_input,
     conv,
     group_norm,
@@ -34,12 +36,15 @@ _TOKENS = 4  # what a condition is turned into; attention over a single one coul
 class UNet(nn.Module):
     """Predicts noise, velocity or the clean sample from a noisy one.
 
-    Any spatial size is accepted: sizes are halved rounding up on the way down and restored from the skips.
+    Any spatial size is accepted: it is padded to whole blocks of `fold` voxels and cut again, and sizes are halved
+    rounding up on the way down and restored from the skips.
 
     Args:
         dimensions: 2 or 3.
         in_channels: of the input, those of `concat` included.
         out_channels: of the output.
+        fold: length of the blocks of voxels that are folded into channels in front of the first level and unfolded behind
+            the last: 1 (none), 2 or 4; see `folding`.
         channels: of each level, finest first; each level halves the resolution of the one before.
         blocks: residual blocks a level on the way down; one more on the way up.
         attention: for each level, whether its blocks are followed by attention.
@@ -60,6 +65,7 @@ class UNet(nn.Module):
         channels: Sequence[int],
         blocks: int,
         attention: Sequence[bool],
+        fold: int = 1,
         head_channels: int = 32,
         classes: int = 0,
         vector_size: int = 0,
@@ -69,6 +75,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         check_channels(channels, blocks)
+        check_fold(fold)
         check_counts(in_channels=in_channels, out_channels=out_channels, head_channels=head_channels)
         check_counts(0, classes=classes, vector_size=vector_size)
         if channels[0] < 2:
@@ -81,7 +88,7 @@ class UNet(nn.Module):
             raise ValueError(f"classes is {classes} and vector_size {vector_size}; one of them must be 0")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}; allowed: from 0 to below 1")
-        self.dimensions, self.in_channels = dimensions, in_channels
+        self.dimensions, self.in_channels, self.fold = dimensions, in_channels, fold
         self.classes, self.vector_size = classes, vector_size
         self.checkpointing = checkpointing
 
@@ -109,7 +116,7 @@ class UNet(nn.Module):
                 groups=groups,
             )
 
-        self.first = conv(dimensions, in_channels, channels[0], 3)
+        self.first = conv(dimensions, in_channels * fold**dimensions, channels[0], 3)
         self.down, self.downsample = nn.ModuleList(), nn.ModuleList()
         skips, size = [channels[0]], channels[0]
         for level, outputs in enumerate(channels):
@@ -133,7 +140,7 @@ class UNet(nn.Module):
             if level:
                 self.upsample.append(Upsample(dimensions, size, size))
         self.norm = group_norm(size, groups)
-        self.last = zero(conv(dimensions, size, out_channels, 3))
+        self.last = zero(conv(dimensions, size, out_channels * fold**dimensions, 3))
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None, concat: Tensor | None = None) -> Tensor:
         """The network's output, (N, out_channels, *spatial).
@@ -151,7 +158,7 @@ class UNet(nn.Module):
                 h = self._run(block, torch.cat([h, skips.pop()], dim=1), embedding, context)
             if level < len(self.upsample):
                 h = self.upsample[level](h, skips[-1].shape[2:])
-        return self.last(F.silu(self.norm(h)))
+        return crop(unfold_voxels(self.last(F.silu(self.norm(h))), self.fold), x.shape[2:])
 
     def _descend(
         self, x: Tensor, t: Tensor, condition: Tensor | None, concat: Tensor | None
@@ -173,7 +180,7 @@ class UNet(nn.Module):
         elif condition is not None:
             raise ValueError(f"condition of shape {tuple(condition.shape)} given to a network without conditions")
 
-        h = self.first(x)
+        h = self.first(fold_voxels(pad(x, self.fold), self.fold))
         if h.device.type == "cpu":  # the layout of oneDNN's fastest convolutions (docs/benchmarks.md)
             h = h.contiguous(memory_format=torch.channels_last if h.ndim == 4 else torch.channels_last_3d)
         skips = [h]

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from pipeline_lib.config.schema import AutoencoderOptions, PreprocessOptions, RecipeOptions, SplitOptions
+from pipeline_lib.tasks import TASKS
 
 REFERENCES = {
     "daducci": ("Daducci et al., 2015", "Daducci A, Canales-Rodríguez EJ, Zhang H, Dyrby TB, Alexander DC, Thiran JP. Accelerated Microstructure Imaging via Convex Optimization (AMICO) from diffusion MRI data. NeuroImage 2015; 105:32-44"),
@@ -15,9 +16,11 @@ REFERENCES = {
     "hang": ("Hang et al., 2023", "Hang T, Gu S, Li C, et al. Efficient diffusion training via min-SNR weighting strategy. ICCV 2023. arXiv:2303.09556"),
     "ho": ("Ho et al., 2020", "Ho J, Jain A, Abbeel P. Denoising diffusion probabilistic models. NeurIPS 2020. arXiv:2006.11239"),
     "guidance": ("Ho and Salimans, 2022", "Ho J, Salimans T. Classifier-free diffusion guidance. 2022. arXiv:2207.12598"),
+    "hoogeboom": ("Hoogeboom et al., 2023", "Hoogeboom E, Heek J, Salimans T. simple diffusion: end-to-end diffusion for high resolution images. ICML 2023. arXiv:2301.11093"),
     "hoopes": ("Hoopes et al., 2022", "Hoopes A, Mora JS, Dalca AV, Fischl B, Hoffmann M. SynthStrip: skull-stripping for any brain image. NeuroImage 2022; 260:119474"),
     "isensee": ("Isensee et al., 2019", "Isensee F, Schell M, Pflueger I, et al. Automated brain extraction of multisequence MRI using artificial neural networks. Human Brain Mapping 2019; 40(17):4952-4964"),
     "jabri": ("Jabri et al., 2022", "Jabri A, Fleet D, Chen T. Scalable adaptive computation for iterative generation. 2022. arXiv:2212.11972"),
+    "kascenas": ("Kascenas et al., 2022", "Kascenas A, Pugeault N, O'Neil AQ. Denoising autoencoders for unsupervised anomaly detection in brain MRI. MIDL 2022. arXiv:2301.08330"),
     "kingma": ("Kingma and Welling, 2014", "Kingma DP, Welling M. Auto-encoding variational Bayes. ICLR 2014. arXiv:1312.6114"),
     "lin": ("Lin et al., 2024", "Lin S, Liu B, Li J, Yang X. Common diffusion noise schedules and sample steps are flawed. WACV 2024. arXiv:2305.08891"),
     "loshchilov": ("Loshchilov and Hutter, 2019", "Loshchilov I, Hutter F. Decoupled weight decay regularization. ICLR 2019. arXiv:1711.05101"),
@@ -63,6 +66,10 @@ SCHEDULE = {
 }
 PREDICTION = {"eps": "the noise [ho]", "v": "the velocity v [salimans]", "x0": "the clean image"}
 LOSS = {"l2": "mean squared error", "l1": "mean absolute error", "huber": "the Huber loss"}
+WEIGHT = {
+    "v": "weighted as the velocity's error is, by SNR + 1 on the clean image [salimans]",
+    "min_snr": "with min-SNR weighting, by SNR on the clean image [hang]",
+}
 SAMPLER = {
     "ddim": "DDIM [song]",
     "ddpm": "ancestral DDPM sampling [ho]",
@@ -213,25 +220,25 @@ def _autoencoder(recipe: RecipeOptions) -> str:
     if recipe.autoencoder is None:
         return ""
     options: AutoencoderOptions = recipe.autoencoder
-    factor = 2 ** (len(options.channels) - 1)
+    factor = options.fold * 2 ** (len(options.channels) - 1)
     widths = ", ".join(str(n) for n in options.channels)
     if options.kind == "vae":
         text = (
-            f"Images were compressed by a KL-regularised autoencoder [kingma rombach] with {widths} channels, "
+            f"Images were compressed by a KL-regularised autoencoder [kingma rombach]{_folded(options.fold)} with {widths} channels, "
             f"a spatial factor of {factor} and {options.latent_channels} latent channels (KL weight {options.kl_weight:g})."
         )
     else:
         text = (
-            f"Images were compressed by a VQGAN [oord esser] with {widths} channels, a spatial factor of {factor}, "
+            f"Images were compressed by a VQGAN [oord esser]{_folded(options.fold)} with {widths} channels, a spatial factor of {factor}, "
             f"{options.latent_channels} latent channels and a codebook of {options.codes:,} entries updated by "
             f"exponential moving averages (commitment {options.commitment:g}). A patch discriminator with weight "
             f"{options.adversarial_weight:g} joined after step {options.adversarial_start:,}."
         )
-    if recipe.task == "translation":
+    if TASKS[recipe.task].source_and_target:
         text += " Source and target each had their own."
     train = options.training
     return (
-        f"{text} It was trained for {train.steps:,} steps of {train.batch_size * train.accumulate} images with AdamW "
+        f"{text} It was trained for {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
         f"[loshchilov] at a learning rate of {train.learning_rate:g}. Latents were scaled per channel to unit variance "
         "over the training set."
     )
@@ -245,31 +252,42 @@ def _denoiser(recipe: RecipeOptions) -> str:
             f"simplex noise [wyatt] of {diffusion.noise.octaves} octaves, decay {diffusion.noise.decay:g}, lowest "
             f"frequency {diffusion.noise.frequency:.4g} cycles per voxel"
         )
+    elif diffusion.noise.kind == "coarse":
+        noise = f"coarse Gaussian noise [kascenas] of {diffusion.noise.spacing} voxels between independent values"
     text = f"A denoising diffusion model [ho] used {noise}, {diffusion.timesteps:,} timesteps and {SCHEDULE[diffusion.schedule]}"
     if diffusion.zero_terminal_snr:
         text += ", rescaled to zero terminal signal-to-noise ratio [lin]"
-    text += f". A {recipe.data.dimensions}D U-Net [ronneberger] with {', '.join(str(n) for n in denoiser.channels)} channels, "
+    if diffusion.shift == "auto":
+        text += ", its log SNR shifted with the number of voxels above 128 x 128 [hoogeboom]"
+    elif diffusion.shift:
+        text += f", its log SNR shifted by {diffusion.shift:g} [hoogeboom]"
+    text += f". A {recipe.data.dimensions}D U-Net [ronneberger]{_folded(denoiser.fold)} with {', '.join(str(n) for n in denoiser.channels)} channels, "
     text += f"{denoiser.blocks} residual block{'s' if denoiser.blocks > 1 else ''} a level"
     levels = [str(level) for level, marked in enumerate(denoiser.attention, 1) if marked]
     if levels:
         text += f" and self-attention at level{'s' if len(levels) > 1 else ''} {_and(levels)}"
     text += f" predicted {PREDICTION[diffusion.prediction]} and was trained on {LOSS[diffusion.loss]}"
-    if diffusion.min_snr_gamma is not None:
-        text += f" with min-SNR weighting, gamma {diffusion.min_snr_gamma:g} [hang]"
+    if diffusion.loss_weight != "none":
+        text += f" {WEIGHT[diffusion.loss_weight]}, at most {diffusion.loss_weight_cap:g}"
     text += "."
     if denoiser.condition == "group":
         text += (
             " The group of a person entered by cross-attention and was hidden in "
             f"{denoiser.drop_condition:.0%} of the training images [guidance]."
         )
-    if recipe.task == "translation":
+    if TASKS[recipe.task].source_and_target:
         text += " The source's latent was concatenated to the input."
     return (
-        f"{text} Training took {train.steps:,} steps of {train.batch_size * train.accumulate} images with AdamW "
+        f"{text} Training took {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
         f"[loshchilov], learning rate {train.learning_rate:g}, {train.warmup:,} steps of warm-up, gradients clipped to "
         f"norm {train.clip:g}, {train.precision} precision and seed {train.seed}. The weights used are an exponential "
         f"moving average with decay {train.ema:g}."
     )
+
+
+def _folded(fold: int) -> str:
+    """What stands behind a network's name where voxels are folded into channels."""
+    return f" on voxels folded into channels by {fold} along each axis" if fold > 1 else ""
 
 
 def _sampling(recipe: RecipeOptions) -> str:
@@ -279,44 +297,11 @@ def _sampling(recipe: RecipeOptions) -> str:
         how += f" with eta {sampling.eta:g}"
     if recipe.denoiser.condition == "group" and sampling.guidance != 1:
         how += f" and guidance scale {sampling.guidance:g} [guidance]"
-    match recipe.task:
-        case "anomaly":
-            return (
-                f"For each scan, noise was added up to {sampling.start:.0%} of the timesteps and removed again by {how} "
-                f"[wyatt]. The anomaly map is the difference between scan and reconstruction within the brain, smoothed "
-                f"by a Gaussian of {recipe.evaluation.smoothing_mm:g} mm."
-            )
-        case "synthesis":
-            return f"New scans, {sampling.count} per group, were sampled by {how} in the latent space [rombach] and decoded."
-        case "generation":
-            return (
-                f"{sampling.count} images were sampled by {how} at each of {sampling.checkpoints} checkpoints, always from "
-                "the same noise."
-            )
-        case "translation":
-            return f"For each person the target's latent was sampled by {how}, given the source, and decoded."
+    return TASKS[recipe.task].inferred.format(recipe=recipe, sampler=how)
 
 
 def _evaluation(recipe: RecipeOptions) -> str:
-    resamples = f"{recipe.evaluation.bootstrap:,} bootstrap resamples of people, not of slices"
-    match recipe.task:
-        case "anomaly":
-            return (
-                f"Confidence intervals are 95% percentile intervals over {resamples}; differences between methods are paired "
-                "over the same resamples. Each method's threshold was chosen on validation people, never on test people. "
-                "People of whom nobody said whether they have lesions were not scored, unless of a group trained on as healthy."
-            )
-        case "translation":
-            return (
-                f"Confidence intervals are 95% percentile intervals over {resamples}; differences between methods are paired "
-                "over people."
-            )
-        case _:
-            return (
-                "Sets of images were compared in equal number with random halves of the held-out people; intervals are 1.96 "
-                "standard deviations over halves, and differences are paired over them. Copies were looked for by aligning "
-                "each sample with the training images most like it, under flips, rotation, scale and shift."
-            )
+    return TASKS[recipe.task].judged.format(recipe=recipe)
 
 
 def _and(words: list[str]) -> str:

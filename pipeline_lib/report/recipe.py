@@ -13,11 +13,13 @@ from pipeline_lib.config.schema import CohortOptions, RecipeOptions
 from pipeline_lib.evaluation.metric import Metric, Role, best, read_metrics
 from pipeline_lib.files import read_json
 from pipeline_lib.inference.pictures import save
-from pipeline_lib.report.captions import CAPTIONS, STAGES, TASKS
+from pipeline_lib.report.captions import CAPTIONS
 from pipeline_lib.report.charts import Interval, intervals
 from pipeline_lib.report.figures import figures_of
 from pipeline_lib.report.methods import recipe_methods
 from pipeline_lib.report.page import THUMBNAIL_WIDTH, Picture, load_picture, number, read_provenance, write_page
+from pipeline_lib.tasks import TASKS
+from pipeline_lib.tasks.task import Task
 
 PICTURE_SUFFIXES = {".png", ".gif", ".jpg", ".jpeg", ".webp"}
 MOST_PICTURES = 12
@@ -106,9 +108,9 @@ def write_recipe_page(
     metrics = [row for folder in results.values() for row in read_metrics(folder)]
     judged = _judged(metrics)
     headline = _headline(task.headline, judged)
-    trained = [_trained(key, folder) for key, folder in networks.items()]
-    made = [read_provenance(stage_title(key), folder) for key, folder in folders.items()]
-    with _pictures_of(results) as pictures, _pictures_of(networks) as of_networks:
+    trained = [_trained(task, key, folder) for key, folder in networks.items()]
+    made = [read_provenance(stage_title(task, key), folder) for key, folder in folders.items()]
+    with _pictures_of(task, results) as pictures, _pictures_of(task, networks) as of_networks:
         write_page(
             out,
             "recipe.html",
@@ -118,39 +120,40 @@ def write_recipe_page(
             name=name,
             recipe=recipe,
             task=task,
-            galleries=_galleries(pictures, results),
+            galleries=_galleries(task, pictures, results),
             headline=headline,
             judged=judged,
             compared=_compared(metrics),
             missing=_missing(metrics),
-            curves=_galleries(of_networks, networks),
+            curves=_galleries(task, of_networks, networks),
             trained=trained,
-            limits=[*task.limits, *_own_limits(recipe, metrics)],
+            limits=[*task.limits, *_own_limits(task, trained, metrics)],
             methods=recipe_methods(recipe),
             provenance=[item for item in made if item],
-            card=asdict(_card(name, recipe, headline, pictures, _missing(metrics))),
+            card=asdict(_card(name, task, headline, pictures, _missing(metrics))),
         )
 
 
-def stage_title(key: str) -> str:
+def stage_title(task: Task, key: str) -> str:
     """``autoencoder/image`` as a person reads it."""
-    stage, _, rest = key.partition("/")
-    title = STAGES.get(stage, stage.replace("_", " ").capitalize())
+    folder, _, rest = key.partition("/")
+    title = {stage.folder: stage.title for stage in task.stages}.get(folder, folder.replace("_", " ").capitalize())
     return f"{title}, {rest}" if rest else title
 
 
-def _order(key: str) -> tuple[int, str]:
-    stages = list(STAGES)
-    stage = key.partition("/")[0]
-    return (stages.index(stage) if stage in stages else len(stages), key)
+def _order(task: Task, key: str) -> tuple[int, str]:
+    """Results first: the order of the stages, turned round."""
+    folders = [stage.folder for stage in reversed(task.stages)]
+    folder = key.partition("/")[0]
+    return (folders.index(folder) if folder in folders else len(folders), key)
 
 
 @contextmanager
-def _pictures_of(folders: Mapping[str, Path]) -> Iterator[dict[str, list[Path]]]:
+def _pictures_of(task: Task, folders: Mapping[str, Path]) -> Iterator[dict[str, list[Path]]]:
     """The pictures of each stage in the order shown: those it wrote, and the figures drawn from its tables."""
     with tempfile.TemporaryDirectory() as scratch:
         pictures = {}
-        for key, folder in sorted(folders.items(), key=lambda item: _order(item[0])):
+        for key, folder in sorted(folders.items(), key=lambda item: _order(task, item[0])):
             drawn = []
             for stem, figure in figures_of(folder):
                 drawn.append(Path(scratch) / key.replace("/", "-") / f"{stem}.png")
@@ -174,10 +177,10 @@ def _in_order(files: Sequence[Path]) -> list[Path]:
     return sorted(files, key=lambda path: (known.index(path.stem) if path.stem in known else len(known), path.name))
 
 
-def _galleries(pictures: Mapping[str, Sequence[Path]], folders: Mapping[str, Path]) -> list[Gallery]:
+def _galleries(task: Task, pictures: Mapping[str, Sequence[Path]], folders: Mapping[str, Path]) -> list[Gallery]:
     return [
         Gallery(
-            stage_title(key),
+            stage_title(task, key),
             tuple(_picture(path) for path in files[:MOST_PICTURES]),
             max(0, len(files) - MOST_PICTURES),
             folders[key].name,
@@ -257,10 +260,10 @@ def _headline(preferred: Sequence[str], judged: Sequence[Judged]) -> Judged | No
     return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
 
-def _trained(key: str, folder: Path) -> Trained:
+def _trained(task: Task, key: str, folder: Path) -> Trained:
     model = read_json(folder / "model.json")
     return Trained(
-        title=stage_title(key),
+        title=stage_title(task, key),
         people=model["train_people"],
         scans=model["train_scans"],
         images=model["train_images"],
@@ -270,7 +273,7 @@ def _trained(key: str, folder: Path) -> Trained:
     )
 
 
-def _own_limits(recipe: RecipeOptions, metrics: Sequence[Metric]) -> list[str]:
+def _own_limits(task: Task, trained: Sequence[Trained], metrics: Sequence[Metric]) -> list[str]:
     limits = []
     people = [row.people for row in metrics if row.split == "test" and row.people]
     if people and min(people) < FEW_PEOPLE:
@@ -278,7 +281,7 @@ def _own_limits(recipe: RecipeOptions, metrics: Sequence[Metric]) -> list[str]:
             f"At least one number rests on {min(people)} people only. Its interval is wide and a bootstrap over so few "
             "understates it."
         )
-    steps = recipe.denoiser.training.steps
+    steps = min((each.steps for each in trained if each.title == stage_title(task, "diffusion")), default=FEW_STEPS)
     if steps < FEW_STEPS:
         limits.append(
             f"The denoiser was trained for {steps:,} steps only. This shows that the workflow runs; it does not show what "
@@ -306,11 +309,7 @@ def _crossed_bounds(metrics: Sequence[Metric]) -> list[str]:
 
 
 def _card(
-    name: str,
-    recipe: RecipeOptions,
-    headline: Judged | None,
-    pictures: Mapping[str, Sequence[Path]],
-    missing: Sequence[str],
+    name: str, task: Task, headline: Judged | None, pictures: Mapping[str, Sequence[Path]], missing: Sequence[str]
 ) -> Card:
     files = [path for of_stage in pictures.values() for path in of_stage]
     first = next((path for stem in TELLING for path in files if path.stem == stem), files[0] if files else None)
@@ -318,8 +317,8 @@ def _card(
     rows = [row for row, _ in headline.rows] if headline else []
     return Card(
         name=name,
-        task=recipe.task,
-        question=TASKS[recipe.task].question,
+        task=task.name,
+        question=task.question,
         headline=headline_title(headline) if headline else "",
         value=number(rows[0].value) if rows else "",
         interval=_interval_text(rows[0]) if rows else "",

@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline_lib.bundles.bundle import describe, save_bundle
 from pipeline_lib.config.schema import AutoencoderOptions, DataOptions
 from pipeline_lib.dataset.augment import Augmentation
 from pipeline_lib.dataset.packed import PackedDataset
+from pipeline_lib.dataset.prepared import prepared_of
 from pipeline_lib.files import atomic_directory
-from pipeline_lib.training.artifact import describe, save_model
 from pipeline_lib.training.data import ARRAYS, refuse_empty, shown_images
+from pipeline_lib.training.owner import owner
 from pipeline_lib.training.steps import Step
-from pipeline_lib.training.trainer import launch, train, write_progress
+from pipeline_lib.training.trainer import in_steps, launch, train, write_progress
 
 
 def channels_of(role: str, data: DataOptions) -> int:
@@ -34,6 +36,7 @@ def train_autoencoder(
     out: Path,
     state: Path,
     role: str,
+    licence: str,
     *,
     extra: Callable[[nn.Module, PackedDataset, Path, torch.device], None] | None = None,
 ) -> None:
@@ -41,31 +44,35 @@ def train_autoencoder(
 
     Args:
         make: gives, for the images of the strip, the step and the network's architecture.
-        kind: of the model, as in `artifact.CLASSES`.
+        kind: of the model, as in `bundle.CLASSES`.
+        licence: terms of the scans, kept with the model.
         extra: writes more into the output folder, from the averaged network and the validation images.
     """
-    fabric = launch(options.training, data.dimensions)
     what = f"train_{options.kind} {role}"
-    augment = Augmentation(options.training.seed) if options.training.augment else None
-    images = PackedDataset(train_folders, only_groups=data.train_groups, augment=augment)
-    refuse_empty(images, what, train_folders, data)
-    validation = PackedDataset(validation_folders, only_groups=data.train_groups)
-    step, architecture = make(shown_images(validation if len(validation) else images, ARRAYS[role]))
-    scans = images.index["scan"].tolist()
-    trained = train(fabric, what, step, images, scans, validation, options.training, state)
-    if not fabric.is_global_zero:
-        return
-    plain = PackedDataset(train_folders, only_groups=data.train_groups)
-    scale = latent_scale(trained.module, plain, ARRAYS[role], fabric.device)
-    info = describe(
-        images.index, trained.best_step, trained.steps,
-        role=role, scale=scale, data=data.model_dump(), options=options.model_dump(),
-    )  # fmt: skip
-    with atomic_directory(out) as folder:
-        save_model(folder, trained.module, kind=kind, architecture=architecture, info=info)
-        write_progress(folder, trained, f"{options.kind.upper()} of the {role}: {trained.steps} steps")
-        if extra is not None and len(validation):
-            extra(trained.module, validation, folder, fabric.device)
+    with owner(state):
+        fabric = launch(options.training, data.dimensions)
+        augment = Augmentation(options.training.seed) if options.training.augment else None
+        images = PackedDataset(train_folders, only_groups=data.train_groups, augment=augment)
+        refuse_empty(images, what, train_folders, data)
+        prepared_of([*train_folders, *validation_folders])
+        training = in_steps(options.training, len(images), what)
+        validation = PackedDataset(validation_folders, only_groups=data.train_groups)
+        step, architecture = make(shown_images(validation if len(validation) else images, ARRAYS[role]))
+        scans = images.index["scan"].tolist()
+        trained = train(fabric, what, step, images, scans, validation, training, state)
+        if not fabric.is_global_zero:
+            return
+        plain = PackedDataset(train_folders, only_groups=data.train_groups)
+        scale = latent_scale(trained.module, plain, ARRAYS[role], fabric.device)
+        info = describe(
+            images, trained.best_step, trained.steps, licence,
+            role=role, scale=scale, data=data.model_dump(), options=options.model_dump(),
+        )  # fmt: skip
+        with atomic_directory(out) as folder:
+            save_bundle(folder, trained.module, kind=kind, architecture=architecture, info=info)
+            write_progress(folder, trained, f"{options.kind.upper()} of the {role}: {trained.steps} steps")
+            if extra is not None and len(validation):
+                extra(trained.module, validation, folder, fabric.device)
 
 
 @torch.no_grad()

@@ -13,18 +13,85 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pipeline_lib.bundles.bundle import save_tensors
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, sha256_file, sha256_text, write_json
-from pipeline_lib.training.artifact import save_tensors
 
 log = logging.getLogger("pipeline")
+
+
+class Stateful(Protocol):
+    """Something whose state can be taken and put back: a network, an optimiser, a record."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Tensors, and values that JSON can hold, by name."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> object:
+        """Put back what `state_dict` gave."""
+        ...
+
+
+class Checkpoints:
+    """The checkpoints of one training. What they hold is in ``things``, and nothing else is."""
+
+    def __init__(self, folder: Path, things: Mapping[str, Stateful], keep: int) -> None:
+        """``keep``: how many are kept, the best one apart."""
+        self.folder, self.things, self.keep = folder, things, keep
+
+    def save(self, step: int, best: int) -> Path:
+        """Write the checkpoint of ``step``, then remove all but the last few and that of step ``best``."""
+        tensors: dict[str, Tensor] = {}
+        values: dict[str, dict[str, Any]] = {}
+        for name, thing in self.things.items():
+            state = thing.state_dict()
+            tensors |= {f"{name}/{key}": value for key, value in state.items() if isinstance(value, Tensor)}
+            values[name] = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
+        return save_checkpoint(self.folder, step, tensors, values, keep=self.keep, best=best)
+
+    def resume(self) -> int:
+        """Put everything back as it was at the newest whole checkpoint; its step, 0 where there is none."""
+        found = load_checkpoint(self.folder)
+        if found is None:
+            return 0
+        tensors, values, step = found
+        for name, thing in self.things.items():
+            thing.load_state_dict({**values.get(name, {}), **_under(tensors, f"{name}/")})
+        return step
+
+    def restore(self, name: str, step: int) -> None:
+        """Put one thing back as it was at ``step``, whose checkpoint was kept as the best."""
+        self.things[name].load_state_dict(_under(load_step(self.folder, step), f"{name}/"))
+
+
+class OptimiserState:
+    """The state of an optimiser by the names of its parameters: tensors named ``<parameter>/<entry>``."""
+
+    def __init__(self, optimiser: Optimizer, module: nn.Module) -> None:
+        self.optimiser, self.module = optimiser, module
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The entries that the optimiser has made so far."""
+        return {
+            f"{name}/{entry}": value
+            for name, parameter in self.module.named_parameters()
+            for entry, value in self.optimiser.state.get(parameter, {}).items()
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], /) -> None:
+        """Put them back: step counters on the CPU, all else where the parameter is."""
+        parameters = dict(self.module.named_parameters())
+        for key, value in state_dict.items():
+            name, _, entry = key.rpartition("/")
+            own = value.clone()
+            self.optimiser.state[parameters[name]][entry] = own if entry == "step" else own.to(parameters[name])
 
 
 def save_checkpoint(
@@ -87,24 +154,6 @@ def load_step(folder: Path, step: int) -> dict[str, Tensor]:
     return _tensors(manifest)
 
 
-def optimiser_tensors(optimiser: Optimizer, names: Mapping[int, str]) -> dict[str, Tensor]:
-    """An optimiser's state as tensors named ``<parameter>/<entry>``; ``names`` goes by id of the parameter."""
-    return {
-        f"{names[id(parameter)]}/{entry}": value
-        for parameter, state in optimiser.state.items()
-        for entry, value in state.items()
-    }
-
-
-def restore_optimiser(optimiser: Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimiser_tensors` gave: step counters on the CPU, all else where the parameter is."""
-    for name, parameter in module.named_parameters():
-        entries = {key.rpartition("/")[2]: key for key in tensors if key.rpartition("/")[0] == name}
-        for entry, key in entries.items():
-            value = tensors[key].clone()
-            optimiser.state[parameter][entry] = value if entry == "step" else value.to(parameter)
-
-
 def _fault(manifest: Path) -> str:
     """What is wrong with a checkpoint; empty where nothing is."""
     try:
@@ -120,6 +169,10 @@ def _fault(manifest: Path) -> str:
     if sha256_file(tensors) != content["tensors_sha256"]:
         return "truncated or altered (its tensors do not match their hash)"
     return ""
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _tensors(manifest: Path) -> dict[str, Tensor]:

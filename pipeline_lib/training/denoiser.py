@@ -10,25 +10,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline_lib.bundles.bundle import describe, load_bundle, save_bundle
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.dataset.augment import Augmentation
 from pipeline_lib.dataset.packed import LatentDataset, PackedArrays, PackedDataset
+from pipeline_lib.dataset.prepared import prepared_of
 from pipeline_lib.diffusion.guidance import guided, null_condition
 from pipeline_lib.diffusion.losses import diffusion_loss
-from pipeline_lib.diffusion.process import DiffusionProcess
+from pipeline_lib.diffusion.process import make_process
 from pipeline_lib.diffusion.samplers import ddim, timestep_pairs
-from pipeline_lib.diffusion.schedule import make_schedule
+from pipeline_lib.diffusion.schedule import log_snr_shift
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_directory
 from pipeline_lib.models.unet import UNet
 from pipeline_lib.noise.make import make_noise
-from pipeline_lib.training.artifact import describe, load_model, save_model
 from pipeline_lib.training.data import SHOWN, refuse_empty, shown_rows
+from pipeline_lib.training.noise_levels import noise_levels
+from pipeline_lib.training.owner import owner
 from pipeline_lib.training.steps import Batch, Draw, Step
-from pipeline_lib.training.trainer import launch, train, write_progress
+from pipeline_lib.training.trainer import in_steps, launch, train, write_progress
 
 STRIP_STEPS = 20
-"""Most sampling steps for the pictures taken during training."""
+"""Most sampling steps for the pictures taken during training, which know nothing of how samples are drawn later."""
+STRIP_SEED = 0
 
 
 def train_denoiser(
@@ -40,6 +44,7 @@ def train_denoiser(
     autoencoders: Mapping[str, Path],
     *,
     name: str = "",
+    licence: str = "",
 ) -> None:
     """Train a recipe's denoiser and write the model, its curves, its samples over time and its checkpoints.
 
@@ -49,10 +54,25 @@ def train_denoiser(
         state: folder of training progress; training resumes from it.
         autoencoders: folder of the trained model by role (``image``, or ``source`` and ``target``).
         name: of the recipe, in progress lines.
+        licence: terms of the scans, kept with the model.
 
     Raises:
         UserError: no training images, no groups to condition on, or a training that cannot go on.
     """
+    with owner(state):
+        _train_denoiser(recipe, train_chunks, validation_chunks, out, state, autoencoders, name, licence)
+
+
+def _train_denoiser(
+    recipe: RecipeOptions,
+    train_chunks: Sequence[Path],
+    validation_chunks: Sequence[Path],
+    out: Path,
+    state: Path,
+    autoencoders: Mapping[str, Path],
+    name: str,
+    licence: str,
+) -> None:
     options, training = recipe.denoiser, recipe.denoiser.training
     fabric = launch(training, recipe.data.dimensions)
     what = f"train_denoiser {name or recipe.task}"
@@ -70,6 +90,8 @@ def train_denoiser(
         images = PackedDataset(train_chunks, groups=groups, only_groups=only, augment=augment)
         validation = PackedDataset(validation_chunks, groups=groups, only_groups=only)
     refuse_empty(images, what, train_chunks, recipe.data)
+    prepared_of([*train_chunks, *validation_chunks])
+    training = in_steps(training, len(images), what)
 
     # Network and process.
     latents = {role: Latents(path, fabric.device) for role, path in autoencoders.items()}
@@ -80,6 +102,7 @@ def train_denoiser(
         "dimensions": recipe.data.dimensions,
         "in_channels": channels + (source.channels if source else 0),
         "out_channels": channels,
+        "fold": options.fold,
         "channels": list(options.channels),
         "blocks": options.blocks,
         "attention": list(options.attention),
@@ -92,23 +115,27 @@ def train_denoiser(
     if recipe.data.dimensions == 2:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it
     known = validation if len(validation) else images
-    step = DenoiserStep(network, recipe, goal, source, known.batch(shown_rows(known)))
+    process = process_of(recipe, goal.grid if goal else recipe.data.size)
+    step = DenoiserStep(network, recipe, process, goal, source, known.batch(shown_rows(known)))
 
-    kept = recipe.sampling.checkpoints if recipe.task == "generation" else 0
+    kept = recipe.sampling.checkpoints
     averages = sorted({round(training.steps * (n + 1) / kept) for n in range(kept)} - {0})
     scans = images.index["scan"].tolist()
     trained = train(fabric, what, step, images, scans, validation, training, state, keep_averages_at=averages)
     if not fabric.is_global_zero:
         return
     info = describe(
-        images.index, trained.best_step, trained.steps,
-        groups=groups, task=recipe.task,
+        images, trained.best_step, trained.steps, licence,
+        role="denoiser", groups=groups, task=recipe.task,
         scale=goal.scale.flatten().tolist() if goal else None,
         source_scale=source.scale.flatten().tolist() if source else None,
-        data=recipe.data.model_dump(), options=options.model_dump(), diffusion=recipe.diffusion.model_dump(),
+        process=process, data=recipe.data.model_dump(), options=options.model_dump(), diffusion=recipe.diffusion.model_dump(),
     )  # fmt: skip
     with atomic_directory(out) as folder:
-        save_model(folder, trained.module, kind="unet", architecture=architecture, info=info)
+        save_bundle(folder, trained.module, kind="unet", architecture=architecture, info=info)
+        if len(validation):
+            levels = noise_levels(step, trained.module, validation, training.batch_size, training.seed)
+            levels.to_csv(folder / "noise_levels.tsv", sep="\t", index=False)
         write_progress(folder, trained, f"denoiser of {name or recipe.task}: {trained.steps} steps")
         for at in [step for step in averages if step <= trained.steps]:
             (folder / "checkpoints").mkdir(exist_ok=True)
@@ -120,15 +147,17 @@ class Latents:
     """The latent space of a trained autoencoder; ``scale`` (1, C, 1, ...) brings it to unit variance."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        module, info = load_model(folder)
+        module, info = load_bundle(folder)
         self.module = module.to(device)
         self.channels: int = info["architecture"]["latent_channels"]
         spatial = [1] * info["architecture"]["dimensions"]
         self.scale = torch.tensor(info["scale"], device=device).reshape(1, -1, *spatial)
+        self.size: list[int] = info["data"]["size"]
+        self.grid: list[int] = self.module.latent_size(self.size)  # type: ignore[operator]
 
     def decode(self, latent: Tensor) -> Tensor:
         """Images of scaled latents, one at a time."""
-        return torch.cat([self.module.decode(z[None]) for z in latent / self.scale])  # type: ignore[operator]
+        return torch.cat([self.module.decode(z[None], self.size) for z in latent / self.scale])  # type: ignore[operator]
 
 
 class DenoiserStep(Step):
@@ -137,14 +166,20 @@ class DenoiserStep(Step):
     averaged = "denoiser"
 
     def __init__(
-        self, module: UNet, recipe: RecipeOptions, goal: Latents | None, source: Latents | None, shown: Batch
+        self,
+        module: UNet,
+        recipe: RecipeOptions,
+        process: Mapping[str, Any],
+        goal: Latents | None,
+        source: Latents | None,
+        shown: Batch,
     ) -> None:
-        """``goal``: latent space of what is generated; ``source``: of what it is translated from."""
+        """``process``: of `make_process`; ``goal``: latent space of what is generated; ``source``: of what it is
+        translated from."""
         diffusion = recipe.diffusion
         self.modules = {self.averaged: module}
         self.recipe, self.goal, self.source, self.shown = recipe, goal, source, shown
-        schedule = make_schedule(diffusion.schedule, diffusion.timesteps, zero_terminal_snr=diffusion.zero_terminal_snr)
-        self.process = DiffusionProcess(schedule, diffusion.prediction)
+        self.process = make_process(**process)
         self.noise = make_noise(**diffusion.noise.model_dump())
 
     def order(self, step: int) -> Sequence[str]:
@@ -160,14 +195,33 @@ class DenoiserStep(Step):
     def validate(self, module: nn.Module, batch: Batch, draw: Draw) -> dict[str, Tensor]:
         return self._loss(module, batch, self._condition(batch), draw)
 
+    def at_level(self, module: nn.Module, batch: Batch, draw: Draw, first: int, end: int) -> dict[str, Tensor]:
+        """The loss with timesteps from ``first`` to before ``end``, squared errors, and moments of the clean sample."""
+        x0, noise, t = self._drawn(batch, draw, first, end)
+        xt = self.process.forward_diffusion(x0, noise, t)
+        output = module(xt, t, self._condition(batch), self._concat(batch))
+        return {
+            "loss": self._distance(output, x0, noise, t),
+            "x0_mse": (self.process.to_x0(xt, output, t) - x0).square().mean(),
+            "eps_mse": (self.process.to_eps(xt, output, t) - noise).square().mean(),
+            "x0_mean": x0.mean(),
+            "x0_square": x0.square().mean(),
+        }
+
     def _loss(self, module: nn.Module, batch: Batch, condition: Tensor | None, draw: Draw) -> dict[str, Tensor]:
-        x0 = self._clean(batch, draw)
-        t = draw.timesteps("timesteps", self.process.timesteps)
-        noise = draw.noise("noise", self.noise, x0.shape)
+        x0, noise, t = self._drawn(batch, draw, 0, self.process.timesteps)
         output = module(self.process.forward_diffusion(x0, noise, t), t, condition, self._concat(batch))
-        weight = self.process.loss_weight(t, self.recipe.diffusion.min_snr_gamma)
-        target = self.process.target(x0, noise, t)
-        return {"loss": diffusion_loss(output, target, self.recipe.diffusion.loss, weight)}
+        return {"loss": self._distance(output, x0, noise, t)}
+
+    def _drawn(self, batch: Batch, draw: Draw, first: int, end: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Clean samples, noise, and timesteps from ``first`` to before ``end``."""
+        x0 = self._clean(batch, draw)
+        return x0, draw.noise("noise", self.noise, x0.shape), first + draw.timesteps("timesteps", end - first)
+
+    def _distance(self, output: Tensor, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        options = self.recipe.diffusion
+        weight = self.process.loss_weight(t, options.loss_weight, options.loss_weight_cap)
+        return diffusion_loss(output, self.process.target(x0, noise, t), options.loss, weight)
 
     def _clean(self, batch: Batch, draw: Draw) -> Tensor:
         """Images, or latents drawn from their posterior and scaled."""
@@ -191,17 +245,27 @@ class DenoiserStep(Step):
         shown = {key: value.to(device) for key, value in self.shown.items()}
         known = shown["image"] if self.goal is None else shown["mean" if self.source is None else "target_mean"]
         count = SHOWN if self.source is None else len(known)
-        generator = torch.Generator(device).manual_seed(self.recipe.sampling.seed)
+        generator = torch.Generator(device).manual_seed(STRIP_SEED)
         start = self.noise((count, *known.shape[1:]), generator=generator, device=device)
         condition = None
         if self.recipe.denoiser.condition == "group":
             condition = torch.arange(count, device=device) % int(module.classes)  # type: ignore[arg-type]
-        scale = self.recipe.sampling.guidance if condition is not None else 1.0
-        model = guided(module, condition, scale, self._concat(shown))
-        steps = min(STRIP_STEPS, self.recipe.sampling.steps, self.process.timesteps)
-        pairs = timestep_pairs(self.process.timesteps, steps)
+        model = guided(module, condition, 1.0, self._concat(shown))
+        pairs = timestep_pairs(self.process.timesteps, min(STRIP_STEPS, self.process.timesteps))
         samples = ddim(model, start, pairs, self.process, clip=self.goal is None)
         return samples if self.goal is None else self.goal.decode(samples)
+
+
+def process_of(recipe: RecipeOptions, grid: Sequence[int]) -> dict[str, Any]:
+    """Arguments of `make_process` for images or latents of ``grid`` voxels; model.json keeps them for inference."""
+    options = recipe.diffusion
+    return {
+        "schedule": options.schedule,
+        "timesteps": options.timesteps,
+        "prediction": options.prediction,
+        "zero_terminal_snr": options.zero_terminal_snr,
+        "shift": log_snr_shift(grid) if options.shift == "auto" else options.shift,
+    }
 
 
 def _groups(what: str, recipe: RecipeOptions, chunks: Sequence[Path]) -> list[str]:

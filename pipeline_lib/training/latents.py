@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipeline_lib.bundles.bundle import load_bundle
 from pipeline_lib.dataset.packed import PackedDataset
+from pipeline_lib.dataset.prepared import PREPARED, refuse_prepared_otherwise
 from pipeline_lib.files import atomic_directory
-from pipeline_lib.training.artifact import load_model
 from pipeline_lib.training.data import ARRAYS
 
 PREFIX = {"image": "", "source": "", "target": "target_"}
@@ -22,7 +23,7 @@ VOXELS_AT_ONCE = 2**20
 
 @torch.no_grad()
 def encode_chunk(autoencoders: Mapping[str, Path], dataset: Path, out: Path) -> None:
-    """Write ``[target_]mean.npy`` and ``[target_]std.npy`` float32 (N, C, *latent) and ``index.tsv``.
+    """Write ``[target_]mean.npy`` and ``[target_]std.npy`` float32 (N, C, *latent), ``index.tsv`` and ``prepared.json``.
 
     Latents are as the network gives them, not yet multiplied by its ``scale``.
 
@@ -30,14 +31,18 @@ def encode_chunk(autoencoders: Mapping[str, Path], dataset: Path, out: Path) -> 
         autoencoders: folder of the trained model by role.
         dataset: a packed chunk; it may hold no image.
         out: folder to write, complete or not at all.
+
+    Raises:
+        UserError: the chunk was prepared otherwise than what an autoencoder learned from.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     images = PackedDataset([dataset])
     with atomic_directory(out) as folder:
         for role, model in autoencoders.items():
-            module, info = load_model(model)
+            module, info = load_bundle(model)
+            refuse_prepared_otherwise(model, info, dataset)
             module.to(device)
-            size = [length // int(module.factor) for length in info["data"]["size"]]  # type: ignore[arg-type]
+            size = module.latent_size(info["data"]["size"])  # type: ignore[operator]
             shape = (len(images), info["architecture"]["latent_channels"], *size)
             files = [folder / f"{PREFIX[role]}{name}.npy" for name in ("mean", "std")]
             arrays = [np.lib.format.open_memmap(file, "w+", np.float32, shape) for file in files]
@@ -49,4 +54,5 @@ def encode_chunk(autoencoders: Mapping[str, Path], dataset: Path, out: Path) -> 
                     array[start : rows.stop] = values.float().cpu().numpy()
             for array in arrays:
                 array.flush()
-        shutil.copyfile(dataset / "index.tsv", folder / "index.tsv")
+        for name in ("index.tsv", PREPARED):
+            shutil.copyfile(dataset / name, folder / name)

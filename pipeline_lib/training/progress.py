@@ -14,7 +14,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from pipeline_lib.files import atomic_path
+from pipeline_lib.training.steps import Step
 
 log = logging.getLogger("pipeline")
 
@@ -23,12 +27,24 @@ SHARE_BETWEEN_LINES = 0.01
 """Of the time so far: a training of hours does not fill its log."""
 
 
-class Progress:
-    """Lines such as ``train_denoiser anomaly: step 40/200, loss 0.1234, 0.17 s/step, 27 s left``."""
+class Shown:
+    """What a training shows of itself while it runs: lines, TensorBoard's curves, strips of samples.
 
-    def __init__(self, name: str, start: int, steps: int) -> None:
-        self.name, self.start, self.steps = name, start, steps
+    Lines are such as ``train_denoiser anomaly: step 40/200, loss 0.1234, 0.17 s/step, 27 s left``. Strips are kept in
+    ``strips/`` of the state folder, TensorBoard's events in ``tensorboard/``. Only the process that leads shows anything.
+    """
+
+    def __init__(self, name: str, state: Path, start: int, steps: int, *, leads: bool) -> None:
+        self.name, self.state, self.start, self.steps, self.leads = name, state, start, steps, leads
         self.began = self.last = time.monotonic()
+        self.writer = SummaryWriter(state / "tensorboard", purge_step=start) if leads else None
+
+    def __enter__(self) -> Shown:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.writer is not None:
+            self.writer.close()
 
     @property
     def seconds(self) -> float:
@@ -39,13 +55,35 @@ class Progress:
         """Say where training is after ``step`` steps, unless it was said a moment ago."""
         now = time.monotonic()
         pause = max(SECONDS_BETWEEN_LINES, SHARE_BETWEEN_LINES * (now - self.began))
-        if now - self.last < pause and step < self.steps:
+        if not self.leads or (now - self.last < pause and step < self.steps):
             return
         self.last = now
         each = (now - self.began) / max(1, step - self.start)
         left = each * (self.steps - step)
         when = f"{_duration(left)} left" if step < self.steps else f"{_duration(now - self.began)} in all"
         log.info("%s: step %d/%d, loss %.4f, %.2g s/step, %s", self.name, step, self.steps, loss, each, when)
+
+    def curves(self, row: Mapping[str, float]) -> None:
+        """A row of the history as points of TensorBoard's curves."""
+        if self.writer is not None:
+            for key, value in row.items():
+                self.writer.add_scalar(key.replace("_", "/", 1), value, int(row["step"]))
+
+    def strip(self, step: int, model: Step, module: nn.Module) -> None:
+        """Keep the samples of the averaged ``module`` at ``step``."""
+        if self.leads:
+            path = self.state / "strips" / f"step-{step:08d}.npy"
+            with atomic_path(path) as temporary, open(temporary, "wb") as file:
+                np.save(file, to_rgb(model.strip(module)))
+
+    def strips(self, model: Step) -> dict[str, NDArray[np.uint8]]:
+        """Every strip kept by its label, after what they are to look like where there is such a thing."""
+        wanted = model.reference()
+        rows = {} if wanted is None else {"wanted": to_rgb(wanted)}
+        if self.leads:
+            for path in sorted((self.state / "strips").glob("step-*.npy")):
+                rows[f"step {int(path.stem.removeprefix('step-'))}"] = np.load(path)
+        return rows
 
 
 def _duration(seconds: float) -> str:
@@ -56,7 +94,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def pictures(images: Tensor) -> NDArray[np.uint8]:
+def to_rgb(images: Tensor) -> NDArray[np.uint8]:
     """Images (N, C, *spatial) in [-1, 1] as something to look at, (N, rows, columns, 3).
 
     A volume shows its middle axial slice, anterior up; other than three channels, the first one.

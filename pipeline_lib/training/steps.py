@@ -16,8 +16,8 @@ from pipeline_lib.noise.base import Noise
 Batch = dict[str, Tensor]
 
 
-def seed_of(*parts: int | str) -> int:
-    """A 63-bit seed that is a pure function of its parts."""
+def seed_of(*parts: object) -> int:
+    """A 63-bit seed that is a pure function of its parts: what is named alike draws alike, whatever is drawn besides."""
     digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -72,7 +72,7 @@ class Step(ABC):
         modules: every module that is trained, by the name of its optimiser. Those named in ``order`` are
             updated at each step, one after the other.
         averaged: the module whose moving average is the result.
-        betas: of AdamW.
+        betas: of AdamW, where the options give none.
     """
 
     modules: Mapping[str, nn.Module]

@@ -36,6 +36,10 @@ class Stream(Dataset[dict[str, Tensor]]):
             self._epoch = epoch, order
         return int(self._epoch[1][place])
 
+    def rows(self, step: int, count: int) -> list[int]:
+        """The images of optimiser step ``step``, ``count`` a step."""
+        return [self.row(position) for position in range(step * count, (step + 1) * count)]
+
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         return self.images.draw(self.row(position), position)
 

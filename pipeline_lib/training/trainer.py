@@ -25,23 +25,16 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import AdamW
-from torch.utils.tensorboard import SummaryWriter
 
+from pipeline_lib.bundles.bundle import save_tensors
 from pipeline_lib.config.schema import TrainingOptions
 from pipeline_lib.dataset.packed import PackedArrays
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path
-from pipeline_lib.training.artifact import save_weights
-from pipeline_lib.training.checkpoint import (
-    load_checkpoint,
-    load_step,
-    optimiser_tensors,
-    restore_optimiser,
-    save_checkpoint,
-)
+from pipeline_lib.training.checkpoint import Checkpoints, OptimiserState, Stateful
 from pipeline_lib.training.ema import EMA
 from pipeline_lib.training.interrupt import Interrupts
-from pipeline_lib.training.progress import Progress, draw_loss, draw_strip, pictures
+from pipeline_lib.training.progress import Shown, draw_loss, draw_strip
+from pipeline_lib.training.record import Record
 from pipeline_lib.training.steps import Batch, Draw, Step, seed_of
 from pipeline_lib.training.stream import Drawable, Positions, Stream, batches
 
@@ -50,8 +43,6 @@ log = logging.getLogger("pipeline")
 PRECISION: Mapping[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 VALIDATION_IMAGES = 512
 """At most so many images, evenly spread, make a point of the validation curve."""
-HISTORY = ("step", "images", "seconds", "lr")
-"""First columns of history.csv; losses follow."""
 CURVE_POINTS = 100
 """Rows of history.csv, at least, where there are as many steps."""
 
@@ -122,6 +113,15 @@ def learning_rate(step: int, options: TrainingOptions) -> float:
     return options.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
+def in_steps(options: TrainingOptions, images: int, name: str) -> TrainingOptions:
+    """``options`` with ``steps``, where ``epochs`` of so many ``images`` were asked for."""
+    if options.epochs is None:
+        return options
+    steps = max(1, math.ceil(options.epochs * images / (options.batch_size * options.accumulate)))
+    log.info("%s: %g epochs of %d images are %d steps", name, options.epochs, images, steps)
+    return options.model_copy(update={"steps": steps})
+
+
 def train(
     fabric: Fabric,
     name: str,
@@ -142,156 +142,152 @@ def train(
         images: the training images.
         scans: the scan each of them is from, to name those of a batch that goes wrong.
         validation: images of the validation curve; may be empty.
-        state: folder for progress, the caller's key of data, configuration and code in its name.
+        options: with ``steps`` counted, see `in_steps`.
+        state: folder for progress, held by `owner`; the key of data, configuration and code is in its name.
         keep_averages_at: steps whose averaged weights are kept as ``averages/step-00000100.safetensors``.
 
     Raises:
         UserError: a loss or gradient is not finite, memory is short, or a checkpoint cannot be written.
         SystemExit: SIGTERM or SIGUSR1 came; the checkpoint is written.
     """
-    # 1. Networks, averages and optimisers; the registry of all that a checkpoint holds.
-    device, first = fabric.device, fabric.is_global_zero
+    # 1. Networks, their moving average, their optimisers.
     for module in model.modules.values():
-        module.to(device).train()
+        module.to(fabric.device).train()
     ema = EMA(model.modules[model.averaged], options.ema)
     optimisers = {
-        part: AdamW(module.parameters(), lr=options.learning_rate, betas=model.betas)
+        part: AdamW(
+            module.parameters(),
+            lr=options.learning_rate,
+            betas=options.betas or model.betas,
+            weight_decay=options.weight_decay,
+        )
         for part, module in model.modules.items()
     }
-    stepping: dict[str, Any] = {part: fabric.setup_optimizers(each) for part, each in optimisers.items()}
+    prepared: dict[str, Any] = {part: fabric.setup_optimizers(each) for part, each in optimisers.items()}
     scaler = getattr(fabric.strategy.precision, "scaler", None)
-    record = _Record()
+    record = Record()
 
-    def registry() -> dict[str, Tensor]:
-        tensors = {f"average/{key}": value for key, value in ema.module.state_dict().items()}
-        for part, module in model.modules.items():
-            names = {id(parameter): key for key, parameter in module.named_parameters()}
-            state_of = optimiser_tensors(optimisers[part], names)
-            tensors |= {f"module/{part}/{key}": value for key, value in module.state_dict().items()}
-            tensors |= {f"optimiser/{part}/{key}": value for key, value in state_of.items()}
-        return tensors
-
-    def restore(tensors: Mapping[str, Tensor]) -> None:
-        ema.module.load_state_dict(_under(tensors, "average/"))
-        for part, module in model.modules.items():
-            module.load_state_dict(_under(tensors, f"module/{part}/"))
-            restore_optimiser(optimisers[part], module, _under(tensors, f"optimiser/{part}/"))
-
-    # 2. Where did we stop?
-    state.mkdir(parents=True, exist_ok=True)
-    start = 0
-    found = load_checkpoint(state)
-    if found is not None:
-        tensors, values, start = found
-        restore(tensors)
-        record = _Record(**values["record"])
-        if scaler is not None:
-            scaler.load_state_dict(values["scaler"])
+    # 2. All that a checkpoint holds, one line a thing. Where did we stop?
+    things: dict[str, Stateful] = {
+        "average": ema.module,
+        **{f"module/{part}": module for part, module in model.modules.items()},
+        **{f"optimiser/{part}": OptimiserState(optimisers[part], module) for part, module in model.modules.items()},
+        **({"scaler": scaler} if scaler is not None else {}),
+        "record": record,
+    }
+    checkpoints = Checkpoints(state, things, options.keep)
+    start = checkpoints.resume()
+    if start:
         log.info("%s: resumed at step %d/%d", name, start, options.steps)
     fabric.barrier()
-
-    def checkpoint(step: int) -> None:
-        if first:
-            values = {"record": vars(record), "scaler": scaler.state_dict() if scaler is not None else None}
-            path = save_checkpoint(state, step, registry(), values, keep=options.keep, best=record.best_step)
-            log.debug("%s: checkpoint %s", name, path)
-        fabric.barrier()
-
-    def exhausted(step: int) -> bool:
-        """Whether the validation loss has not fallen for as long as there is patience."""
-        return 0 < options.patience * options.validate_every <= step - record.best_step and bool(record.best_step)
-
-    def strip(step: int) -> None:
-        if first:
-            with atomic_path(state / "strips" / f"step-{step:08d}.npy") as temporary, open(temporary, "wb") as file:
-                np.save(file, pictures(model.strip(ema.module)))
 
     # 3. This process's part of every batch.
     share = options.batch_size // fabric.world_size
     rows = slice(fabric.global_rank * share, (fabric.global_rank + 1) * share)
     stream = Stream(images, options.seed)
     positions = Positions(start, options.steps, options.accumulate, options.batch_size, rows)
-    loaded = batches(stream, positions, workers=options.workers, pin=device.type == "cuda")
-    every = max(1, min(options.validate_every, options.steps // CURVE_POINTS))
-    progress = Progress(name, start, options.steps)
-    earlier = record.seconds
-    writer = SummaryWriter(state / "tensorboard", purge_step=start) if first else None
+    loaded = batches(stream, positions, workers=options.workers, pin=fabric.device.type == "cuda")
 
-    with Interrupts() as interrupts, _short_of_memory(name, options):
+    record_every = max(1, min(options.validate_every, options.steps // CURVE_POINTS))
+    show = Shown(name, state, start, options.steps, leads=fabric.is_global_zero)
+    earlier = record.seconds
+    with show, Interrupts() as interrupts, _short_of_memory(name, options):
         for step in range(start, options.steps):
-            if exhausted(step):
+            if _exhausted(record, step, options):
                 log.info("%s: no better validation loss since step %d: stopped early", name, record.best_step)
                 break
+
             # 4. One optimiser step: every module in its order, over the accumulated batches.
-            micro = [fabric.to_device(next(loaded)) for _ in range(options.accumulate)]
+            batch = [fabric.to_device(next(loaded)) for _ in range(options.accumulate)]
             rate = learning_rate(step, options)
-            shown: dict[str, float] = {}
-            for part in model.order(step):
-                module, optimiser = model.modules[part], stepping[part]
-                optimiser.zero_grad(set_to_none=True)
-                totals: dict[str, float] = defaultdict(float)
-                for turn, batch in enumerate(micro):
-                    seed = seed_of(options.seed, "train", step, turn)
-                    torch.manual_seed(seed_of(seed, part, fabric.global_rank))
-                    with fabric.autocast():
-                        losses = model.losses(part, batch, Draw(seed, options.batch_size, rows, device), step)
-                    fabric.backward(losses["loss"] / options.accumulate)
-                    for key, value in _means(fabric, losses).items():
-                        totals[key] += value / options.accumulate
-                _share_gradients(fabric, module)
-                norm: Any = fabric.clip_gradients(module, optimiser, max_norm=options.clip, error_if_nonfinite=False)
-                if not math.isfinite(totals["loss"]) or (scaler is None and not math.isfinite(norm)):
-                    drawn = range(step * options.accumulate, (step + 1) * options.accumulate)
-                    taken = [b * options.batch_size + i for b in drawn for i in range(options.batch_size)]
-                    raise UserError(_not_finite(name, step, [scans[stream.row(p)] for p in taken], state))
-                for group in optimiser.param_groups:
-                    group["lr"] = rate
-                optimiser.step()
-                prefix = "" if part == model.averaged else f"{part}_"
-                shown |= {prefix + key: value for key, value in totals.items()}
+            try:
+                losses = _update(fabric, model, prepared, batch, step, rate, options, rows)
+            except FloatingPointError:
+                taken = stream.rows(step, options.batch_size * options.accumulate)
+                raise UserError(_not_finite(name, step, [scans[row] for row in taken], state)) from None
             ema.update(model.modules[model.averaged], step + 1)
 
-            # 5. What is known after it: curves, samples, checkpoints.
+            # 5. What is known after it.
             done = step + 1
             last = done == options.steps
-            record.add(shown)
-            record.seconds = earlier + progress.seconds
-            if first:
-                progress.line(done, shown["loss"])
+            record.add(losses)
+            record.seconds = earlier + show.seconds
+            show.line(done, losses["loss"])
             validated = len(validation) > 0 and (done % options.validate_every == 0 or last)
-            if validated or done % every == 0 or last:
+            if validated or done % record_every == 0 or last:
                 measured = _validate(fabric, model, ema.module, validation, options) if validated else {}
-                row = record.close(done, done * options.batch_size * options.accumulate, rate, measured)
-                if writer is not None:
-                    for key, value in row.items():
-                        writer.add_scalar(key.replace("_", "/", 1), value, done)
-            if done in keep_averages_at and first:
-                save_weights(ema.module, state / "averages" / f"step-{done:08d}.safetensors")
-            if options.samples_every and done % options.samples_every == 0 and not last:
-                strip(done)
-            stop = _any(fabric, interrupts.received)
-            best = validated and record.best_step == done
-            if stop or best or last or exhausted(done) or done % options.checkpoint_every == 0:
-                checkpoint(done)
-            if stop and not last:
-                log.warning("%s: signal %d: checkpoint at step %d written, leaving", name, stop, done)
-                raise SystemExit(128 + stop)
+                show.curves(record.close(done, done * options.batch_size * options.accumulate, rate, measured))
 
-        # 6. The best of a training that stopped early, the last strip, and what the caller writes.
-        if options.patience and record.best_step:
-            ema.module.load_state_dict(_under(load_step(state, record.best_step), "average/"))
+            # 6. What is kept: averages, samples, the checkpoint; and whether to leave.
+            if done in keep_averages_at and fabric.is_global_zero:
+                save_tensors(ema.module.state_dict(), state / "averages" / f"step-{done:08d}.safetensors")
+            if options.samples_every and done % options.samples_every == 0 and not last:
+                show.strip(done, model, ema.module)
+            signal = _any(fabric, interrupts.received)
+            best = validated and record.best_step == done
+            due = done % options.checkpoint_every == 0
+            if due or signal or best or last or _exhausted(record, done, options):
+                if fabric.is_global_zero:
+                    checkpoints.save(done, record.best_step)
+                fabric.barrier()
+            if signal and not last:
+                log.warning("%s: signal %d: checkpoint at step %d written, leaving", name, signal, done)
+                raise SystemExit(128 + signal)
+
+        # 7. The best of a training that may stop early, and its samples.
         steps = int(record.history[-1]["step"])
-        strip(record.best_step if options.patience and record.best_step else steps)
-    if writer is not None:
-        writer.close()
-    strips = {}
-    reference = model.reference()
-    if reference is not None:
-        strips["wanted"] = pictures(reference)
-    if first:
-        for path in sorted((state / "strips").glob("step-*.npy")):
-            strips[f"step {int(path.stem.removeprefix('step-'))}"] = np.load(path)
-    return Trained(ema.module, record.frame(), strips, steps, record.best_step, state)
+        if options.patience and record.best_step:
+            checkpoints.restore("average", record.best_step)
+            show.strip(record.best_step, model, ema.module)
+        else:
+            show.strip(steps, model, ema.module)
+    return Trained(ema.module, record.table(), show.strips(model), steps, record.best_step, state)
+
+
+def _update(
+    fabric: Fabric,
+    model: Step,
+    optimisers: Mapping[str, Any],
+    batch: Sequence[Batch],
+    step: int,
+    rate: float,
+    options: TrainingOptions,
+    rows: slice,
+) -> dict[str, float]:
+    """One optimiser step of every module in turn, over the accumulated parts of ``batch``; the losses shown.
+
+    Raises:
+        FloatingPointError: a loss or gradient is not finite. The gradient scaler of float16 skips such gradients itself.
+    """
+    shown: dict[str, float] = {}
+    scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
+    for part in model.order(step):
+        module, optimiser = model.modules[part], optimisers[part]
+        optimiser.zero_grad(set_to_none=True)
+        totals: dict[str, float] = defaultdict(float)
+        for turn, images in enumerate(batch):
+            seed = seed_of(options.seed, "train", step, turn)
+            torch.manual_seed(seed_of(seed, part, fabric.global_rank))
+            with fabric.autocast():
+                losses = model.losses(part, images, Draw(seed, options.batch_size, rows, fabric.device), step)
+            fabric.backward(losses["loss"] / options.accumulate)
+            for key, value in _means(fabric, losses).items():
+                totals[key] += value / options.accumulate
+        _share_gradients(fabric, module)
+        norm: Any = fabric.clip_gradients(module, optimiser, max_norm=options.clip, error_if_nonfinite=False)
+        if not math.isfinite(totals["loss"]) or not (scaled or math.isfinite(norm)):
+            raise FloatingPointError
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        optimiser.step()
+        prefix = "" if part == model.averaged else f"{part}_"
+        shown |= {prefix + key: value for key, value in totals.items()}
+    return shown
+
+
+def _exhausted(record: Record, step: int, options: TrainingOptions) -> bool:
+    """Whether the validation loss has not fallen for as long as there is patience."""
+    return 0 < options.patience * options.validate_every <= record.steps_without_better(step)
 
 
 def write_progress(folder: Path, trained: Trained, title: str) -> None:
@@ -300,47 +296,6 @@ def write_progress(folder: Path, trained: Trained, title: str) -> None:
     draw_loss(trained.history, title, folder / "loss.png")
     draw_strip(trained.strips, title, folder / "strip.png")
     shutil.copytree(trained.state / "tensorboard", folder / "tensorboard")
-
-
-class _Record:
-    """What the curves are made of; plain values, so that it goes into the manifest as it is."""
-
-    def __init__(
-        self,
-        history: list[dict[str, float]] | None = None,
-        pending: dict[str, list[float]] | None = None,
-        best_loss: float | None = None,
-        best_step: int = 0,
-        seconds: float = 0.0,
-    ) -> None:
-        self.history, self.pending = history or [], pending or {}
-        self.best_loss, self.best_step, self.seconds = best_loss, best_step, seconds
-
-    def add(self, shown: Mapping[str, float]) -> None:
-        for key, value in shown.items():
-            total, count = self.pending.get(key, [0.0, 0])
-            self.pending[key] = [total + value, count + 1]
-
-    def close(self, step: int, seen: int, rate: float, measured: Mapping[str, float]) -> Mapping[str, float]:
-        """Means since the last row become a row."""
-        row: dict[str, float] = {"step": step, "images": seen, "lr": rate, "seconds": round(self.seconds, 3)}
-        row |= {f"train_{key}": total / count for key, (total, count) in self.pending.items()}
-        row |= {f"validation_{key}": value for key, value in measured.items()}
-        if measured and (self.best_loss is None or measured["loss"] < self.best_loss):
-            self.best_loss, self.best_step = measured["loss"], step
-        self.history.append(row)
-        self.pending = {}
-        return row
-
-    def frame(self) -> pd.DataFrame:
-        """The history as a table, its columns in the same order after any resumption."""
-        table = pd.DataFrame(self.history)
-        first = [name for name in HISTORY if name in table]
-        return table[[*first, *sorted(str(name) for name in table if name not in first)]]
-
-
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _means(fabric: Fabric, scalars: Mapping[str, Tensor]) -> dict[str, float]:

@@ -24,6 +24,7 @@ def train_vae(
     out: Path,
     state: Path,
     role: str,
+    licence: str = "",
 ) -> None:
     """Train a KL autoencoder on packed chunks and write the model, its curves and its reconstructions.
 
@@ -32,6 +33,7 @@ def train_vae(
         out: folder to write, complete or not at all.
         state: folder of training progress; training resumes from it.
         role: ``image``, ``source`` or ``target``: which array of the chunks it encodes.
+        licence: terms of the scans, kept with the model.
 
     Raises:
         UserError: no training images, or a training that cannot go on (see `trainer.train`).
@@ -41,13 +43,14 @@ def train_vae(
         architecture: dict[str, Any] = {
             "dimensions": data.dimensions,
             "in_channels": channels_of(role, data),
+            "fold": options.fold,
             "channels": list(options.channels),
             "latent_channels": options.latent_channels,
             "blocks": options.blocks,
         }
         return VAEStep(KLAutoencoder(**architecture), ARRAYS[role], options.kl_weight, shown), architecture
 
-    train_autoencoder(make, "autoencoder", options, data, train, validation, out, state, role)
+    train_autoencoder(make, "autoencoder", options, data, train, validation, out, state, role, licence)
 
 
 class VAEStep(Step):
@@ -69,7 +72,7 @@ class VAEStep(Step):
         """``loss``; ``reconstruction`` (L1); ``kl`` in nats a latent dimension; ``latent_std``, the means' spread."""
         image = batch[self.name]
         mean, std = module.encode(image)  # type: ignore[operator]
-        decoded = module.decode(mean + std * draw.normal("latent", mean.shape))  # type: ignore[operator]
+        decoded = module.decode(mean + std * draw.normal("latent", mean.shape), image.shape[2:])  # type: ignore[operator]
         reconstruction = (decoded.float() - image).abs().mean()
         kl = kl_divergence(mean, std)
         loss = reconstruction + self.kl_weight * kl
@@ -79,7 +82,7 @@ class VAEStep(Step):
     def strip(self, module: nn.Module) -> Tensor:
         """Reconstructions from the posterior's mean."""
         shown = self.shown.to(next(module.parameters()).device)
-        return torch.cat([module.decode(module.encode(image[None])[0]) for image in shown])  # type: ignore[operator]
+        return torch.cat([module.decode(module.encode(x[None])[0], x.shape[1:]) for x in shown])  # type: ignore[operator]
 
     def reference(self) -> Tensor:
         return self.shown

@@ -38,6 +38,7 @@ def train_vqgan(
     out: Path,
     state: Path,
     role: str,
+    licence: str = "",
 ) -> None:
     """Train a VQGAN on packed chunks; writes also ``codebook.json``: how its codes are used on validation images.
 
@@ -46,6 +47,7 @@ def train_vqgan(
         out: folder to write, complete or not at all.
         state: folder of training progress; training resumes from it.
         role: ``image``, ``source`` or ``target``: which array of the chunks it encodes.
+        licence: terms of the scans, kept with the model.
 
     Raises:
         UserError: no training images, or a training that cannot go on (see `trainer.train`).
@@ -56,6 +58,7 @@ def train_vqgan(
         architecture: dict[str, Any] = {
             "dimensions": data.dimensions,
             "in_channels": channels,
+            "fold": options.fold,
             "channels": list(options.channels),
             "blocks": options.blocks,
             "codes": options.codes,
@@ -74,7 +77,7 @@ def train_vqgan(
         write_json(folder / "codebook.json", codebook_usage(module, images, ARRAYS[role], device))
 
     train_autoencoder(
-        make, "vqgan", options, data, train, validation, out, state, role,
+        make, "vqgan", options, data, train, validation, out, state, role, licence,
         extra=write_usage,
     )  # fmt: skip
 

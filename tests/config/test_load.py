@@ -41,9 +41,20 @@ def test_every_configuration_file_is_valid(repository: Path, monkeypatch: pytest
         (("cohort", "chunksize"), 5, "cohort.chunksize: unknown key; did you mean chunk_size?"),
         (("recipes", "anomaly", "diffusion", "schedule"), "cosin", "'cosin' is not one of"),
         (("recipes", "anomaly", "diffusion", "schedule"), "cosin", "did you mean cosine?"),
-        (("recipes", "anomaly", "denoiser", "training", "steps"), 0, "training.steps: 0 is not allowed"),
+        (
+            ("recipes", "anomaly", "denoiser", "training", "steps"),
+            0,
+            "denoiser.training: steps is 0 and no epochs are given",
+        ),
         (("split", "train"), 0.9, "split: train + validation + test is 1.3"),
-        (("recipes", "anomaly", "data", "size"), [64, 66], "66 is not a multiple of 4"),
+        (("recipes", "anomaly", "denoiser", "fold"), 3, "fold: 3 is not one of"),
+        (("recipes", "anomaly", "diffusion", "loss_weight"), "min-snr", "did you mean min_snr?"),
+        (
+            ("recipes", "anomaly", "diffusion", "loss_weight_cap"),
+            5,
+            "read only where diffusion.loss_weight is v or min_snr",
+        ),
+        (("recipes", "anomaly", "diffusion", "shift"), "automatic", "shift"),
         (("recipes", "translation", "data", "target"), None, "translation needs data.target"),
         (("recipes", "anomaly", "task"), "anomly", "did you mean anomaly?"),
         (("recipes", "anomaly", "denoiser", "training", "stepss"), 1, "did you mean steps?"),
@@ -59,6 +70,12 @@ def test_fault_is_named_with_key_value_and_nearest_name(demo: dict, where: tuple
         load_config(values)
     assert expected in str(caught.value)
     assert ".".join(where[:2]) in str(caught.value) or where[0] in str(caught.value)
+
+
+@pytest.mark.parametrize("shift", ["auto", -2.5, 0])
+def test_the_schedule_is_shifted_from_the_grid_or_by_a_number(demo: dict, shift: object) -> None:
+    demo["recipes"]["anomaly"]["diffusion"]["shift"] = shift
+    assert load_config(demo).recipes["anomaly"].diffusion.shift == shift
 
 
 def test_all_faults_are_reported_at_once(demo: dict) -> None:

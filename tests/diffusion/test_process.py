@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline_lib.diffusion.process import DiffusionProcess
+from pipeline_lib.diffusion.process import DiffusionProcess, make_process
 from pipeline_lib.diffusion.schedule import make_schedule
 
 PREDICTIONS = ["eps", "v", "x0"]
@@ -140,8 +140,42 @@ def test_min_snr_weights_the_x0_error(prediction: str) -> None:
     on_x0 = (diffusion.to_x0(xt, output, t) - x0).square().flatten(1).mean(1)
     abar = diffusion.schedule.exact[t]
     expected = (abar / (1 - abar)).clamp(max=5.0) * on_x0
-    assert torch.allclose(diffusion.loss_weight(t, 5.0) * own, expected, rtol=1e-5)
-    assert torch.equal(diffusion.loss_weight(t, None), torch.ones(4))
+    assert torch.allclose(diffusion.loss_weight(t, "min_snr", 5.0) * own, expected, rtol=1e-5)
+    assert torch.equal(diffusion.loss_weight(t), torch.ones(4))
+
+
+def test_weighted_as_v_the_x0_loss_is_the_v_loss_until_the_cap() -> None:
+    """1 / (1 - abar) on the x0 error is the v error: both of one x_t, the outputs standing for the same x0."""
+    clean, velocity = process("x0"), process("v")
+    t = torch.tensor([5, 20, 60, 99])
+    x0, noise, _ = batch((4, 1, 3, 3))
+    xt, guess = clean.forward_diffusion(x0, noise, t), x0 + 0.1
+    signal, sigma = clean._coefficients(x0, t)
+    as_v = (signal * xt - guess) / sigma  # the v whose x0 is the guess
+    assert torch.allclose(velocity.to_x0(xt, as_v, t), guess, atol=1e-5)
+    on_x0, on_v = (
+        (output - target).square().flatten(1).mean(1)
+        for output, target in ((guess, x0), (as_v, velocity.target(x0, noise, t)))
+    )
+    assert torch.allclose(clean.loss_weight(t, "v", 1e9) * on_x0, on_v, rtol=1e-3)
+    assert torch.equal(velocity.loss_weight(t, "v", 1e9), torch.ones(4))
+    assert clean.loss_weight(torch.tensor([0, 99]), "v").tolist() == pytest.approx([20, 1], abs=1e-3)
+
+
+def test_weights_that_mean_nothing_are_refused() -> None:
+    t = torch.tensor([3])
+    with pytest.raises(ValueError, match="v with prediction eps is unbounded"):
+        process("eps").loss_weight(t, "v")
+    with pytest.raises(ValueError, match="min_snr with zero_terminal_snr is 0 where sampling starts"):
+        process("v", zero=True).loss_weight(t, "min_snr", 5)
+    with pytest.raises(ValueError, match="'snr'; allowed: none, v, min_snr"):
+        process("v").loss_weight(t, "snr")
+
+
+def test_a_process_from_plain_values_is_its_schedule_and_prediction() -> None:
+    made = make_process("linear", 50, "v", zero_terminal_snr=True, shift=-2.0)
+    assert made.prediction == "v"
+    assert torch.equal(made.schedule.exact, make_schedule("linear", 50, zero_terminal_snr=True, shift=-2.0).exact)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
@@ -195,7 +229,9 @@ def test_the_same_on_every_device(prediction: str, device: torch.device) -> None
     drawn = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
     expected = diffusion.reverse_timestep(x0, noise, t, drawn.double())
     assert torch.allclose(found.cpu().double(), expected, rtol=1e-4, atol=1e-4)
-    assert torch.allclose(diffusion.loss_weight(there[2], 5.0).cpu(), diffusion.loss_weight(t, 5.0))
+    assert torch.allclose(
+        diffusion.loss_weight(there[2], "min_snr", 5.0).cpu(), diffusion.loss_weight(t, "min_snr", 5.0)
+    )
 
 
 def test_zero_terminal_snr_ends_in_pure_noise() -> None:
@@ -228,11 +264,11 @@ def test_bad_timesteps_are_refused_whatever_is_predicted(
         getattr(process(prediction), method)(x0, noise, t)
 
 
-@pytest.mark.parametrize("gamma", [None, 5.0])
+@pytest.mark.parametrize("kind", ["none", "min_snr"])
 @pytest.mark.parametrize("t", [torch.tensor([500]), torch.tensor([-1, 5]), torch.tensor(5), torch.tensor([True])])
-def test_bad_timesteps_have_no_weight(gamma: float | None, t: torch.Tensor) -> None:
+def test_bad_timesteps_have_no_weight(kind: str, t: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="allowed: 0 to 99|one timestep a sample|timesteps are integers"):
-        process().loss_weight(t, gamma)
+        process().loss_weight(t, kind)
 
 
 def test_bad_arguments_say_what_is_allowed() -> None:
@@ -244,7 +280,7 @@ def test_bad_arguments_say_what_is_allowed() -> None:
         process("score")
     with pytest.raises(ValueError, match="zero terminal SNR"):
         process("eps", zero=True)
-    with pytest.raises(ValueError, match="gamma is 0"):
-        diffusion.loss_weight(t, 0)
+    with pytest.raises(ValueError, match="cap of the loss weight is 0"):
+        diffusion.loss_weight(t, "min_snr", 0)
     with pytest.raises(ValueError, match="t is 100"):
         diffusion.abar(100)

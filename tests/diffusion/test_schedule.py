@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline_lib.diffusion.schedule import make_schedule
+from pipeline_lib.diffusion.schedule import log_snr_shift, make_schedule
 
 NAMES = ["linear", "scaled_linear", "cosine", "sigmoid"]
 
@@ -73,6 +73,39 @@ def test_signal_only_falls(name: str, timesteps: int, zero: bool) -> None:
 def test_fewer_timesteps_end_at_about_the_same_signal(name: str) -> None:
     few, many = make_schedule(name, 200).exact, make_schedule(name, 1000).exact
     assert float(few[99].log()) == pytest.approx(float(many[499].log()), rel=0.05)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shift", [-4.5, -2.5, 1.0])
+def test_the_log_snr_is_shifted_by_so_much_at_every_timestep(name: str, shift: float) -> None:
+    plain, shifted = (make_schedule(name, 1000, shift=by).exact for by in (0.0, shift))
+    assert torch.allclose(shifted.logit(), plain.logit() + shift, rtol=1e-9, atol=1e-9)
+
+
+def test_a_shifted_cosine_schedule_is_hoogebooms_closed_form() -> None:
+    """log SNR = -2 log tan(pi t / 2) + 2 log(64 / d), eq. 3, but for the offset of 0.008 and the largest beta."""
+    d, T = 256, 1000
+    shifted = make_schedule("cosine", T, shift=2 * math.log(64 / d)).exact
+    for t in (100, 500, 900):
+        u = ((t + 1) / T + 0.008) / 1.008
+        scale = math.cos(0.008 / 1.008 * math.pi / 2) ** 2  # abar(0), by which abar is divided
+        signal = math.cos(u * math.pi / 2) ** 2 / scale
+        expected = math.log(signal / (1 - signal)) + 2 * math.log(64 / d)
+        assert math.log(shifted[t] / (1 - shifted[t])) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shifted_schedule_may_end_without_signal(name: str) -> None:
+    abar = make_schedule(name, 100, zero_terminal_snr=True, shift=-3.0).exact
+    assert abar[-1] == 0
+    assert float(abar[0]) == pytest.approx(float(make_schedule(name, 100, shift=-3.0).exact[0]), rel=1e-12)
+    assert (abar[1:] < abar[:-1]).all()
+
+
+def test_the_shift_grows_with_the_number_of_voxels_from_that_of_a_slice_on() -> None:
+    assert log_snr_shift((112, 96)) == log_snr_shift((128, 128)) == log_snr_shift((20, 24, 20)) == 0
+    assert log_snr_shift((256, 256)) == pytest.approx(-4 / 3 * math.log(2))
+    assert log_snr_shift((80, 96, 80)) == pytest.approx(-2.416, abs=1e-3)  # the measured one of volumes at 2 mm: -2.5
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,17 @@ import pandas as pd
 import pytest
 import torch
 
+from pipeline_lib.bundles.bundle import FORMAT, save_bundle
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.dataset.people import trained_people
 from pipeline_lib.files import write_json
 from pipeline_lib.models.autoencoder import KLAutoencoder
 from pipeline_lib.models.unet import UNet
-from pipeline_lib.training.artifact import save_model
+from pipeline_lib.training.denoiser import process_of
 
 SIDE = 16
+PREPARED = {"preprocess": {"voxel_size": 2.0}, "data": {"size": [SIDE, SIDE]}}
+TOLD = {"prepared": PREPARED}
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +99,7 @@ def make_chunk(tmp_path: Path) -> Callable[..., Path]:
             ]
         ).to_csv(folder / "index.tsv", sep="\t", index=False)
         left_right = 1 if dimensions == 2 else 0
+        write_json(folder / "prepared.json", PREPARED)
         write_json(folder / "layout.json", {"dimensions": dimensions, "size": size, "left_right": left_right})
         return folder
 
@@ -127,21 +131,19 @@ def make_denoiser(tmp_path: Path) -> Callable[..., Path]:
         folder = tmp_path / "diffusion"
         index = pd.DataFrame({"participant": people, "sha256": [f"sha-{person}" for person in people]})
         folder.mkdir()
-        save_model(
-            folder, network, kind="unet", architecture=architecture, info={**trained_people(index), "groups": groups}
-        )
+        info = {**trained_people(index), **TOLD, "groups": groups, "process": process_of(recipe, recipe.data.size)}
+        save_bundle(folder, network, kind="unet", architecture=architecture, info=info)
         (folder / "checkpoints").mkdir()
         for step in steps:
             for parameter in network.parameters():
                 parameter.data += 0.02 * torch.randn_like(parameter)
             weights = (folder / "model.safetensors").read_bytes()
-            save_model(folder, network, kind="unet", architecture=architecture, info={})
+            save_bundle(folder, network, kind="unet", architecture=architecture, info={})
             (folder / "checkpoints" / f"step-{step:08d}.safetensors").write_bytes(
                 (folder / "model.safetensors").read_bytes()
             )
             (folder / "model.safetensors").write_bytes(weights)
-            save_info = {**trained_people(index), "groups": groups, "kind": "unet", "architecture": architecture}
-            write_json(folder / "model.json", save_info)
+            write_json(folder / "model.json", {**info, "format": FORMAT, "kind": "unet", "architecture": architecture})
         return folder
 
     return make
@@ -164,8 +166,8 @@ def make_autoencoder(tmp_path: Path) -> Callable[..., Path]:
         folder.mkdir(parents=True)
         index = pd.DataFrame({"participant": people, "sha256": [f"sha-{person}" for person in people]})
         size = [SIDE] * dimensions
-        info = {**trained_people(index), "scale": [2.0, 0.5, 1.0], "data": {"size": size}}
-        save_model(folder, KLAutoencoder(**architecture), kind="autoencoder", architecture=architecture, info=info)
+        info = {**trained_people(index), **TOLD, "scale": [2.0, 0.5, 1.0], "data": {"size": size}}
+        save_bundle(folder, KLAutoencoder(**architecture), kind="autoencoder", architecture=architecture, info=info)
         return folder
 
     return make

@@ -15,13 +15,13 @@ from sklearn.linear_model import LinearRegression
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json
 from pipeline_lib.inference.latent import load_latent_space
-from pipeline_lib.inference.translation import apply_baseline, fit_baseline, infer_translation
+from pipeline_lib.inference.translation import apply_floor, fit_floor, infer_translation
 from pipeline_lib.training.latents import encode_chunk
 
 
 def test_floor_equals_scikit_learn(make_recipe: Callable, make_chunk: Callable, tmp_path: Path) -> None:
     chunks = [make_chunk(f"train-dmri-000{n}", [f"p{n}", f"q{n}"], channels=2, target=True, seed=n) for n in (1, 2)]
-    fit_baseline(make_recipe("translation"), chunks, tmp_path / "floor")
+    fit_floor(make_recipe("translation"), chunks, tmp_path / "floor")
     fitted = read_json(tmp_path / "floor/coefficients.json")
     arrays = {name: np.concatenate([np.load(c / f"{name}.npy") for c in chunks]) for name in ("data", "target", "mask")}
     inside = arrays["mask"][:, 0] > 0
@@ -30,14 +30,14 @@ def test_floor_equals_scikit_learn(make_recipe: Callable, make_chunk: Callable, 
     np.testing.assert_allclose(fitted["weights"], expected.coef_, atol=1e-6)
     np.testing.assert_allclose(fitted["intercept"], expected.intercept_, atol=1e-6)
     assert (fitted["people"], fitted["voxels"]) == (4, int(inside.sum()))
-    applied = apply_baseline(fitted, arrays["data"], arrays["mask"] > 0)
+    applied = apply_floor(fitted, arrays["data"], arrays["mask"] > 0)
     np.testing.assert_allclose(np.moveaxis(applied, 1, -1)[inside], expected.predict(source).clip(-1, 1), atol=1e-5)
     assert (np.moveaxis(applied, 1, -1)[~inside] == -1).all()
 
 
 def test_floor_without_training_voxels_says_so(make_recipe: Callable, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no brain voxel with dwi and noddi"):
-        fit_baseline(make_recipe("translation"), [], tmp_path / "floor")
+        fit_floor(make_recipe("translation"), [], tmp_path / "floor")
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -57,7 +57,7 @@ def test_translation_of_a_chunk(
         "target": make_autoencoder("target", ["t"], dimensions=dimensions, channels=3),
     }
     encode_chunk(autoencoders, chunk, tmp_path / "latents")
-    fit_baseline(recipe, [train], tmp_path / "floor")
+    fit_floor(recipe, [train], tmp_path / "floor")
     diffusion = make_denoiser(recipe, ["t"], channels=3, concat=3)
     infer_translation(
         recipe, diffusion, autoencoders, tmp_path / "floor", chunk, tmp_path / "latents", tmp_path / "out"

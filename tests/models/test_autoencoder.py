@@ -7,10 +7,12 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from devices import assert_the_same
 from torch import nn
 
 from pipeline_lib.models.autoencoder import KLAutoencoder, kl_divergence, sample_latent
+from pipeline_lib.models.folding import fold_voxels, unfold_voxels
 
 
 def autoencoder(dimensions: int, **options: object) -> KLAutoencoder:
@@ -112,9 +114,34 @@ def test_the_same_on_every_device(dimensions: int, device: torch.device) -> None
     assert_the_same(model, inputs, device, lambda model, x: [*model.encode(x[0]), model.decode(x[1])])
 
 
-def test_odd_sizes_are_refused_with_the_multiple_that_is_needed() -> None:
-    with pytest.raises(ValueError, match="multiples of 4"):
-        autoencoder(2).encode(torch.zeros(1, 2, 10, 8))
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("fold", [1, 2, 4])
+def test_any_size_comes_back(dimensions: int, fold: int) -> None:
+    """Padded by repeating the last voxels within the network, and cut again: no voxel of the image is lost or moved."""
+    model, size = autoencoder(dimensions, fold=fold), [13, 8, 5][:dimensions]
+    x = torch.randn(2, 2, *size)
+    mean, _ = model.encode(x)
+    assert model.factor == 4 * fold
+    assert list(mean.shape[2:]) == model.latent_size(size) == [math.ceil(n / model.factor) for n in size]
+    assert model.decode(mean, size).shape == model(x)[0].shape == x.shape
+    whole = model.decode(mean)
+    assert list(whole.shape[2:]) == [n * model.factor for n in mean.shape[2:]]
+    assert torch.equal(model.decode(mean, size), whole[(..., *(slice(n) for n in size))])
+    padded = F.pad(x, [w for n in reversed(size) for w in (0, -n % model.factor)], mode="replicate")
+    assert torch.equal(mean, model.encode(padded)[0])
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_a_folded_autoencoder_is_the_plain_one_on_folded_voxels(dimensions: int) -> None:
+    folded, plain = autoencoder(dimensions, fold=2), autoencoder(dimensions, in_channels=2 * 2**dimensions)
+    x = torch.randn(2, 2, *[16] * dimensions)
+    mean, _ = plain.encode(fold_voxels(x, 2))
+    assert torch.equal(folded.encode(x)[0], mean)
+    assert torch.equal(folded.decode(mean), unfold_voxels(plain.decode(mean), 2))
+    assert folded.last_layer.shape == plain.last_layer.shape
+
+
+def test_other_channels_are_refused() -> None:
     with pytest.raises(ValueError, match=r"latent has shape \(1, 2, 4, 4\); \(N, 3, H, W\)"):
         autoencoder(2).decode(torch.zeros(1, 2, 4, 4))
 

@@ -128,5 +128,5 @@ def test_bad_arguments_say_what_is_allowed() -> None:
         conv(1, 2, 2, 3)
     with pytest.raises(ValueError, match=r"\(1, 2, 8\); \(N, 2, H, W\)"):
         check_input("image", torch.zeros(1, 2, 8), 2, 2)
-    with pytest.raises(ValueError, match="multiples of 4"):
-        check_input("image", torch.zeros(1, 2, 8, 6), 2, 2, 4)
+    with pytest.raises(ValueError, match="at least one voxel"):
+        check_input("image", torch.zeros(1, 2, 8, 0), 2, 2)

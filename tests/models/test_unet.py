@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from devices import assert_the_same
 from torch import Tensor, nn
 
 from pipeline_lib.diffusion.guidance import null_condition
+from pipeline_lib.models.folding import fold_voxels, unfold_voxels
 from pipeline_lib.models.layers import ResidualBlock
 from pipeline_lib.models.unet import UNet
 
@@ -53,6 +55,27 @@ def test_any_size_including_odd_ones(dimensions: int, size: int) -> None:
     network = unet(dimensions, channels=(8, 8, 16), attention=(False, False, True))
     x = image(dimensions, size=size)
     assert network(x, torch.tensor([1, 2])).shape == x.shape
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("factor", [2, 4])
+def test_a_folded_network_is_the_plain_one_on_folded_voxels(dimensions: int, factor: int) -> None:
+    """`concat` too: what is seen beside the input is folded with it."""
+    blocks, t, condition = factor**dimensions, torch.tensor([1, 90]), torch.tensor([1, -1])
+    folded = unet(dimensions, fold=factor, in_channels=3, classes=2)
+    plain = unet(dimensions, in_channels=3 * blocks, out_channels=blocks, classes=2)
+    x, extra = image(dimensions, size=16), image(dimensions, size=16, channels=2)
+    expected = plain(fold_voxels(x, factor), t, condition, fold_voxels(extra, factor))
+    assert torch.equal(folded(x, t, condition, extra), unfold_voxels(expected, factor))
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_sizes_that_do_not_fold_are_padded_and_cut_again(dimensions: int) -> None:
+    network, t, size = unet(dimensions, fold=4, channels=(8, 8, 16, 16), attention=(0, 0, 0, 1)), torch.tensor([7]), 10
+    x = image(dimensions, n=1, size=size)
+    assert network(x, t).shape == x.shape
+    padded = F.pad(x, (0, 2) * dimensions, mode="replicate")
+    assert torch.equal(network(x, t), network(padded, t)[(..., *[slice(size)] * dimensions)])
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -197,6 +220,8 @@ def test_bad_arguments_say_what_is_allowed() -> None:
         unet(groups=3)
     with pytest.raises(ValueError, match="one of them must be 0"):
         unet(classes=2, vector_size=2)
+    with pytest.raises(ValueError, match="fold is 3; allowed: 1, 2, 4"):
+        unet(fold=3)
     with pytest.raises(ValueError, match="dropout is 1"):
         unet(dropout=1.0)
     for name in ("blocks", "in_channels", "out_channels", "head_channels"):

@@ -95,9 +95,21 @@ def test_the_codebook_is_part_of_the_state() -> None:
     assert torch.equal(model.eval()(x)[0], other.eval()(x)[0])
 
 
-def test_odd_sizes_are_refused_with_the_multiple_that_is_needed() -> None:
-    with pytest.raises(ValueError, match="multiples of 2"):
-        vqgan(3).encode(torch.zeros(1, 1, 8, 7, 8))
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("fold", [1, 2, 4])
+def test_any_size_comes_back(dimensions: int, fold: int) -> None:
+    model, size = vqgan(dimensions, fold=fold).eval(), [13, 8, 5][:dimensions]
+    x = torch.randn(2, 1, *size)
+    z, _ = model.encode(x)
+    assert model.factor == 2 * fold
+    assert list(z.shape[2:]) == model.latent_size(size) == [-(-n // model.factor) for n in size]
+    assert model.decode(z, size).shape == x.shape
+    assert torch.equal(model.decode(z, size), model(x)[0])
+
+
+def test_bad_arguments_say_what_is_allowed() -> None:
+    with pytest.raises(ValueError, match="fold is 8; allowed: 1, 2, 4"):
+        vqgan(2, fold=8)
     with pytest.raises(ValueError, match="latent has shape"):
         vqgan(2).decode(torch.zeros(1, 1, 4, 4))
     with pytest.raises(ValueError, match="latent_channels is 0; at least 1"):

@@ -142,7 +142,7 @@ def test_defaults_are_those_of_the_specification() -> None:
     assert (options.octaves, options.decay, options.frequency) == (6, 0.8, 1 / 64)
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "simplex"])
+@pytest.mark.parametrize("kind", ["gaussian", "coarse", "simplex"])
 @pytest.mark.parametrize("spatial", [(5, 7), (3, 4, 6)])
 def test_some_rows_are_as_they_are_among_all(kind: str, spatial: tuple[int, ...]) -> None:
     noise, shape = make_noise(kind), (5, 2, *spatial)

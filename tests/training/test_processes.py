@@ -45,7 +45,7 @@ def script(kind: str, devices: int, chunks: tuple[Path, Path], folder: Path, rep
     command = [
         sys.executable, f"workflow/scripts/train_{kind}.py", "--recipe", "tiny",
         *([] if kind == "denoiser" else ["--role", "image"]),
-        "--train", chunks[0], "--validation", chunks[1], "--state", folder / "state",
+        "--train", chunks[0], "--validation", chunks[1], "--state", folder / f"state-{devices}",
         "--options", options(kind, devices), "--out", out, "--log", folder / f"{kind}-{devices}.log",
     ]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(repository)}

@@ -20,14 +20,16 @@ from safetensors.torch import load_file
 from tiny_chunks import FLAT, packed
 from tiny_training import RECIPE, VAE, train
 
+from pipeline_lib.bundles import bundle
+from pipeline_lib.bundles.bundle import load_bundle
 from pipeline_lib.config.schema import TrainingOptions
 from pipeline_lib.dataset.packed import PackedDataset
 from pipeline_lib.dataset.people import hashed_id
+from pipeline_lib.diffusion.schedule import log_snr_shift
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, sha256_file, sha256_text, write_json
-from pipeline_lib.training import artifact, trainer
-from pipeline_lib.training.artifact import load_model
-from pipeline_lib.training.denoiser import train_denoiser
+from pipeline_lib.training import trainer
+from pipeline_lib.training.denoiser import process_of, train_denoiser
 from pipeline_lib.training.latents import encode_chunk
 from pipeline_lib.training.steps import Step
 from pipeline_lib.training.vae import VAEStep, train_vae
@@ -43,7 +45,7 @@ def chunks(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[P
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import pipeline_lib.training.{module} as patched
+import pipeline_lib.{module} as patched
 import pipeline_lib.training.trainer
 sys.path[:0] = [{tests!r}, {tests!r} + '/tests']
 from tiny_training import train
@@ -61,17 +63,17 @@ def killing(*args, **options):
 patched.{function} = killing
 train({kind!r}, ([Path({train!r})], [Path({validation!r})]), Path({out!r}), Path({state!r}))
 """
-AFTER_A_CHECKPOINT = {"module": "trainer", "function": "save_checkpoint", "call": 2, "first": False}
+AFTER_A_CHECKPOINT = {"module": "training.checkpoint", "function": "save_checkpoint", "call": 2, "first": False}
 MOMENTS = {
     "after a checkpoint": AFTER_A_CHECKPOINT,
-    "before its tensors are whole": {"module": "artifact", "function": "save_file", "call": 2, "first": False},
+    "before its tensors are whole": {"module": "bundles.bundle", "function": "save_file", "call": 2, "first": False},
     "between its tensors and its manifest": {
-        "module": "checkpoint",
+        "module": "training.checkpoint",
         "function": "write_json",
         "call": 2,
         "first": True,
     },
-    "in the middle of a step": {"module": "trainer", "function": "learning_rate", "call": 6, "first": True},
+    "in the middle of a step": {"module": "training.trainer", "function": "learning_rate", "call": 6, "first": True},
 }
 
 
@@ -144,7 +146,7 @@ def test_model_says_whom_it_was_trained_on_and_leaves_its_curves(
     history = pd.read_csv(out / "history.csv")
     assert history["step"].max() == 8
     assert history["validation_loss"].notna().any()
-    module, _ = load_model(out)
+    module, _ = load_bundle(out)
     assert not module.training
 
 
@@ -155,11 +157,55 @@ def test_latents_are_decoded_to_what_the_autoencoder_reconstructs(
     encode_chunk({"image": model}, chunks[1][0], tmp_path / "latents")
     mean = np.load(tmp_path / "latents" / "mean.npy")
     assert mean.shape == (6, 2, 8, 8)
-    module, info = load_model(model)
+    module, info = load_bundle(model)
     with torch.no_grad():
         expected, _ = module.encode(torch.from_numpy(np.load(chunks[1][0] / "data.npy")))
     np.testing.assert_allclose(mean, expected.numpy(), atol=1e-5)
     assert len(info["scale"]) == 2
+
+
+def test_images_that_do_not_divide_go_through_a_folded_autoencoder_and_its_denoiser(tmp_path: Path) -> None:
+    """15 x 15 folded by 4 and halved: the latent covers 16 x 16, and what comes back is 15 x 15."""
+    data = FLAT.model_copy(update={"size": [15, 15]})
+    chunk = packed(tmp_path, "train-anat-0001", [("a", "CN"), ("b", "AD")], data)
+    train_vae(VAE.model_copy(update={"fold": 4}), data, [chunk], [chunk], tmp_path / "vae", tmp_path / "s1", "image")
+    encode_chunk({"image": tmp_path / "vae"}, chunk, tmp_path / "latents")
+    assert np.load(tmp_path / "latents" / "mean.npy").shape == (6, 2, 2, 2)
+    recipe = RECIPE.model_copy(update={"data": data, "denoiser": RECIPE.denoiser.model_copy(update={"fold": 4})})
+    for name, chunks, vae in (
+        ("pixels", [chunk], {}),
+        ("latents", [tmp_path / "latents"], {"image": tmp_path / "vae"}),
+    ):
+        train_denoiser(recipe, chunks, chunks, tmp_path / name, tmp_path / f"state-{name}", vae)
+        strip = np.load(sorted((tmp_path / f"state-{name}" / "strips").glob("*.npy"))[-1])
+        assert strip.shape[1:3] == (15, 15)
+
+
+def test_what_is_learned_is_known_at_each_level_of_noise(chunks: tuple[list[Path], list[Path]], tmp_path: Path) -> None:
+    table = pd.read_csv(train("denoiser", chunks, tmp_path / "out", tmp_path / "state") / "noise_levels.tsv", sep="\t")
+    assert table["first_t"].tolist() == table["last_t"].tolist() == list(range(10))
+    assert (table["images"] == 6).all()
+    assert table["log_snr"].is_monotonic_decreasing
+    # Hardly trained, it predicts about no noise: the error of eps is its variance, and its x0 is worse than linear.
+    np.testing.assert_allclose(table["loss"], table["eps_mse"], rtol=1e-5)
+    np.testing.assert_allclose(table["eps_mse"], 1, atol=0.15)
+    abar = 1 / (1 + np.exp(-table["log_snr"]))
+    np.testing.assert_allclose(table["x0_mse"], table["eps_mse"] * (1 - abar) / abar, rtol=1e-3)
+    assert (table["x0_mse"] > table["x0_mse_linear"]).all()
+    images = np.load(chunks[1][0] / "data.npy")
+    linear = images.var() * (1 - abar) / (abar * images.var() + 1 - abar)
+    np.testing.assert_allclose(table["x0_mse_linear"], linear, rtol=1e-3)
+
+
+def test_the_model_keeps_the_process_it_was_trained_with(chunks: tuple[list[Path], list[Path]], tmp_path: Path) -> None:
+    diffusion = RECIPE.diffusion.model_copy(update={"shift": -2.0, "prediction": "x0", "loss_weight": "v"})
+    recipe = RECIPE.model_copy(update={"diffusion": diffusion})
+    train_denoiser(recipe, *chunks, tmp_path / "out", tmp_path / "state", {})
+    kept = read_json(tmp_path / "out" / "model.json")["process"]
+    assert kept == process_of(recipe, [16, 16])
+    assert kept["shift"] == -2
+    large = process_of(RECIPE, [256, 256])
+    assert large["shift"] == log_snr_shift([256, 256]) < 0
 
 
 def test_learning_lowers_the_validation_loss(chunks: tuple[list[Path], list[Path]], tmp_path: Path) -> None:
@@ -167,6 +213,25 @@ def test_learning_lowers_the_validation_loss(chunks: tuple[list[Path], list[Path
     train_vae(longer, FLAT, *chunks, tmp_path / "out", tmp_path / "state", "image")
     losses = pd.read_csv(tmp_path / "out" / "history.csv")["validation_loss"].dropna()
     assert losses.iloc[-1] < 0.5 * losses.iloc[0]
+
+
+def test_epochs_are_counted_in_steps_from_the_size_of_the_dataset(
+    chunks: tuple[list[Path], list[Path]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """9 images in batches of 2, twice a step: 2.5 epochs are 5.6 steps, and a step is whole."""
+    training = {"epochs": 2.5, "batch_size": 2, "accumulate": 2, "warmup": 0}
+    options = TrainingOptions.model_validate(training)
+    assert TrainingOptions.model_validate(options.model_dump()) == options, "as a stage is given it"
+    with caplog.at_level("INFO", logger="pipeline"):
+        train_vae(VAE.model_copy(update={"training": options}), FLAT, *chunks, tmp_path / "o", tmp_path / "s", "image")
+    assert read_json(tmp_path / "o" / "model.json")["steps"] == 6
+    assert "2.5 epochs of 9 images are 6 steps" in caplog.text
+
+
+@pytest.mark.parametrize("both", [{"steps": 5, "epochs": 2}, {"steps": 0}])
+def test_steps_or_epochs_and_not_both(both: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"remove one of them|give one of them"):
+        TrainingOptions.model_validate(both)
 
 
 def test_no_training_image_says_what_to_look_at(chunks: tuple[list[Path], list[Path]], tmp_path: Path) -> None:
@@ -203,7 +268,7 @@ def test_training_without_progress_stops_and_keeps_its_best(
 def test_full_disk_is_one_line_and_earlier_checkpoints_stay(
     chunks: tuple[list[Path], list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, calls = artifact.save_file, []
+    before, calls = bundle.save_file, []
 
     def full(*arguments: object) -> None:
         calls.append(arguments)
@@ -211,7 +276,7 @@ def test_full_disk_is_one_line_and_earlier_checkpoints_stay(
             raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
         before(*arguments)
 
-    monkeypatch.setattr(artifact, "save_file", full)
+    monkeypatch.setattr(bundle, "save_file", full)
     with pytest.raises(UserError, match=r"checkpoint of step 6 cannot be written \(No space left on device\): free"):
         train("vae", chunks, tmp_path / "out", tmp_path / "state")
     assert sorted(path.name for path in (tmp_path / "state").glob("step-*.json")) == [
@@ -341,7 +406,7 @@ def test_pickled_weights_are_refused_and_never_run(chunks: tuple[list[Path], lis
     model = train("vae", chunks, tmp_path / "out", tmp_path / "state")
     (model / "model.safetensors").write_bytes(payload)
     with pytest.raises(UserError, match="does not fit"):
-        load_model(model)
+        load_bundle(model)
 
     manifest = max((tmp_path / "state").glob("step-*.json"))
     weights = manifest.with_suffix(".safetensors")

@@ -113,6 +113,23 @@ def test_new_training_person_says_what_will_be_trained_again(workspace) -> None:
     assert all("1 new training person: extratrain" in line for line in notes)
 
 
+def test_training_person_gone_says_what_will_be_trained_again(workspace) -> None:
+    ledger = [line.split("\t") for line in (workspace.folder / "config/splits.tsv").read_text().splitlines()[1:]]
+    person = next(row[1] for row in ledger if row[2] == "train" and row[0].endswith("_T1w") and row[1] != BROKEN)
+    rows = [row for row in rows_of(workspace) if row.startswith(f"{person}\t")]
+    with workspace.edited(SHEET, *((row + "\n", "") for row in rows)):
+        plan = workspace.planned()
+    notes = [line for line in plan.output.splitlines() if "will be trained again" in line]
+    assert len(notes) == sum(count for rule, count in plan.counts.items() if rule in TRAINING)
+    assert all(f"1 training person gone: {person}" in line for line in notes)
+
+
+def test_run_time_settings_rerun_nothing(workspace) -> None:
+    often = ("checkpoint_every: 2, ema", "checkpoint_every: 1, keep: 3, workers: 1, samples_every: 2, ema")
+    with workspace.edited("config/tiny.yaml", often):
+        assert "Nothing to be done" in workspace.planned().output
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected", "untouched"),
     [

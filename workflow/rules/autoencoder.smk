@@ -1,67 +1,38 @@
 # The autoencoder of a recipe: a KL autoencoder, or VQGANs of source and target.
 
 
-rule train_vae:
+use rule stage as train_vae with:
     input:
-        gate=gate,
+        gate,
         train=chunks_of("dataset", "train"),
         validation=chunks_of("dataset", "validation"),
     output:
         made("{recipe}", "autoencoder", "{role}"),
     log:
-        f"{results}/logs/train_vae/{{recipe}}-{{role}}.log",
+        log_of("train_vae", "{recipe}-{role}"),
     benchmark:
-        f"{results}/benchmarks/train_vae/{{recipe}}-{{role}}.tsv"
+        benchmark_of("train_vae", "{recipe}-{role}")
     wildcard_constraints:
         recipe=with_autoencoder("vae"),
-    conda:
-        "../../envs/pipeline.yaml"
     threads: 2
     resources:
         mem_mb=growing(8000),
         runtime=growing(720),
     params:
-        options=options("autoencoder"),
-        code=code("train_vae"),
-        launch=launch("autoencoder"),
+        **runs("train_vae", "autoencoder"),
+        **trains("autoencoder"),
     message:
         "Train the VAE of {wildcards.recipe} ({wildcards.role})"
-    shell:
-        "{params.launch} python workflow/scripts/train_vae.py"
-        " --recipe {wildcards.recipe} --role {wildcards.role} --state state"
-        " --train {input.train} --validation {input.validation}"
-        " --options {params.options:q} --code {params.code}"
-        " --out {output} --log {log} --threads {threads}"
 
 
-rule train_vqgan:
-    input:
-        gate=gate,
-        train=chunks_of("dataset", "train"),
-        validation=chunks_of("dataset", "validation"),
-    output:
-        made("{recipe}", "autoencoder", "{role}"),
+use rule train_vae as train_vqgan with:
     log:
-        f"{results}/logs/train_vqgan/{{recipe}}-{{role}}.log",
+        log_of("train_vqgan", "{recipe}-{role}"),
     benchmark:
-        f"{results}/benchmarks/train_vqgan/{{recipe}}-{{role}}.tsv"
+        benchmark_of("train_vqgan", "{recipe}-{role}")
     wildcard_constraints:
         recipe=with_autoencoder("vqgan"),
-    conda:
-        "../../envs/pipeline.yaml"
-    threads: 2
-    resources:
-        mem_mb=growing(8000),
-        runtime=growing(720),
     params:
-        options=options("autoencoder"),
-        code=code("train_vqgan"),
-        launch=launch("autoencoder"),
+        **runs("train_vqgan", "autoencoder"),
     message:
         "Train the VQGAN of {wildcards.recipe} ({wildcards.role})"
-    shell:
-        "{params.launch} python workflow/scripts/train_vqgan.py"
-        " --recipe {wildcards.recipe} --role {wildcards.role} --state state"
-        " --train {input.train} --validation {input.validation}"
-        " --options {params.options:q} --code {params.code}"
-        " --out {output} --log {log} --threads {threads}"

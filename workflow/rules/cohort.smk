@@ -1,61 +1,43 @@
 # Who is in and who is out, and why; the split checked for leakage and balance.
 
 
-rule cohort_split:
+use rule stage as cohort_split with:
     input:
-        lambda wildcards: [
+        chunks=lambda wildcards: [
             made("preprocess", chunk)
             for chunk in plan.chunks_in(wildcards.split, wildcards.family)
         ],
     output:
         f"{results}/cohort/{{split}}-{{family}}.tsv",
     log:
-        f"{results}/logs/cohort/{{split}}-{{family}}.log",
+        log_of("cohort", "{split}-{family}"),
     benchmark:
-        f"{results}/benchmarks/cohort/{{split}}-{{family}}.tsv"
-    conda:
-        "../../envs/pipeline.yaml"
-    threads: 1
+        benchmark_of("cohort", "{split}-{family}")
     resources:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        options=options("cohort_limits"),
-        code=code("cohort_split"),
+        **runs("cohort_split", "cohort_limits"),
+        arguments=lambda wildcards, input: f"{wildcards.split} {flags(wildcards, input)}",
     message:
         "Who is in the {wildcards.split} split ({wildcards.family})"
-    shell:
-        "python workflow/scripts/cohort_split.py"
-        " {wildcards.split} {input}"
-        " --options {params.options:q} --code {params.code}"
-        " --out {output} --log {log} --threads {threads}"
 
 
-rule cohort:
+use rule stage as cohort with:
     input:
-        tables,
+        tables=tables,
     output:
         f"{results}/cohort/checks.json",
     log:
-        f"{results}/logs/cohort/checks.log",
+        log_of("cohort", "checks"),
     benchmark:
-        f"{results}/benchmarks/cohort/checks.tsv"
-    conda:
-        "../../envs/pipeline.yaml"
-    threads: 1
+        benchmark_of("cohort", "checks")
     resources:
-        **whereabouts,
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
+        **runs("cohort"),
+        arguments=lambda wildcards, input: f'{flags(wildcards, input)} --subjects "$SUBJECTS" --root "$ROOT"',
         sheet=plan.sheet_key(),
-        options="{}",
-        code=code("cohort"),
     message:
         "Check the cohort for duplicates, leakage and balance"
-    shell:
-        "python workflow/scripts/cohort.py"
-        " {input}"
-        " --subjects {resources.subjects:q} --root {resources.root:q}"
-        " --options {params.options:q} --code {params.code}"
-        " --out {output} --log {log} --threads {threads}"

@@ -1,28 +1,48 @@
 # The plan of this run, and the few functions by which rules speak of it.
 
+import shlex
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-sys.path.insert(0, workflow.basedir)
+checkout = Path(str(workflow.current_basedir)).resolve().parent.parent
+sys.path.insert(0, str(checkout))
 
+from pipeline_lib.config.load import read_yaml
 from pipeline_lib.errors import UserError
 from pipeline_lib.plan import Plan
+from pipeline_lib.retraining import retraining
 
 try:
+    for file in workflow.configfiles:
+        read_yaml(Path(file))
     plan = Plan(config)
 except UserError as error:
     raise WorkflowError(f"\n{error}") from None
 
 results = plan.config.cohort.results
-paths = f'export PYTHONPATH="{workflow.basedir}"; '
+# Where code and cohort lie, and what changes no result, reach jobs by their environment: changing them reruns nothing.
+exported = {
+    "PYTHONPATH": checkout,
+    "SCRIPTS": checkout / "workflow" / "scripts",
+    "SUBJECTS": plan.config.cohort.subjects,
+    "SPLITS": plan.config.cohort.splits,
+    "ROOT": plan.config.cohort.root,
+    "LICENCE": plan.config.cohort.licence,
+}
+for recipe in plan.recipes:
+    for section in plan.trained(recipe):
+        exported[f"LAUNCH_{recipe}_{section}"] = plan.launch(section, recipe)
+        exported[f"SETTINGS_{recipe}_{section}"] = plan.settings(section, recipe)
+exported = {name: shlex.quote(str(path)) for name, path in exported.items()}
 if not workflow.deployment_settings.deployment_method:
-    paths += f'export PATH="{Path(sys.executable).parent}:$PATH"; '
-shell.prefix(f"set -euo pipefail; {paths}")
+    exported["PATH"] = f'{shlex.quote(str(Path(sys.executable).parent))}:"$PATH"'
+exports = "".join(f"export {name}={value}; " for name, value in exported.items())
+shell.prefix("set -euo pipefail; " + exports.replace("{", "{{").replace("}", "}}"))
 
 if workflow.is_main_process:
-    for line in [*plan.notices(), *plan.retraining(Path(results))]:
+    for line in [*plan.notices(), *retraining(plan, Path(results))]:
         print(f"NOTE {line}", file=sys.stderr)
 
 
@@ -41,6 +61,16 @@ wildcard_constraints:
 def made(*parts):
     """The sidecar that a stage writes when its folder in results/ is complete."""
     return Path(results, *parts, "provenance.json").as_posix()
+
+
+def log_of(*parts):
+    """Where a job's whole log is kept."""
+    return f"{Path(results, 'logs', *parts).as_posix()}.log"
+
+
+def benchmark_of(*parts):
+    """Where a job's time and memory are kept."""
+    return f"{Path(results, 'benchmarks', *parts).as_posix()}.tsv"
 
 
 def recipes_of(*tasks):
@@ -71,26 +101,6 @@ def autoencoders(wildcards):
     ]
 
 
-def options(part):
-    """A params function: a stage's part of the configuration, as JSON."""
-    return lambda wildcards: plan.options(part, wildcards.get("recipe"))
-
-
-def code(script):
-    """A params function: the hash of the code a script runs."""
-    return lambda wildcards: plan.code(script, wildcards.get("recipe"))
-
-
-def launch(model):
-    """A params function: what starts the processes of a training."""
-    return lambda wildcards: plan.launch(model, wildcards.recipe)
-
-
-def growing(start):
-    """A resource that grows by attempt."""
-    return lambda wildcards, attempt: start * attempt
-
-
 def with_autoencoder(kind):
     """A regular expression of the recipes with one kind of autoencoder."""
     names = [
@@ -101,10 +111,70 @@ def with_autoencoder(kind):
     return "|".join(names) or "(?!)"
 
 
-# Where the cohort lies is a resource and not a parameter: moving it reruns nothing.
-whereabouts = {
-    name: getattr(plan.config.cohort, name) for name in ("subjects", "splits", "root")
-}
+def growing(start):
+    """A resource that grows by attempt."""
+    return lambda wildcards, attempt: start * attempt
+
+
+def flags(wildcards, input):
+    """The named inputs as arguments of a script: --name path path."""
+    return " ".join(
+        f"--{name.replace('_', '-')} {_quoted(paths)}"
+        for name, paths in input.items()
+        if paths
+    )
+
+
+def _quoted(paths):
+    return shlex.join([paths] if isinstance(paths, str) else paths)
+
+
+def runs(script, stage=None):
+    """The params of a stage, which are its script, its part of the configuration, and the hash of its code."""
+    return {
+        "script": script,
+        "options": lambda wildcards: (
+            plan.options(stage, wildcards.get("recipe")) if stage else "{}"
+        ),
+        "code": lambda wildcards: plan.code(script, wildcards.get("recipe"), stage),
+    }
+
+
+def trains(section):
+    """The same for a training: who it is for; what starts its processes and its settings come from the environment."""
+    return {
+        "launch": lambda wildcards: f"$LAUNCH_{wildcards.recipe}_{section}",
+        "arguments": lambda wildcards, input: " ".join(
+            [
+                f"--recipe {wildcards.recipe} --state state",
+                f'--settings "$SETTINGS_{wildcards.recipe}_{section}" --licence "$LICENCE"',
+                *(
+                    f"--{name} {value}"
+                    for name, value in wildcards.items()
+                    if name == "role"
+                ),
+                flags(wildcards, input),
+            ]
+        ),
+    }
+
+
+def of_task(rule, stage):
+    """The same for a stage that belongs to one task."""
+    return runs("run_stage", stage) | {
+        "arguments": lambda wildcards, input: " ".join(
+            [
+                f"--rule {rule} {stage}",
+                *(
+                    f"--input {name} {_quoted(paths)}"
+                    for name, paths in input.items()
+                    if paths
+                ),
+            ]
+        )
+    }
+
+
 tables = [f"{results}/cohort/{split}-{family}.tsv" for split, family in plan.parts()]
 
 
@@ -119,10 +189,13 @@ def gate(wildcards):
 def stages_of(wildcards):
     """The finished stages that a recipe's page shows."""
     recipe = wildcards.recipe
-    task = plan.recipes[recipe].task
-    stages = [*autoencoders(wildcards), made(recipe, "diffusion")]
-    if task in ("synthesis", "generation"):
-        stages.append(made(recipe, "samples"))
-    if task == "synthesis":
-        stages.append(made(recipe, "embedding"))
-    return [*stages, made(recipe, "evaluation")]
+    return [
+        made(recipe, stage.folder, *part)
+        for stage in plan.stages(recipe)
+        if stage.shown
+        for part in (
+            [[role] for role in plan.roles(recipe)]
+            if stage.name == "autoencoder"
+            else [[]]
+        )
+    ]

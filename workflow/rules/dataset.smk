@@ -1,28 +1,16 @@
 # What a recipe sees of each scan, packed for memory-mapped reading; a chunk a job.
 
 
-rule dataset:
+use rule stage as dataset with:
     input:
-        made("preprocess", "{chunk}"),
+        preprocessed=made("preprocess", "{chunk}"),
     output:
         made("{recipe}", "dataset", "{chunk}"),
     log:
-        f"{results}/logs/dataset/{{recipe}}/{{chunk}}.log",
+        log_of("dataset", "{recipe}", "{chunk}"),
     benchmark:
-        f"{results}/benchmarks/dataset/{{recipe}}/{{chunk}}.tsv"
-    conda:
-        "../../envs/pipeline.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
+        benchmark_of("dataset", "{recipe}", "{chunk}")
     params:
-        options=options("dataset"),
-        code=code("dataset"),
+        **runs("dataset", "dataset"),
     message:
         "Pack {wildcards.chunk} for {wildcards.recipe}"
-    shell:
-        "python workflow/scripts/dataset.py"
-        " {input}"
-        " --options {params.options:q} --code {params.code}"
-        " --out {output} --log {log} --threads {threads}"

@@ -1,33 +1,24 @@
 # The denoiser of a recipe, trained on images or on latents.
 
 
-rule train_denoiser:
+use rule stage as train_denoiser with:
     input:
-        gate=gate,
+        gate,
         train=training_data("train"),
         validation=training_data("validation"),
         autoencoders=autoencoders,
     output:
         made("{recipe}", "diffusion"),
     log:
-        f"{results}/logs/train_denoiser/{{recipe}}.log",
+        log_of("train_denoiser", "{recipe}"),
     benchmark:
-        f"{results}/benchmarks/train_denoiser/{{recipe}}.tsv"
-    conda:
-        "../../envs/pipeline.yaml"
+        benchmark_of("train_denoiser", "{recipe}")
     threads: 2
     resources:
         mem_mb=growing(8000),
         runtime=growing(1440),
     params:
-        options=options("denoiser"),
-        code=code("train_denoiser"),
-        launch=launch("denoiser"),
+        **runs("train_denoiser", "denoiser"),
+        **trains("denoiser"),
     message:
         "Train the denoiser of {wildcards.recipe}"
-    shell:
-        "{params.launch} python workflow/scripts/train_denoiser.py"
-        " --recipe {wildcards.recipe} --state state"
-        " --train {input.train} --validation {input.validation} --autoencoders {input.autoencoders}"
-        " --options {params.options:q} --code {params.code}"
-        " --out {output} --log {log} --threads {threads}"

@@ -1,29 +1,17 @@
 # Every file opened, checked, made canonical; a chunk of scans a job, a status row a scan.
 
 
-rule ingest:
+use rule stage as ingest with:
     output:
         made("ingest", "{chunk}"),
     log:
-        f"{results}/logs/ingest/{{chunk}}.log",
+        log_of("ingest", "{chunk}"),
     benchmark:
-        f"{results}/benchmarks/ingest/{{chunk}}.tsv"
-    conda:
-        "../../envs/pipeline.yaml"
+        benchmark_of("ingest", "{chunk}")
     threads: 2
-    resources:
-        **whereabouts,
-        mem_mb=growing(4000),
-        runtime=growing(60),
     params:
+        **runs("ingest"),
+        arguments=lambda wildcards: f'{wildcards.chunk} --subjects "$SUBJECTS" --splits "$SPLITS" --root "$ROOT"',
         rows=lambda wildcards: plan.rows_key(wildcards.chunk),
-        options="{}",
-        code=code("ingest"),
     message:
         "Ingest {wildcards.chunk}"
-    shell:
-        "python workflow/scripts/ingest.py"
-        " {wildcards.chunk}"
-        " --subjects {resources.subjects:q} --splits {resources.splits:q} --root {resources.root:q}"
-        " --options {params.options:q} --code {params.code}"
-        " --out {output} --log {log} --threads {threads}"

@@ -1,28 +1,20 @@
 # Brain extraction, bias field, common space, intensity, quality; a chunk of scans a job.
 
 
-rule preprocess:
+use rule stage as preprocess with:
     input:
-        made("ingest", "{chunk}"),
+        ingested=made("ingest", "{chunk}"),
     output:
         made("preprocess", "{chunk}"),
     log:
-        f"{results}/logs/preprocess/{{chunk}}.log",
+        log_of("preprocess", "{chunk}"),
     benchmark:
-        f"{results}/benchmarks/preprocess/{{chunk}}.tsv"
-    conda:
-        "../../envs/pipeline.yaml"
+        benchmark_of("preprocess", "{chunk}")
     threads: 2
     resources:
         mem_mb=growing(6000),
         runtime=growing(120),
     params:
-        options=options("preprocess"),
-        code=code("preprocess"),
+        **runs("preprocess", "preprocess"),
     message:
         "Preprocess {wildcards.chunk}"
-    shell:
-        "python workflow/scripts/preprocess.py"
-        " {input}"
-        " --options {params.options:q} --code {params.code}"
-        " --out {output} --log {log} --threads {threads}"

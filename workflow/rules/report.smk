@@ -1,37 +1,28 @@
 # HTML: a page a scan, a page a recipe, one index.
 
 
-rule report_scans:
+use rule stage as report_scans with:
     input:
         ingest=made("ingest", "{chunk}"),
         preprocess=made("preprocess", "{chunk}"),
     output:
         made("report", "scans", "{chunk}"),
     log:
-        f"{results}/logs/report_scans/{{chunk}}.log",
+        log_of("report_scans", "{chunk}"),
     benchmark:
-        f"{results}/benchmarks/report_scans/{{chunk}}.tsv"
-    conda:
-        "../../envs/pipeline.yaml"
-    threads: 1
+        benchmark_of("report_scans", "{chunk}")
     resources:
         mem_mb=growing(2000),
         runtime=growing(30),
     params:
-        options=lambda wildcards: plan.report_options(),
-        code=code("report_scans"),
+        **runs("report_scans", "report"),
     message:
         "Report pages of {wildcards.chunk}"
-    shell:
-        "python workflow/scripts/report_scans.py"
-        " --ingest {input.ingest} --preprocess {input.preprocess}"
-        " --options {params.options:q} --code {params.code}"
-        " --out {output} --log {log} --threads {threads}"
 
 
-rule report_recipe:
+use rule stage as report_recipe with:
     input:
-        stages_of,
+        stages=stages_of,
     output:
         report(
             f"{results}/report/{{recipe}}.html",
@@ -40,30 +31,22 @@ rule report_recipe:
             labels={"recipe": "{recipe}"},
         ),
     log:
-        f"{results}/logs/report_recipe/{{recipe}}.log",
+        log_of("report_recipe", "{recipe}"),
     benchmark:
-        f"{results}/benchmarks/report_recipe/{{recipe}}.tsv"
+        benchmark_of("report_recipe", "{recipe}")
     wildcard_constraints:
         recipe="|".join(plan.recipes),
-    conda:
-        "../../envs/pipeline.yaml"
-    threads: 1
     resources:
         mem_mb=growing(2000),
         runtime=growing(30),
     params:
-        options=lambda wildcards: plan.report_options(wildcards.recipe),
-        code=code("report_recipe"),
+        **runs("report_recipe", "report"),
+        arguments=lambda wildcards, input: f"{wildcards.recipe} {flags(wildcards, input)}",
     message:
         "Report page of {wildcards.recipe}"
-    shell:
-        "python workflow/scripts/report_recipe.py"
-        " {wildcards.recipe} {input}"
-        " --options {params.options:q} --code {params.code}"
-        " --out {output} --log {log} --threads {threads}"
 
 
-rule report_index:
+use rule stage as report_index with:
     input:
         tables=tables,
         checks=f"{results}/cohort/checks.json",
@@ -77,22 +60,13 @@ rule report_index:
             labels={"page": "index"},
         ),
     log:
-        f"{results}/logs/report_index.log",
+        log_of("report_index"),
     benchmark:
-        f"{results}/benchmarks/report_index.tsv"
-    conda:
-        "../../envs/pipeline.yaml"
-    threads: 1
+        benchmark_of("report_index")
     resources:
         mem_mb=growing(2000),
         runtime=growing(30),
     params:
-        options=lambda wildcards: plan.report_options(),
-        code=code("report_index"),
+        **runs("report_index", "report"),
     message:
         "Report index"
-    shell:
-        "python workflow/scripts/report_index.py"
-        " --tables {input.tables} --checks {input.checks} --scans {input.scans} --recipes {input.recipes}"
-        " --options {params.options:q} --code {params.code}"
-        " --out {output} --log {log} --threads {threads}"

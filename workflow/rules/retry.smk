@@ -12,4 +12,4 @@ rule retry_failed:
     message:
         "Mark the chunks with failed scans to be done again"
     shell:
-        "python workflow/scripts/retry_failed.py {params.results:q} 2>&1 | tee {log}"
+        'python "$SCRIPTS"/retry_failed.py {params.results:q} 2>&1 | tee {log:q}'

@@ -7,7 +7,7 @@ from pipeline_lib.cohort.summary import check_cohort
 from pipeline_lib.stage import stage, stage_parser
 
 parser = stage_parser(__doc__)
-parser.add_argument("tables", nargs="+", type=Path, help="one table for each split and kind of scan")
+parser.add_argument("--tables", nargs="+", type=Path, required=True, help="one table for each split and kind of scan")
 parser.add_argument("--subjects", required=True, help="the sheet")
 parser.add_argument("--root", required=True, help="folder from which the sheet's paths start")
 

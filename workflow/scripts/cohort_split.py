@@ -6,7 +6,7 @@ from pipeline_lib.stage import folder, stage, stage_parser
 
 parser = stage_parser(__doc__)
 parser.add_argument("split", help="train, validation or test")
-parser.add_argument("chunks", nargs="+", type=folder, help="preprocessed chunks of the split")
+parser.add_argument("--chunks", nargs="+", type=folder, required=True, help="preprocessed chunks of the split")
 
 with stage(parser) as arguments:
     options = CohortOptions.model_validate_json(arguments.options)

@@ -7,7 +7,7 @@ from pipeline_lib.imaging.preprocess import preprocess_chunk
 from pipeline_lib.stage import folder, stage, stage_parser
 
 parser = stage_parser(__doc__)
-parser.add_argument("ingested", type=folder, help="the ingested chunk")
+parser.add_argument("--ingested", type=folder, required=True, help="the ingested chunk")
 
 with stage(parser) as arguments:
     preprocess_chunk(

@@ -9,7 +9,7 @@ from pipeline_lib.stage import folder, stage, stage_parser
 
 parser = stage_parser(__doc__)
 parser.add_argument("recipe", help="its name in the configuration")
-parser.add_argument("stages", nargs="+", type=folder, help="finished stages, results/<recipe>/<stage>")
+parser.add_argument("--stages", nargs="+", type=folder, required=True, help="finished stages, results/<recipe>/<stage>")
 
 with stage(parser) as arguments:
     options = json.loads(arguments.options)

@@ -1,25 +1,21 @@
 """Train the denoiser of a recipe on images or latents."""
 
-from pathlib import Path
-
-from pipeline_lib.config.schema import RecipeOptions
-from pipeline_lib.stage import folder, stage, stage_parser, state_folder
+from pipeline_lib.config.part import read_part
+from pipeline_lib.stage import folder, stage, state_folder, training_options, training_parser
 from pipeline_lib.training.denoiser import train_denoiser
 
-parser = stage_parser(__doc__)
-parser.add_argument("--recipe", required=True, help="name shown with the progress")
-parser.add_argument("--state", type=Path, required=True, help="folder that keeps training progress")
-parser.add_argument("--train", nargs="+", type=folder, required=True, help="packed or encoded training chunks")
-parser.add_argument("--validation", nargs="+", type=folder, required=True, help="likewise for validation")
+parser = training_parser(__doc__)
 parser.add_argument("--autoencoders", nargs="*", type=folder, default=[], help="folders named by their role")
 
 with stage(parser) as arguments:
     inputs = [*arguments.train, *arguments.validation, *arguments.autoencoders]
     train_denoiser(
-        RecipeOptions.model_validate_json(arguments.options),
+        read_part(training_options(arguments)),
         arguments.train,
         arguments.validation,
         arguments.out,
         state_folder(arguments.state, arguments, inputs),
         {path.name: path for path in arguments.autoencoders},
+        name=arguments.recipe,
+        licence=arguments.licence,
     )

@@ -1,0 +1,1 @@
+"""Trained models that travel, and those that ship with the library."""

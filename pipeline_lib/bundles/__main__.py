@@ -1,0 +1,81 @@
+"""python -m pipeline_lib.bundles list | show NAME | check PATH"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline_lib.bundles.bundle import find_bundle, read_plan, shipped
+from pipeline_lib.bundles.check import check
+from pipeline_lib.errors import UserError
+
+
+def main() -> int:
+    """Run one command; 1 where something is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline_lib.bundles", description="Trained models that travel.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="the bundles that ship with the library")
+    for name, what in (("show", "what a bundle is, in a few lines"), ("check", "whether a bundle is whole")):
+        command = commands.add_parser(name, help=what)
+        command.add_argument("bundle", help="folder of a bundle, or the name of one that ships")
+    arguments = parser.parse_args()
+    try:
+        return {"list": _list, "show": _show, "check": _check}[arguments.command](arguments)
+    except UserError as error:
+        print(f"ERROR {error}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def _list(_: argparse.Namespace) -> int:
+    names = shipped()
+    _say(
+        [f"{name}  {_headline(read_plan(find_bundle(name)))}" for name in names]
+        or ["no bundle ships with this version"]
+    )
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    info = read_plan(find_bundle(arguments.bundle))
+    prepared = info.get("prepared") or {}
+    _say(
+        [
+            _headline(info),
+            f"learned from: {info.get('train_people', '?')} people, {info.get('train_images', '?')} images, {info.get('steps', '?')} steps",
+            f"preprocessing: {_options(prepared.get('preprocess'))}",
+            f"images: {_options(prepared.get('data'))}",
+            f"conditions: {json.dumps(info['conditions']) if info.get('conditions') else 'none'}",
+            f"licence: {info.get('licence') or 'none stated'}",
+            *(f"held out: {json.dumps(figure)}" for figure in info.get("figures", [])),
+        ]
+    )
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    faults = check(arguments.bundle)
+    _say(faults or [f"{arguments.bundle} is whole"])
+    return 1 if faults else 0
+
+
+def _headline(info: Mapping[str, Any]) -> str:
+    data = (info.get("prepared") or {}).get("data") or {}
+    size = " x ".join(str(length) for length in data.get("size", ()))
+    return f"{info['kind']}, {info.get('role', 'denoiser')} of {info.get('task') or 'images'}, {data.get('modality', '')} {size}".strip()
+
+
+def _options(options: Mapping[str, Any] | None) -> str:
+    if not options:
+        return "not known"
+    return ", ".join(f"{name} {value}" for name, value in options.items() if not isinstance(value, Mapping))
+
+
+def _say(lines: list[str]) -> None:
+    print("\n".join(lines))  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Whether a bundle is whole: what somebody who was sent one asks before using it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline_lib.bundles.bundle import PLAN, WEIGHTS, find_bundle, load_bundle, read_plan
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import sha256_file
+
+REQUIRED = (
+    "kind", "architecture", "weights_sha256", "role", "prepared", "people", "scans", "train_images", "steps", "licence", "figures",
+)  # fmt: skip
+HASH = re.compile("[0-9a-f]{16}")
+
+
+def check(path: str | Path) -> list[str]:
+    """What is wrong with a bundle, a line each; none where it is whole.
+
+    Args:
+        path: its folder, or the name of one that ships.
+    """
+    try:
+        return list(_faults(find_bundle(path)))
+    except UserError as error:
+        return [str(error)]
+
+
+def _faults(folder: Path) -> Iterator[str]:
+    info = read_plan(folder)
+    if missing := [name for name in REQUIRED if name not in info]:
+        yield f"{folder / PLAN} lacks {', '.join(missing)}"
+    if (folder / WEIGHTS).is_file() and info.get("weights_sha256") != sha256_file(folder / WEIGHTS):
+        yield f"{folder / WEIGHTS} is not the file that {PLAN} was written for (its SHA-256 differs)"
+    module = load_bundle(folder).module
+    for name, value in module.state_dict().items():
+        if not torch.isfinite(value).all():
+            yield f"{folder / WEIGHTS}: {name} holds values that are not finite"
+    yield from (f"{folder / PLAN}: {fault}" for fault in _named(info))
+
+
+def _named(info: Mapping[str, Any]) -> Iterator[str]:
+    """What would tell of people or machines."""
+    for key in ("people", "scans"):
+        if odd := [value for value in info.get(key, ()) if not HASH.fullmatch(str(value))]:
+            yield f"{key} are to be hashes of 16 digits, but {len(odd)} are not"
+    if paths := re.findall(r'"(/[^"]+)"', json.dumps(info)):
+        yield f"holds a path of the machine it was trained on: {paths[0]}"

@@ -1,0 +1,74 @@
+"""Options that were given and that nothing would read: refused, since they promise an effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from pipeline_lib.config.schema import Options, RecipeOptions
+from pipeline_lib.tasks import TASKS
+from pipeline_lib.tasks.task import covers
+
+ONLY_WHERE: dict[str, tuple[str, Callable[[RecipeOptions], bool]]] = {
+    "data.target": ("the task translates", lambda recipe: TASKS[recipe.task].source_and_target),
+    "data.target_channels": ("the task translates", lambda recipe: TASKS[recipe.task].source_and_target),
+    "data.slices": (
+        "data.dimensions is 2 and the modality has volumes",
+        lambda recipe: recipe.data.dimensions == 2 and recipe.data.modality != "image",
+    ),
+    "data.voxel_size": ("the modality has volumes", lambda recipe: recipe.data.modality != "image"),
+    "autoencoder.kl_weight": ("autoencoder.kind is vae", lambda recipe: _kind(recipe) == "vae"),
+    **dict.fromkeys(
+        [f"autoencoder.{key}" for key in ("codes", "commitment", "adversarial_weight", "adversarial_start")],
+        ("autoencoder.kind is vqgan", lambda recipe: _kind(recipe) == "vqgan"),
+    ),
+    **dict.fromkeys(
+        [f"diffusion.noise.{key}" for key in ("octaves", "decay", "frequency", "raw")],
+        ("diffusion.noise.kind is simplex", lambda recipe: recipe.diffusion.noise.kind == "simplex"),
+    ),
+    "diffusion.noise.spacing": (
+        "diffusion.noise.kind is coarse",
+        lambda recipe: recipe.diffusion.noise.kind == "coarse",
+    ),
+    "diffusion.loss_weight_cap": (
+        "diffusion.loss_weight is v or min_snr",
+        lambda recipe: recipe.diffusion.loss_weight != "none",
+    ),
+    "denoiser.condition": (
+        "the task can be conditioned",
+        lambda recipe: recipe.denoiser.condition == "none" or TASKS[recipe.task].conditional,
+    ),
+    "denoiser.drop_condition": ("denoiser.condition is set", lambda recipe: recipe.denoiser.condition != "none"),
+    "denoiser.training.augment": ("the denoiser learns images, not latents", lambda recipe: recipe.autoencoder is None),
+    "sampling.eta": ("sampling.sampler is ddim", lambda recipe: recipe.sampling.sampler == "ddim"),
+    "sampling.guidance": ("denoiser.condition is set", lambda recipe: recipe.denoiser.condition != "none"),
+}
+"""What is read only where another option says so."""
+
+
+def unread(recipe: RecipeOptions) -> Iterator[str]:
+    """A line for each option that was given and that no stage of the recipe's task reads."""
+    task = TASKS[recipe.task]
+    for key in _given(recipe):
+        if not covers(task.reads, key):
+            section = key.rpartition(".")[0]
+            known = sorted(name.removeprefix(f"{section}.") for name in task.reads if name.startswith(f"{section}."))
+            beside = f"; of {section} it reads {', '.join(known)}" if known else ""
+            yield f"{key}: nothing in {task.name} reads it{beside}; remove it"
+        elif (rule := ONLY_WHERE.get(key)) and not rule[1](recipe):
+            yield f"{key}: read only where {rule[0]}; remove it"
+
+
+def _given(options: Options, where: str = "") -> Iterator[str]:
+    """Keys that were written down; a section is named as one where nothing is read of it but whole."""
+    for name in sorted(options.model_fields_set):
+        key, value = f"{where}{name}", getattr(options, name)
+        if value is None:
+            continue
+        if isinstance(value, Options) and key not in ONLY_WHERE:
+            yield from _given(value, f"{key}.")
+        else:
+            yield key
+
+
+def _kind(recipe: RecipeOptions) -> str:
+    return recipe.autoencoder.kind if recipe.autoencoder else ""

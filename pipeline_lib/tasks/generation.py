@@ -1,0 +1,57 @@
+"""How well does plain DDPM learn these images?"""
+
+from __future__ import annotations
+
+from pipeline_lib.tasks.shared import DATASET, DENOISER, INTERVALS, MODEL, SAMPLER, UNSEEN
+from pipeline_lib.tasks.task import Stage, Task
+
+SAMPLES = Stage(
+    "inference",
+    "Samples",
+    (*MODEL, *SAMPLER, "sampling.guidance", "sampling.count", "sampling.checkpoints"),
+    "pipeline_lib.inference.generation:sample_generation",
+    networks=("denoiser",),
+    shown=True,
+    folder="samples",
+)
+EVALUATION = Stage(
+    "evaluation",
+    "Evaluation",
+    (*SAMPLES.reads, *UNSEEN, *INTERVALS, "evaluation.features"),
+    "pipeline_lib.evaluation.generation:evaluate_generation",
+    shown=True,
+)
+
+TASK = Task(
+    name="generation",
+    question="How well does plain DDPM learn these images?",
+    reading=(
+        "Follow the samples over the checkpoints: all start from the same noise. The distance to held-out people should "
+        "fall towards the floor, one half of them against the other. The share of suspected copies, read beside the "
+        "share among held-out people, tells whether it fell by copying."
+    ),
+    headline=("FID", "KID"),
+    limits=(
+        "Distances between sets of images depend on the feature network and on the number of images. Compare only "
+        "numbers with the same two.",
+        "Samples that look right may be copies of training images. The test of copies finds flipped, turned, scaled and "
+        "shifted ones; it does not find parts of several images put together.",
+    ),
+    stages=(
+        DATASET,
+        DENOISER,
+        SAMPLES,
+        EVALUATION,
+    ),
+    inferred=(
+        "{recipe.sampling.count} images were sampled by {sampler} at each of {recipe.sampling.checkpoints} checkpoints, "
+        "always from the same noise."
+    ),
+    judged=(
+        "Sets of images were compared in equal number with random halves of the held-out people; intervals are 1.96 "
+        "standard deviations over halves, and differences are paired over them. Copies were looked for by aligning "
+        "each sample with the training images most like it, under flips, rotation, scale and shift."
+    ),
+    works_on="images",
+    draws=64,
+)

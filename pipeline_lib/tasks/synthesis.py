@@ -1,0 +1,60 @@
+"""What do brains of each group look like?"""
+
+from __future__ import annotations
+
+from pipeline_lib.tasks.shared import AUTOENCODER, DATASET, DENOISER, INTERVALS, LATENTS, MODEL, SAMPLER, UNSEEN
+from pipeline_lib.tasks.task import Stage, Task
+
+SAMPLES = Stage(
+    "inference",
+    "Samples",
+    (*MODEL, *SAMPLER, "sampling.guidance", "sampling.count"),
+    "pipeline_lib.inference.synthesis:sample_synthesis",
+    networks=("autoencoder", "denoiser"),
+    shown=True,
+    folder="samples",
+)
+EMBEDDING = Stage(
+    "embedding",
+    "Embedding",
+    (*SAMPLES.reads, "evaluation.seed"),
+    "pipeline_lib.inference.embedding:embed",
+    networks=("autoencoder",),
+    shown=True,
+    latent=True,
+)
+EVALUATION = Stage(
+    "evaluation",
+    "Evaluation",
+    (*SAMPLES.reads, *UNSEEN, *INTERVALS, "evaluation.features"),
+    "pipeline_lib.evaluation.synthesis:evaluate_synthesis",
+    shown=True,
+)
+
+TASK = Task(
+    name="synthesis",
+    question="What do brains of each group look like?",
+    reading=(
+        "Distances are to held-out people. The floor is one half of them against the other, and no model should be "
+        "nearer. The training images stand beside as a reference: a model that copies them reaches it, so the "
+        "distance alone says nothing about new scans. The share of suspected copies does, read beside the share "
+        "among held-out people."
+    ),
+    headline=("FID", "KID"),
+    limits=(
+        "A synthetic scan belongs to nobody. It shows what the model learned of a group and proves nothing about a "
+        "person.",
+        "Distances between sets of images depend on the feature network and on the number of images. Compare only "
+        "numbers with the same two.",
+        "Differences between groups in synthetic scans carry every confound of the training cohort, such as age and "
+        "site.",
+    ),
+    stages=(DATASET, AUTOENCODER, LATENTS, DENOISER, SAMPLES, EMBEDDING, EVALUATION),
+    inferred="New scans, {recipe.sampling.count} per group, were sampled by {sampler}.",
+    judged=(
+        "Sets of images were compared in equal number with random halves of the held-out people; intervals are 1.96 "
+        "standard deviations over halves, and differences are paired over them. Copies were looked for by aligning "
+        "each sample with the training images most like it, under flips, rotation, scale and shift."
+    ),
+    draws=64,
+)

@@ -1,0 +1,101 @@
+"""What a task is: its question, its stages, what each reads of the configuration, and how its results are to be read.
+
+A task is data. It names modules and options by text and imports nothing, since every job of a cluster reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a recipe.
+
+    Attributes:
+        name: what the workflow calls it.
+        title: its heading on the recipe's page.
+        reads: keys of the recipe that it reads; a section's key stands for all that is in it. Nothing else reruns it.
+        function: ``module:function`` that does it, where it belongs to one task; called with the recipe, the inputs
+            that its rule names, and ``out``.
+        networks: sections of the recipe whose network it loads.
+        shown: whether its pictures and tables are on the recipe's page.
+        latent: whether there is such a stage only where the recipe has an autoencoder.
+        folder: where its results are, below ``results/<recipe>/``; its name unless given.
+    """
+
+    name: str
+    title: str
+    reads: tuple[str, ...]
+    function: str = ""
+    networks: tuple[str, ...] = ()
+    shown: bool = False
+    latent: bool = False
+    folder: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", self.folder or self.name)
+
+    @property
+    def module(self) -> str:
+        """The module of ``function``."""
+        return self.function.partition(":")[0]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task, whole.
+
+    Attributes:
+        name: as in the configuration.
+        question: what it answers, in one sentence.
+        reading: how its results are to be read.
+        headline: names of metrics, the first that there is stands for the recipe.
+        limits: what its results cannot tell.
+        stages: in the order of the workflow.
+        works_on: images, the latents of an autoencoder, or either.
+        conditional: whether its denoiser can be told of people and slices (`denoiser.condition`).
+        source_and_target: whether it predicts one modality from another, each with an autoencoder of its own.
+        draws: images drawn where `sampling.count` is not given; 0: it draws none.
+        inferred: what was done with the trained model, a sentence for the methods text; ``{sampler}`` and the options
+            of the recipe, as in ``{recipe.sampling.count}``, are filled in.
+        judged: how results and their intervals came about, likewise.
+    """
+
+    name: str
+    question: str
+    reading: str
+    headline: tuple[str, ...]
+    limits: tuple[str, ...]
+    stages: tuple[Stage, ...]
+    inferred: str
+    judged: str
+    works_on: Literal["images", "latents", "either"] = "either"
+    conditional: bool = True
+    source_and_target: bool = False
+    draws: int = 0
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Every key that a stage reads, each once."""
+        return tuple(dict.fromkeys(key for stage in self.stages for key in stage.reads))
+
+    def stage(self, name: str) -> Stage:
+        """The stage of a name.
+
+        Raises:
+            KeyError: the task has none of this name.
+        """
+        return {stage.name: stage for stage in self.stages}[name]
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The autoencoders of a recipe that works on latents."""
+        return ("source", "target") if self.source_and_target else ("image",)
+
+
+def covers(keys: Iterable[str], key: str) -> bool:
+    """Whether ``key`` or a section that holds it is among ``keys``."""
+    return any(key == known or key.startswith(f"{known}.") for known in keys)

@@ -1,0 +1,97 @@
+"""A stage receives what it reads and nothing else; what nothing reads is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline_lib.config.load import load_config
+from pipeline_lib.config.part import read_part, recipe_part
+from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.errors import UserError
+
+RECIPE: dict[str, Any] = {
+    "task": "synthesis",
+    "data": {"size": [32, 32]},
+    "autoencoder": {"channels": [8, 8]},
+    "denoiser": {"channels": [8, 8], "attention": [False, True], "head_channels": 8},
+    "sampling": {"steps": 7},
+}
+
+
+def test_a_part_holds_the_keys_asked_for() -> None:
+    recipe = RecipeOptions.model_validate(RECIPE)
+    part = read_part(recipe_part(recipe, ("task", "data.size", "sampling", "autoencoder")))
+    assert part.task == "synthesis"
+    assert part.data.size == [32, 32]
+    assert part.sampling == recipe.sampling
+    assert part.autoencoder == recipe.autoencoder
+
+
+def test_reading_beyond_a_part_is_an_error_and_no_default() -> None:
+    part = read_part(recipe_part(RecipeOptions.model_validate(RECIPE), ("task", "data.size", "sampling.steps")))
+    for read in (lambda: part.evaluation, lambda: part.data.modality, lambda: part.sampling.seed):
+        with pytest.raises(AttributeError):
+            read()
+
+
+def test_the_same_options_make_the_same_text() -> None:
+    recipe = RecipeOptions.model_validate(RECIPE)
+    turned = RecipeOptions.model_validate({key: RECIPE[key] for key in reversed(RECIPE)})
+    assert recipe_part(recipe, ("data", "sampling")) == recipe_part(turned, ("sampling", "data"))
+
+
+def config(changes: dict[str, Any], **recipe: Any) -> dict[str, Any]:
+    merged = {**RECIPE, **recipe}
+    for key, value in changes.items():
+        section, _, name = key.rpartition(".")
+        place = merged
+        for step in section.split(".") if section else []:
+            place[step] = dict(place.get(step, {}))
+            place = place[step]
+        place[name] = value
+    return {"recipes": {"one": {key: value for key, value in merged.items() if value is not None}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "recipe", "said"),
+    [
+        ({"sampling.start": 0.5}, {}, "sampling.start: nothing in synthesis reads it; of sampling it reads"),
+        ({"evaluation.smoothing_mm": 2}, {}, "evaluation.smoothing_mm: nothing in synthesis reads it"),
+        ({"data.target": "noddi"}, {}, "data.target: read only where the task translates"),
+        ({"autoencoder.codes": 64}, {}, "autoencoder.codes: read only where autoencoder.kind is vqgan"),
+        ({"diffusion.noise": {"octaves": 3}}, {}, "diffusion.noise.octaves: read only where diffusion.noise.kind"),
+        (
+            {"sampling.sampler": "ddpm", "sampling.eta": 0.5},
+            {},
+            "sampling.eta: read only where sampling.sampler is ddim",
+        ),
+        ({"sampling.guidance": 2}, {}, "sampling.guidance: read only where denoiser.condition is set"),
+        ({"sampling.guidance": 2}, {"task": "anomaly", "autoencoder": None}, "sampling.guidance: nothing in anomaly"),
+    ],
+)
+def test_an_option_without_effect_is_refused(changes: dict[str, Any], recipe: dict[str, Any], said: str) -> None:
+    load_config(config({}, **recipe))
+    with pytest.raises(UserError) as refused:
+        load_config(config(changes, **recipe))
+    assert str(refused.value).startswith(f"configuration: recipes.one.{said}")
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_an_option_left_alone_is_never_refused() -> None:
+    for task in ("anomaly", "generation", "synthesis"):
+        load_config({"recipes": {"one": {"task": task}}})
+
+
+@pytest.mark.parametrize(("task", "draws"), [("synthesis", 64), ("generation", 64)])
+def test_how_many_images_are_drawn_is_the_tasks_to_say(task: str, draws: int) -> None:
+    loaded = load_config({"recipes": {"one": {"task": task}}})
+    assert loaded.recipes["one"].sampling.count == draws
+
+
+def test_a_prediction_is_one_draw_unless_more_are_asked_for() -> None:
+    recipe = {"task": "translation", "data": {"target": "noddi"}, "autoencoder": {"kind": "vqgan"}}
+    assert load_config({"recipes": {"one": recipe}}).recipes["one"].sampling.count == 1
+    loaded = load_config({"recipes": {"one": {**recipe, "sampling": {"count": 8}}}})
+    assert loaded.recipes["one"].sampling.count == 8

@@ -1,0 +1,46 @@
+"""A stage's function is called with the inputs of its rule, as its annotations say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pipeline_lib.stage import run
+
+CALLS: list[dict[str, object]] = []
+
+
+def stage_of_a_task(
+    recipe: object, model: Path, chunks: list[Path], roles: Mapping[str, Path], out: Path, extra: Path | None = None
+) -> None:
+    CALLS.append({"recipe": recipe, "model": model, "chunks": chunks, "roles": roles, "out": out, "extra": extra})
+
+
+HERE = f"{__name__}:stage_of_a_task"
+
+
+@pytest.fixture(autouse=True)
+def _no_calls_yet() -> None:
+    CALLS.clear()
+
+
+def test_one_path_a_list_and_a_mapping() -> None:
+    inputs = {"model": [Path("m")], "chunks": [Path("a")], "roles": [Path("x/source"), Path("x/target")]}
+    run(HERE, "options", inputs, Path("out"))
+    (call,) = CALLS
+    assert call == {
+        "recipe": "options", "model": Path("m"), "chunks": [Path("a")], "out": Path("out"), "extra": None,
+        "roles": {"source": Path("x/source"), "target": Path("x/target")},
+    }  # fmt: skip
+
+
+def test_an_input_that_may_be_missing_is_one_path_where_there_is_one() -> None:
+    run(HERE, "options", {"model": [Path("m")], "chunks": [], "roles": [], "extra": [Path("e")]}, Path("out"))
+    assert CALLS[0]["extra"] == Path("e")
+
+
+def test_two_folders_for_one_path_are_an_error() -> None:
+    with pytest.raises(ValueError, match="too many values"):
+        run(HERE, "options", {"model": [Path("m"), Path("n")], "chunks": [], "roles": []}, Path("out"))

@@ -1,0 +1,46 @@
+# Where does this brain differ from healthy ones?
+
+
+use rule stage as infer_anomaly with:
+    input:
+        diffusion=made("{recipe}", "diffusion"),
+        dataset=made("{recipe}", "dataset", "{chunk}"),
+    output:
+        made("{recipe}", "inference", "{chunk}"),
+    log:
+        log_of("infer_anomaly", "{recipe}", "{chunk}"),
+    benchmark:
+        benchmark_of("infer_anomaly", "{recipe}", "{chunk}")
+    wildcard_constraints:
+        recipe=recipes_of("anomaly"),
+    threads: 2
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        **of_task("infer_anomaly", "inference"),
+    message:
+        "Anomaly maps of {wildcards.chunk} ({wildcards.recipe})"
+
+
+use rule stage as evaluate_anomaly with:
+    input:
+        diffusion=made("{recipe}", "diffusion"),
+        inference=chunks_of("inference", "validation", "test"),
+        datasets=chunks_of("dataset", "validation", "test"),
+        train=chunks_of("dataset", "train"),
+    output:
+        made("{recipe}", "evaluation"),
+    log:
+        log_of("evaluate_anomaly", "{recipe}"),
+    benchmark:
+        benchmark_of("evaluate_anomaly", "{recipe}")
+    wildcard_constraints:
+        recipe=recipes_of("anomaly"),
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        **of_task("evaluate_anomaly", "evaluation"),
+    message:
+        "Evaluate {wildcards.recipe}"

@@ -1,0 +1,68 @@
+# What do brains of each group look like?
+
+
+use rule stage as sample_synthesis with:
+    input:
+        diffusion=made("{recipe}", "diffusion"),
+        autoencoder=autoencoders,
+    output:
+        made("{recipe}", "samples"),
+    log:
+        log_of("sample_synthesis", "{recipe}"),
+    benchmark:
+        benchmark_of("sample_synthesis", "{recipe}")
+    wildcard_constraints:
+        recipe=recipes_of("synthesis"),
+    threads: 2
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(120),
+    params:
+        **of_task("sample_synthesis", "inference"),
+    message:
+        "Sample {wildcards.recipe} for every group"
+
+
+use rule stage as embed with:
+    input:
+        autoencoder=autoencoders,
+        latents=chunks_of("latents"),
+        samples=made("{recipe}", "samples"),
+    output:
+        made("{recipe}", "embedding"),
+    log:
+        log_of("embed", "{recipe}"),
+    benchmark:
+        benchmark_of("embed", "{recipe}")
+    wildcard_constraints:
+        recipe=recipes_of("synthesis"),
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        **of_task("embed", "embedding"),
+    message:
+        "Embed the latents of {wildcards.recipe}"
+
+
+use rule stage as evaluate_synthesis with:
+    input:
+        diffusion=made("{recipe}", "diffusion"),
+        samples=made("{recipe}", "samples"),
+        train=chunks_of("dataset", "train"),
+        held_out=chunks_of("dataset", "validation", "test"),
+    output:
+        made("{recipe}", "evaluation"),
+    log:
+        log_of("evaluate_synthesis", "{recipe}"),
+    benchmark:
+        benchmark_of("evaluate_synthesis", "{recipe}")
+    wildcard_constraints:
+        recipe=recipes_of("synthesis"),
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        **of_task("evaluate_synthesis", "evaluation"),
+    message:
+        "Evaluate {wildcards.recipe}"
