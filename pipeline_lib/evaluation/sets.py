@@ -30,7 +30,7 @@ from pipeline_lib.metrics.distribution import (
     manifolds,
     standardised,
 )
-from pipeline_lib.metrics.memorisation import Gallery, Nearest, by_person, chance_similarity, drawn
+from pipeline_lib.metrics.memorisation import Gallery, Nearest, by_person, drawn, suspicious_similarity
 
 FLOOR = "held-out people, half against half"
 TRAINING = "training images"
@@ -239,7 +239,7 @@ class Memory:
         self.train, self.options, self.note = train, options, note
         people = list(train.people)
         self.gallery = Gallery(train.images, people)  # type: ignore[arg-type]
-        self.threshold = chance_similarity(self.gallery, train.images, MOST_LOOKED_UP, options.seed)  # type: ignore[arg-type]
+        self.threshold = suspicious_similarity(self.gallery, train.images, MOST_LOOKED_UP, options.seed)  # type: ignore[arg-type]
         self.rows = drawn(held_out.people, MOST_LOOKED_UP, options.seed)
         self.index = held_out.index.iloc[self.rows].reset_index(drop=True)
         self.held_out = self.gallery.nearest(held_out.images[self.rows])
@@ -280,8 +280,7 @@ class Memory:
 
     def _about(self, template: Metric) -> Metric:
         note = joined(
-            f"aligned detail correlates with a training image by more than {self.threshold:.3f}, as 3 % of training people do "
-            "with somebody else's",
+            f"more like a training image (aligned, similarity over {self.threshold:.3f}) than training people are like each other",
             self.note,
         )
         return replace(template, name="share of suspected copies", direction="lower", note=note)

@@ -7,7 +7,7 @@ blurred mean image near to everybody. Here every image is looked up in the train
 1. Coarse: small images of the *detail* (what remains after a wide blur is taken away, each place in units of its own
    contrast: gamma and a smooth bias do not change it) are compared in all flips and a grid of turns, scales and shifts.
 2. Fine: the best few candidates are aligned by a similarity transform (inverse compositional Gauss-Newton, Baker
-   and Matthews 2004), and the correlation of their detail is the *similarity*.
+   and Matthews 2004), and the correlation of their detail, given what all training images share, is the *similarity*.
 
 How alike two people are by chance is measured within the training set, each person against all others. An
 image more like a training image than that is a suspected copy; the share of held-out real people who are
@@ -41,8 +41,9 @@ CANDIDATES = 24, 3
 ITERATIONS = 8
 BLOCK = 256
 EACH = 4
-CHANCE = 97.0
-"""Percentile of the similarity between different people of the training set from which on a copy is suspected."""
+CHANCE, MARGIN = 97.0, 0.25
+"""A copy is suspected from the similarity that this percentile of training people have with somebody else, and this share
+of what is missing to 1 on top: real people lie below, copies come back close to 1."""
 
 Images = NDArray[np.floating]
 """Arrays ``(N, C, *spatial)``, or what looks like one: rows are read by slice or by an array of places."""
@@ -50,7 +51,7 @@ Images = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Nearest:
-    """For each query its most similar reference: correlation of their aligned detail ``(N,)`` and its row ``(N,)``."""
+    """For each query its most similar reference: their similarity in [-1, 1] ``(N,)`` and its row ``(N,)``."""
 
     similarity: NDArray[np.float64]
     row: NDArray[np.int64]
@@ -71,6 +72,9 @@ class Gallery:
         blocks = [self._shrunk(images[start : start + BLOCK]) for start in range(0, len(images), BLOCK)]
         self._small = torch.cat(blocks)
         self._described = torch.cat([_unit(_detail(block)).flatten(1) for block in blocks])
+        some = np.linspace(0, len(images) - 1, min(len(images), BLOCK)).round().astype(int)
+        mean = _unit(_detail(_reduced(images[some], FINE[self.dimensions]))).mean(dim=0, keepdim=True)
+        self._common = _unit(mean)
 
     def nearest(self, queries: Images, without: Sequence[str] | NDArray[np.str_] | None = None) -> Nearest:
         """The most similar reference of each query ``(N, C, *spatial)``.
@@ -102,14 +106,27 @@ class Gallery:
         for width in (2.0, 1.0):  # the wider detail draws from further away
             values, moved = _align(_detail(small, width), _detail(self._small[rows], width), moved)
         best = values.topk(min(CANDIDATES[1], len(values))).indices
-        large = _detail(_reduced(self._images[rows[best].numpy()], FINE[self.dimensions]))
-        values, _ = _align(_detail(image), large, moved[best])
-        similarity = float(values.max()) / (1 - _noise_share(image)) ** 0.5
-        return min(1.0, similarity), int(rows[best[int(values.argmax())]])
+        rows, moved = rows[best], moved[best]
+        large = _detail(_reduced(self._images[rows.numpy()], FINE[self.dimensions]))
+        _, moved = _align(_detail(image), large, moved)
+        similarity = self._beyond_common(_unit(_warp(_detail(image), moved)), _unit(large), _noise_share(image))
+        place = int(similarity.argmax())
+        return float(similarity[place].clamp(-1, 1)), int(rows[place])
+
+    def _beyond_common(self, images: Tensor, references: Tensor, noise: float) -> Tensor:
+        """Partial correlation ``(K,)`` of aligned details of unit length, given the detail that all references share.
+
+        The outline of the head is everybody's, and a blurred mean image shares it with all.
+        """
+        freed = (1 - noise) ** 0.5
+        own = _dot(images, references) / freed
+        with_image = (_dot(images, self._common) / freed).clamp(-0.99, 0.99)
+        with_reference = _dot(references, self._common).clamp(-0.99, 0.99)
+        return (own - with_image * with_reference) / ((1 - with_image**2) * (1 - with_reference**2)).sqrt()
 
 
-def chance_similarity(gallery: Gallery, images: Images, most: int = 300, seed: int = 0) -> float:
-    """The similarity that different people reach by chance: a percentile of people's best match with somebody else.
+def suspicious_similarity(gallery: Gallery, images: Images, most: int = 300, seed: int = 0) -> float:
+    """The similarity from which on a copy is suspected: more than different people of the training set reach by chance.
 
     With one person only there is nobody to be like by chance: only what equals an image is suspected.
 
@@ -128,7 +145,9 @@ def chance_similarity(gallery: Gallery, images: Images, most: int = 300, seed: i
         return 1.0
     rows = drawn(gallery.people, most, seed)
     people = gallery.people[rows]
-    return float(np.percentile(by_person(gallery.nearest(images[rows], without=people).similarity, people), CHANCE))
+    others = by_person(gallery.nearest(images[rows], without=people).similarity, people)
+    chance = float(np.percentile(others, CHANCE))
+    return chance + MARGIN * (1 - chance)
 
 
 def drawn(people: NDArray[np.str_], most: int, seed: int = 0) -> NDArray[np.intp]:
@@ -192,6 +211,10 @@ def _unit(images: Tensor) -> Tensor:
     spatial = tuple(range(1, images.ndim))
     centred = images - images.mean(dim=spatial, keepdim=True)
     return centred / centred.square().sum(dim=spatial, keepdim=True).sqrt().clamp(min=1e-6)
+
+
+def _dot(one: Tensor, other: Tensor) -> Tensor:
+    return (one * other).flatten(1).sum(dim=1)
 
 
 def _generators(size: Sequence[int]) -> Tensor:

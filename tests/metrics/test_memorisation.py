@@ -10,7 +10,7 @@ import pytest
 from scipy.ndimage import affine_transform, gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from pipeline_lib.metrics.memorisation import Gallery, by_person, chance_similarity, drawn
+from pipeline_lib.metrics.memorisation import Gallery, by_person, drawn, suspicious_similarity
 
 
 def shapes(number: int, seed: int, dimensions: int = 2) -> np.ndarray:
@@ -55,7 +55,7 @@ def test_altered_copies_are_found_and_named_and_new_images_are_not(dimensions: i
     number = 12 if dimensions == 2 else 6
     train, new = shapes(30, 0, dimensions), shapes(number, 1, dimensions)
     gallery = Gallery(train, [f"p{n}" for n in range(30)])
-    threshold = chance_similarity(gallery, train, most=20)
+    threshold = suspicious_similarity(gallery, train, most=20)
     found = gallery.nearest(altered(train[:number], 2))
     assert list(found.row) == list(range(number))
     assert (found.similarity > threshold).all()
@@ -67,7 +67,7 @@ def test_the_mean_image_is_no_copy() -> None:
     train = shapes(30, 0)
     gallery = Gallery(train, [f"p{n}" for n in range(30)])
     mean = train.mean(axis=0, keepdims=True)
-    threshold = chance_similarity(gallery, train)
+    threshold = suspicious_similarity(gallery, train)
     nearest = np.sqrt(((train - mean) ** 2).mean(axis=(1, 2, 3))).min()
     between = np.sqrt(((train - shapes(1, 5)) ** 2).mean(axis=(1, 2, 3))).min()
     assert nearest < between
@@ -109,7 +109,7 @@ def test_planted_copies_of_real_brains_are_found_and_real_people_are_not_accused
     images = np.stack(slices)
     train, held_out = images[::2], images[1::2]
     gallery = Gallery(train, [str(n) for n in range(len(train))])
-    threshold = chance_similarity(gallery, train)
+    threshold = suspicious_similarity(gallery, train)
     copies = gallery.nearest(altered(train[:40], 3))
     accused = gallery.nearest(held_out).similarity > threshold
     assert (copies.similarity > threshold).mean() >= 0.95
