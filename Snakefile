@@ -5,7 +5,7 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
-if "recipes" not in config:  # no --configfile was given: the demo
+if "recipes" not in config and not workflow.overwrite_configfiles:  # the demo
 
     configfile: "config/config.yaml"
 
@@ -30,7 +30,8 @@ include: "workflow/rules/retry.smk"
 rule all:
     default_target: True
     input:
-        f"{results}/report/index.html",
+        when_recipes_fit([f"{results}/report/index.html"]),
+        native_maps(),
     localrule: True
 
 
@@ -42,5 +43,5 @@ rule preprocessed:
 
 rule evaluated:
     input:
-        [made(recipe, "evaluation") for recipe in plan.recipes],
+        when_recipes_fit([made(recipe, "evaluation") for recipe in plan.recipes]),
     localrule: True

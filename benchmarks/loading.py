@@ -17,19 +17,21 @@ import psutil
 import torch
 from planning import SUSTAINED, networks, read_recipe
 
-from pipeline_lib.dataset.augment import Augmentation
+from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.dataset.augment import augmentation
 from pipeline_lib.dataset.packed import TEXT_COLUMNS, PackedDataset
 from pipeline_lib.training.stream import Positions, Stream, batches
 
-SLICES, SIDE, BATCH, STEPS = 4_000, 128, 32, 200
+SLICES, SIZE, BATCH, STEPS = 4_000, (112, 96), 32, 200
+RECIPE = RecipeOptions(task="generation")
 NEEDED = SUSTAINED / (3 * networks(read_recipe("generation"))[-1].forward)
 """Images a second that the full-scale 2D denoiser takes on the GPU that planning assumes."""
 
 
 def write_chunk(folder: Path) -> None:
     """A packed chunk of random slices."""
-    data = np.lib.format.open_memmap(folder / "data.npy", "w+", np.float32, (SLICES, 1, SIDE, SIDE))
-    data[:] = np.random.default_rng(0).random((SLICES, 1, SIDE, SIDE), np.float32) * 2 - 1
+    data = np.lib.format.open_memmap(folder / "data.npy", "w+", np.float32, (SLICES, 1, *SIZE))
+    data[:] = np.random.default_rng(0).random((SLICES, 1, *SIZE), np.float32) * 2 - 1
     data.flush()
     rows = ["\t".join([*TEXT_COLUMNS, "age", "has_lesion"])]
     rows += ["\t".join([*(f"{name}{i}" for name in TEXT_COLUMNS), "50", "false"]) for i in range(SLICES)]
@@ -45,7 +47,7 @@ def memory(process: psutil.Process) -> tuple[float, float]:
 
 def measure(folder: Path, workers: int) -> list[str]:
     """A row of the table."""
-    images = PackedDataset([folder], augment=Augmentation(0))
+    images = PackedDataset([folder], augment=augmentation(RECIPE.denoiser.training.augment, 0))
     positions = Positions(0, STEPS, 1, BATCH, slice(0, BATCH))
     loaded: Iterator[dict[str, torch.Tensor]] = batches(Stream(images, 0), positions, workers=workers, pin=False)
     for _ in range(20):
@@ -67,8 +69,8 @@ def main() -> None:
         size = (Path(name) / "data.npy").stat().st_size / 2**20
     print(f"""# Loading training images
 
-Made by `python benchmarks/loading.py > docs/loading.md` on {os.cpu_count()} cores: {SLICES:,} packed slices of {SIDE} x {SIDE} ({size:.0f} MB),
-batches of {BATCH}, flips, shifts and intensity changes included. With 0 workers the training process loads itself.
+Made by `python benchmarks/loading.py > docs/loading.md` on {os.cpu_count()} cores: {SLICES:,} packed slices of {SIZE[0]} x {SIZE[1]} ({size:.0f} MB),
+batches of {BATCH}, the default augmentation of scans included (flip, rotation, scale, shift, gamma). With 0 workers the training process loads itself.
 
 | workers | images a second | times what a GPU needs | memory a process, MB | of it not shared, MB |
 |---:|---:|---:|---:|---:|""")

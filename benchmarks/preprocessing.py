@@ -409,12 +409,21 @@ The same {peer_heads} IXI heads. Correlation is over the template's brain; Dice 
 
 {ants}
 
+{wrong_inputs}
+
 ## Who was trained on
 
 {trained_on}.
 
 Held out, by the hash of their id: {held}.
 """
+
+
+def kept_section() -> str:
+    """The section on wrong inputs, which `wrong_inputs.py` writes, of the page as last committed: this run overwrites it."""
+    command = ["git", "show", "HEAD:docs/preprocessing.md"]
+    page = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return page[page.index("## Wrong inputs") : page.index("## Who was trained on")].strip()
 
 
 def verdict(table: str) -> str:
@@ -465,6 +474,7 @@ def main() -> None:
         ants += ants_table(heads, arguments.ants)
     sys.stdout.write(
         TEXT.format(
+            wrong_inputs=kept_section(),
             parameters=sum(value.numel() for value in load_network().state_dict().values()),
             kilobytes=WEIGHTS.stat().st_size // 1000,
             commands=training_commands(about["runs"].split("; ")),

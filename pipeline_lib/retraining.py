@@ -161,7 +161,7 @@ def _hidden(scan: Scan) -> str:
 
 
 def _value(scan: Scan, column: str) -> str | float:
-    further: Mapping[str, str | float] = dict(getattr(scan, "covariates", ()))
+    further: Mapping[str, str | float] = dict(scan.covariates)
     value = getattr(scan, column, further.get(column, ""))
     return "" if value is None else value
 

@@ -58,10 +58,9 @@ def with_run_time(options: Mapping[str, Any], settings: Mapping[str, Any]) -> di
 
 def counted_columns(options: Mapping[str, Any]) -> list[str]:
     """Columns of the index that a training reads: its conditions, and the group where it chooses by it."""
-    condition = (options.get("denoiser") or {}).get("condition") or []
-    conditions = [condition] if isinstance(condition, str) else condition
+    conditions = (options.get("denoiser") or {}).get("condition") or []
     chosen_by = ["group"] if (options.get("data") or {}).get("train_groups") else []
-    return sorted({*conditions, *chosen_by} - {"none"})
+    return sorted({*conditions, *chosen_by})
 
 
 def training_key(recipe: str, role: str, code: str, options: Mapping[str, Any], inputs: Sequence[Path]) -> str:

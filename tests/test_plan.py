@@ -113,6 +113,72 @@ def test_only_a_training_on_several_nodes_is_started_by_srun(cohort: dict) -> No
     assert command == "srun --nodes 2 --ntasks-per-node 4 --kill-on-bad-exit=1"
 
 
+def test_groups_that_nothing_trains_on_are_held_out_and_said(cohort: dict, tmp_path: Path) -> None:
+    cohort["recipes"] = {"generation": {**GENERATION, "data": {"size": [64, 64], "train_groups": ["A"]}}}
+    plan = Plan(cohort)
+    splits = {scan.group: set() for scan in plan.sheet.scans}
+    for row in plan.ledger.rows:
+        splits[next(scan.group for scan in plan.sheet.scans if scan.id == row.scan)].add(row.split)
+    assert splits == {"A": {"train", "validation", "test"}, "B": {"validation", "test"}}
+    assert plan.notices() == ["6 people of groups that no recipe trains on (B) go to validation and test"]
+    cohort["recipes"]["other"] = GENERATION
+    before = Plan(cohort)
+    assert before.notices() == [], "a recipe trains on all"
+    before.save_ledger()
+    del cohort["recipes"]["other"]
+    stuck = Plan(cohort).notices()[1]
+    assert "of them are in train" in stuck
+    assert "remove their rows from the ledger" in stuck
+
+
+def test_pairs_of_an_older_ledger_that_are_torn_are_counted(cohort: dict, tmp_path: Path) -> None:
+    write_sheet(tmp_path, [row.replace("T1w", modality) for row in sheet_of(12) for modality in ("T1w", "FLAIR")])
+    translation = {"task": "translation", "data": {"modality": "T1w", "target": "FLAIR", "size": [64, 64]}}
+    translation |= {
+        "autoencoder": {"kind": "vqgan", "channels": [8, 8]},
+        "denoiser": {"channels": [8], "attention": [False]},
+    }
+    cohort["recipes"] = {"t": translation}
+    plan = Plan(cohort)
+    assert plan.notices() == []
+    plan.save_ledger()
+    ledger = tmp_path / "splits.tsv"
+    torn = next(line for line in ledger.read_text().splitlines() if "FLAIR" in line)
+    chunk = torn.split("\t")[3]
+    ledger.write_text(ledger.read_text().replace(torn, torn.replace(chunk, chunk[:-4] + "0099")))
+    (line,) = Plan(cohort).notices()
+    assert line.startswith("recipe t: 1 pairs lie in two chunks")
+
+
+def test_source_and_target_are_of_one_family(cohort: dict, tmp_path: Path) -> None:
+    write_sheet(tmp_path, [row.replace("T1w", modality) for row in sheet_of(12) for modality in ("T1w", "noddi")])
+    data = {"modality": "T1w", "target": "noddi", "size": [64, 64]}
+    cohort["recipes"] = {"t": {"task": "translation", "data": data, "autoencoder": {"kind": "vqgan"}}}
+    with pytest.raises(UserError, match=r"recipes\.t\.data\.target: T1w and noddi are of different families"):
+        Plan(cohort)
+
+
+def test_where_rows_are_left_out_their_faults_come_before_what_recipes_lack(cohort: dict, tmp_path: Path) -> None:
+    write_sheet(
+        tmp_path,
+        [row.replace("T1w", "t1w") for row in sheet_of(12)] + [row.replace("T1w", "FLAIR") for row in sheet_of(4)],
+    )
+    with pytest.raises(UserError) as raised:
+        Plan(cohort)
+    first, *others = str(raised.value).splitlines()
+    assert "12 rows, the first row 2, column modality: unknown modality 't1w'; did you mean T1w?" in first
+    assert len(others) == 3
+
+
+def test_a_cohort_is_planned_without_recipes_and_without_validation_people(cohort: dict, tmp_path: Path) -> None:
+    write_sheet(tmp_path, [row.replace("\tB\t", "\tA\t") for row in sheet_of(2)])
+    plan = Plan(cohort, check_recipes=False)
+    assert len(plan.chunks()) == 2
+    with pytest.raises(UserError, match="no T1w scan in the validation split"):
+        plan.check_recipes()
+    assert Plan({"cohort": cohort["cohort"]}, check_recipes=False).chunks() == plan.chunks()
+
+
 def test_strict_makes_an_excluded_row_an_error(cohort: dict, tmp_path: Path) -> None:
     write_sheet(tmp_path, [*sheet_of(12), "../p\tT1w\tx.nii.gz\tA\t30\tF"])
     assert len(Plan(cohort).notices()) == 1

@@ -16,7 +16,7 @@ from pipeline_lib.retraining import retraining
 from pipeline_lib.state import TRAINED_ON, trained_on
 
 RECIPE: dict[str, Any] = {"task": "synthesis", "data": {"size": [64, 64]}, "autoencoder": {"channels": [8, 8]}}
-GROUPED = {**RECIPE, "denoiser": {"condition": "group"}}
+GROUPED = {**RECIPE, "denoiser": {"condition": ["group"]}}
 PEOPLE = [f"p{n:03d}" for n in range(12)]
 
 
@@ -145,7 +145,7 @@ def test_changed_preprocessing_and_configuration_name_their_keys(cohort: Cohort)
 
 def test_run_time_settings_are_no_reason(cohort: Cohort) -> None:
     settings = {"workers": 2, "keep": 5, "devices": 2, "checkpoint_every": 7, "samples_every": 3}
-    cohort.recipe = {**GROUPED, "denoiser": {"condition": "group", "training": settings}}
+    cohort.recipe = {**GROUPED, "denoiser": {"condition": ["group"], "training": settings}}
     assert cohort.said() == {}
     assert json.loads(cohort.plan().settings("denoiser", "synthesis"))["denoiser"]["training"]["workers"] == 2
 

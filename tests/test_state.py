@@ -16,7 +16,7 @@ from pipeline_lib.state import RUN_TIME, counted_columns, run_time, training_key
 
 OPTIONS: dict[str, Any] = {
     "data": {"train_groups": []},
-    "denoiser": {"condition": "site", "training": {"steps": 5, "workers": 0}},
+    "denoiser": {"condition": ["site"], "training": {"steps": 5, "workers": 0}},
 }
 ROWS = [{"scan": "a", "participant": "a", "group": "A", "site": "X"}]
 
@@ -83,7 +83,7 @@ def test_further_columns_of_the_sheet_count_where_they_are_conditions(key: Calla
 
 
 def test_columns_that_count_are_conditions_and_what_is_chosen_by() -> None:
-    assert counted_columns({"denoiser": {"condition": "none"}}) == []
+    assert counted_columns({"denoiser": {"condition": []}}) == []
     assert counted_columns({"denoiser": {"condition": ["group", "age"]}}) == ["age", "group"]
     assert counted_columns({"data": {"train_groups": ["CN"]}, "autoencoder": {}}) == ["group"]
 

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipeline_lib.dataset.packed import PackedArrays
+from pipeline_lib.dataset.packed import PackedArrays, brain_outside
 from pipeline_lib.dataset.people import trained_people
 from pipeline_lib.dataset.prepared import prepared_of
 from pipeline_lib.errors import UserError
@@ -162,6 +162,7 @@ def describe(images: PackedArrays, best_step: int, steps: int, licence: str, **m
         "train_images": len(index),
         "train_scans": int(index["scan"].nunique()),
         "train_people": int(index["participant"].nunique()),
+        "brain_outside": brain_outside(index),
         "steps": steps,
         "best_step": best_step,
         "licence": licence,

@@ -1,4 +1,4 @@
-"""Make a sheet: ``python -m pipeline_lib.cohort from-bids|from-folder|from-pictures|synthetic``."""
+"""Make a sheet, or take a person out: ``python -m pipeline_lib.cohort from-bids|from-folder|from-pictures|synthetic|withdraw``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
-from pipeline_lib.cohort.importers import from_bids, from_folder, from_pictures, group_by_age, read_people
-from pipeline_lib.cohort.sheet import Scan, append_to_sheet, write_sheet
+from pipeline_lib.cohort.importers import Found, from_bids, from_folder, from_pictures, group_by_age
+from pipeline_lib.cohort.ledger import read_ledger
+from pipeline_lib.cohort.people import few, read_people
+from pipeline_lib.cohort.sheet import append_to_sheet, write_sheet
+from pipeline_lib.cohort.withdrawal import carry_out, find_withdrawal
+from pipeline_lib.config.load import read_config
 from pipeline_lib.errors import UserError
+from pipeline_lib.files import write_table
 
 
 def main() -> int:
@@ -18,67 +24,160 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = _parser().parse_args()
     try:
-        scans = _scans(arguments)
-        if arguments.command == "synthetic" and arguments.sheet.exists():
-            added = append_to_sheet(arguments.sheet, scans)
-            sys.stdout.write(f"{arguments.sheet}: is there already; {added} scans added\n")
-            return 0
-        if arguments.sheet.exists() and not arguments.force:
-            raise UserError(f"{arguments.sheet} exists; name another with --sheet, or replace it with --force")
-        write_sheet(arguments.sheet, scans)
+        arguments.run(arguments)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    people = len({scan.participant for scan in scans})
-    sys.stdout.write(f"{arguments.sheet}: {len(scans)} scans of {people} people\n")
+    except OSError as error:
+        sys.stderr.write(
+            f"{error.filename or arguments.command}: {error.strerror or error}; correct the path or its permissions\n"
+        )
+        return 1
     return 0
 
 
+def _import(arguments: argparse.Namespace) -> None:
+    if not arguments.folder.is_dir():
+        raise UserError(f"{arguments.folder}: no such folder")
+    _refuse_existing(arguments)
+    found: Found = arguments.find(arguments)
+    if getattr(arguments, "age_groups", None):
+        found.scans = group_by_age(found.scans, arguments.age_groups)
+        unnamed = sorted({scan.participant for scan in found.scans if not scan.group})
+        if unnamed:
+            found.notes.append(f"{len(unnamed)} people are in no age group: {few(unnamed)}")
+    write_sheet(arguments.sheet, found.scans)
+    listed = arguments.sheet.with_suffix(".left_out.tsv")
+    listed.unlink(missing_ok=True)
+    if found.left_out:
+        write_table(listed, ("file", "reason"), [{"file": _shown(file), "reason": why} for file, why in found.left_out])
+        found.notes.append(f"{len(found.left_out)} files left out, each with its reason: {listed}")
+    for note in found.notes:
+        sys.stdout.write(f"{_shown(note)}\n")
+    people = len({scan.participant for scan in found.scans})
+    sys.stdout.write(f"{arguments.sheet}: {len(found.scans)} scans of {people} people\n")
+
+
+def _synthetic(arguments: argparse.Namespace) -> None:
+    # Imported here: it loads the template, which the other commands do without.
+    from pipeline_lib.cohort.synthetic import PEOPLE, make_cohort
+
+    numbers = range(1, (arguments.people or PEOPLE) + 1)
+    scans = make_cohort(arguments.out, numbers, modalities=arguments.modalities, workers=arguments.workers)
+    if arguments.sheet.exists() and not arguments.force:
+        added = append_to_sheet(arguments.sheet, scans)
+        sys.stdout.write(f"{arguments.sheet}: is there already; {added} scans added\n")
+        return
+    write_sheet(arguments.sheet, scans)
+    sys.stdout.write(f"{arguments.sheet}: {len(scans)} scans of {len(numbers)} people\n")
+
+
+def _withdraw(arguments: argparse.Namespace) -> None:
+    cohort = read_config(arguments.configfile).cohort
+    subjects, splits, results = Path(cohort.subjects), Path(cohort.splits), Path(cohort.results)
+    found = find_withdrawal(arguments.participant, subjects, read_ledger(splits), results)
+    who = " and ".join(found.ids)
+    for path in found.remove:
+        sys.stdout.write(f"{path}{' (a model that learned from them)' if path in found.models else ''}\n")
+    sys.stdout.write(
+        f"{who}: {len(found.remove)} files and folders hold or name them, {len(found.models)} of them models; "
+        f"{len(found.rows)} rows of {subjects}; what is in {splits} becomes a hash\n"
+    )
+    if not arguments.yes:
+        sys.stdout.write("nothing was changed; --yes removes all of it\n")
+        return
+    carry_out(found, subjects, splits)
+    sys.stdout.write(
+        f"removed; the next run makes anew what must be. The scans in {cohort.root}, .snakemake/log and copies elsewhere "
+        "are for you to delete\n"
+    )
+
+
+def _refuse_existing(arguments: argparse.Namespace) -> None:
+    if arguments.sheet.exists() and not arguments.force:
+        raise UserError(f"{arguments.sheet} exists; name another with --sheet, or replace it with --force")
+
+
+def _shown(text: str) -> str:
+    """Text that can be written, whatever bytes a file's name has."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _bids(arguments: argparse.Namespace) -> Found:
+    return from_bids(arguments.folder, covariates=arguments.covariates)
+
+
+def _folder(arguments: argparse.Namespace) -> Found:
+    people = read_people(arguments.participants, arguments.covariates) if arguments.participants else None
+    return from_folder(
+        arguments.folder,
+        arguments.pattern,
+        people,
+        modality=arguments.modality,
+        lesion_pattern=arguments.lesion_pattern,
+    )
+
+
+def _pictures(arguments: argparse.Namespace) -> Found:
+    return from_pictures(arguments.folder, whose=arguments.whose, lesion_pattern=arguments.lesion_pattern)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see --help\n")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pipeline_lib.cohort", description=__doc__)
+    parser = _Parser(prog="python -m pipeline_lib.cohort", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = _Parser(add_help=False)
     shared.add_argument("--sheet", type=Path, default=Path("config/subjects.tsv"), help="sheet to write")
     shared.add_argument("--force", action="store_true", help="replace the sheet where there is one")
 
     bids = commands.add_parser("from-bids", parents=[shared], help="a BIDS dataset")
+    bids.set_defaults(run=_import, find=_bids)
     folder = commands.add_parser("from-folder", parents=[shared], help="a folder of NIfTI files")
+    folder.set_defaults(run=_import, find=_folder)
     folder.add_argument("--pattern", required=True, help="e.g. t1/{participant}_T1.nii.gz")
     folder.add_argument("--modality", default="T1w", help="of all files, where the pattern does not name it")
     folder.add_argument("--participants", type=Path, help="CSV or TSV with participant, age, sex, group")
+    folder.add_argument("--lesion-pattern", default="", help="lesion masks, e.g. lesion/{participant}_lesion.nii.gz")
     pictures = commands.add_parser("from-pictures", parents=[shared], help="PNG or JPEG slices, or class folders")
+    pictures.set_defaults(run=_import, find=_pictures)
+    pictures.add_argument(
+        "--whose", choices=["name", "picture", "folder"], default="name",
+        help="whose a picture is: the patient's in its name, a person's of its own, or its folder's",
+    )  # fmt: skip
+    pictures.add_argument("--lesion-pattern", default="", help="lesion masks, e.g. masks/{folder}/{name}.png")
     for command in (bids, folder):
         command.add_argument("--age-groups", nargs="+", metavar="NAME:FROM-TO", help="groups by age, e.g. young:0-45")
+        command.add_argument("--covariates", nargs="+", default=[], help="further columns of the participants to keep")
     for command in (bids, folder, pictures):
         command.add_argument("folder", type=Path, help="folder of scans; set cohort.root to it")
 
     synthetic = commands.add_parser("synthetic", parents=[shared], help="the embedded synthetic cohort")
+    synthetic.set_defaults(run=_synthetic)
     synthetic.add_argument("--out", type=Path, default=Path("data/synthetic"), help="folder for the scans")
-    synthetic.add_argument("--people", type=int, help="how many people; default 28")
+    synthetic.add_argument("--people", type=_positive, help="how many people; default 28")
     synthetic.add_argument(
         "--modalities", nargs="+", default=["T1w"], choices=["T1w", "T2w", "FLAIR"], help="anatomical scans of each"
     )
-    synthetic.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    synthetic.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, help="processes")
+
+    withdraw = commands.add_parser("withdraw", help="remove a person from results, state, sheet and ledger")
+    withdraw.set_defaults(run=_withdraw)
+    withdraw.add_argument("participant", help="as in the sheet")
+    withdraw.add_argument("--configfile", type=Path, default=Path("config/config.yaml"), help="the run's configuration")
+    withdraw.add_argument("--yes", action="store_true", help="remove what is listed")
     return parser
-
-
-def _scans(arguments: argparse.Namespace) -> list[Scan]:
-    if arguments.command == "synthetic":
-        # Imported here: it loads the template, which the other commands do without.
-        from pipeline_lib.cohort.synthetic import PEOPLE, make_cohort
-
-        numbers = range(1, (arguments.people or PEOPLE) + 1)
-        return make_cohort(arguments.out, numbers, modalities=arguments.modalities, workers=arguments.workers)
-    if not arguments.folder.is_dir():
-        raise UserError(f"{arguments.folder}: no such folder")
-    if arguments.command == "from-pictures":
-        return from_pictures(arguments.folder)
-    if arguments.command == "from-bids":
-        scans = from_bids(arguments.folder)
-    else:
-        people = read_people(arguments.participants) if arguments.participants else {}
-        scans = from_folder(arguments.folder, arguments.pattern, people, modality=arguments.modality)
-    return group_by_age(scans, arguments.age_groups) if arguments.age_groups else scans
 
 
 if __name__ == "__main__":

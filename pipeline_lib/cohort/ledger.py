@@ -8,18 +8,19 @@ so a new person moves nobody and reruns nothing of the others.
 from __future__ import annotations
 
 import csv
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from pipeline_lib.cohort.chunks import ChunkName, is_chunk
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path
 
+WITHDRAWN = "withdrawn"
+"""The ``how`` of a row that keeps a withdrawn person out: its participant is a hash (`files.pseudonym`)."""
 COLUMNS = ("scan", "participant", "split", "chunk", "how")
-CHUNK = re.compile(r"(train|validation|test)-(anat|dmri|image)-([0-9]{4,})")
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,10 @@ class Placement:
 
 @dataclass(frozen=True)
 class Ledger:
-    """All placements, in the order in which they were made."""
+    """All placements, in the order in which they were made, and the hashed ids of people who withdrew."""
 
     rows: tuple[Placement, ...] = ()
+    withdrawn: frozenset[str] = frozenset()
 
     @cached_property
     def by_scan(self) -> Mapping[str, Placement]:
@@ -63,7 +65,8 @@ class Ledger:
 
     def chunks(self, split: str, family: str) -> tuple[str, ...]:
         """Names of the chunks of a split and family, in order."""
-        return tuple(sorted(name for name in self.chunk_scans if name.startswith(f"{split}-{family}-")))
+        names = sorted(map(ChunkName.parse, self.chunk_scans))
+        return tuple(str(name) for name in names if (name.split, name.family) == (split, family))
 
 
 def read_ledger(path: Path | str) -> Ledger:
@@ -86,6 +89,7 @@ def read_ledger(path: Path | str) -> Ledger:
         )
     faults = []
     rows: list[Placement] = []
+    withdrawn: set[str] = set()
     seen: set[str] = set()
     split_of: dict[str, str] = {}
     for number, line in enumerate(lines, start=2):
@@ -93,8 +97,10 @@ def read_ledger(path: Path | str) -> Ledger:
             faults.append(f"row {number}: {len(line)} values for {len(COLUMNS)} columns")
             continue
         row = Placement(*line)
-        match = CHUNK.fullmatch(row.chunk)
-        if match is None or match.group(1) != row.split:
+        if row.how == WITHDRAWN:
+            withdrawn.add(row.participant)
+            continue
+        if not is_chunk(row.chunk) or ChunkName.parse(row.chunk).split != row.split:
             faults.append(f"row {number}: chunk {row.chunk!r} is not of split {row.split!r}")
         if row.scan in seen:
             faults.append(f"row {number}: {row.scan} is listed twice")
@@ -105,7 +111,7 @@ def read_ledger(path: Path | str) -> Ledger:
         rows.append(row)
     if faults:
         raise UserError(f"{path}: {shortened(faults)}; restore these rows, or remove them to have them placed anew")
-    return Ledger(tuple(rows))
+    return Ledger(tuple(rows), frozenset(withdrawn))
 
 
 def write_ledger(path: Path | str, ledger: Ledger) -> None:
@@ -114,6 +120,7 @@ def write_ledger(path: Path | str, ledger: Ledger) -> None:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows((r.scan, r.participant, r.split, r.chunk, r.how) for r in ledger.rows)
+        writer.writerows(("", person, "", "", WITHDRAWN) for person in sorted(ledger.withdrawn))
 
 
 def shortened(faults: Sequence[str]) -> str:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import bisect
-import fnmatch
-import glob
 import hashlib
 import math
-import os
-import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from pipeline_lib.cohort.chunks import SPLITS, ChunkName
+from pipeline_lib.cohort.files import matching_files
 from pipeline_lib.cohort.ledger import Ledger, Placement, shortened
-from pipeline_lib.cohort.sheet import SPLITS, Scan, Sheet, people
+from pipeline_lib.cohort.sheet import Scan, Sheet, people
 from pipeline_lib.config.schema import SplitOptions
 from pipeline_lib.errors import UserError
 
+UNTRAINED = "untrained"
 
-def place(sheet: Sheet, ledger: Ledger, split: SplitOptions, chunk_size: int) -> Ledger:
+
+def place(
+    sheet: Sheet,
+    ledger: Ledger,
+    split: SplitOptions,
+    chunk_size: int,
+    trained_groups: Collection[str] = (),
+    picture_chunk_size: int | None = None,
+) -> Ledger:
     """Give every scan of ``sheet`` that is not in ``ledger`` a split and a chunk.
 
     The old rows are kept as they are, new ones follow. The result does not depend on the order
@@ -28,6 +34,11 @@ def place(sheet: Sheet, ledger: Ledger, split: SplitOptions, chunk_size: int) ->
     decides; else ``split.method``: ``hash`` balances the fractions within each group and
     stratum, ``from_test`` moves whole people from test into validation until validation has as
     many people as a hundredth of the number of training images.
+
+    Args:
+        trained_groups: the groups that recipes train on; people of other groups are not placed in
+            train by ``hash``. Empty: every group is trained on.
+        picture_chunk_size: ``chunk_size`` of pictures, of which there are more and smaller ones than of scans.
 
     Raises:
         UserError: the sheet contradicts the ledger, or ``from_test`` cannot be carried out.
@@ -53,15 +64,17 @@ def place(sheet: Sheet, ledger: Ledger, split: SplitOptions, chunk_size: int) ->
         assigned |= dict.fromkeys(moved, ("validation", "from_test"))
     else:
         current = {name: split_name for name, (split_name, _) in assigned.items()}
-        assigned |= {name: (s, "hash") for name, s in _balanced(persons, current, split).items()}
+        assigned |= {name: (s, "hash") for name, s in _balanced(persons, current, split, trained_groups).items()}
 
     new: list[tuple[Scan, str, str]] = []
     for name, scans in persons.items():
         split_name, how = assigned[name]
         new += [(scan, split_name, how) for scan in scans if scan.id not in ledger.by_scan]
-    chunks = _chunks(sheet.scans, [(scan, split_name) for scan, split_name, _ in new], ledger, chunk_size)
+    sizes = {"image": picture_chunk_size or chunk_size}
+    placed = [(scan, split_name) for scan, split_name, _ in new]
+    chunks = _chunks(sheet.scans, placed, ledger, lambda family: sizes.get(family, chunk_size))
     rows = [Placement(s.id, s.participant, split_name, chunks[s.id], how) for s, split_name, how in new]
-    return Ledger(ledger.rows + tuple(sorted(rows, key=lambda row: (row.chunk, row.scan))))
+    return replace(ledger, rows=ledger.rows + tuple(sorted(rows, key=lambda row: (row.chunk, row.scan))))
 
 
 def _persons(scans: Sequence[Scan]) -> dict[str, list[Scan]]:
@@ -108,7 +121,20 @@ def _refuse_contradictions(
         )
 
 
-def _balanced(persons: Mapping[str, list[Scan]], current: Mapping[str, str], options: SplitOptions) -> dict[str, str]:
+def untrained_people(scans: Sequence[Scan], trained_groups: Collection[str]) -> set[str]:
+    """People with a group, none of whose groups is trained on; nobody where every group is (``trained_groups`` empty)."""
+    if not trained_groups:
+        return set()
+    persons = {name: {scan.group for scan in scans if scan.group} for name, scans in _persons(scans).items()}
+    return {name for name, groups in persons.items() if groups and groups.isdisjoint(trained_groups)}
+
+
+def _balanced(
+    persons: Mapping[str, list[Scan]],
+    current: Mapping[str, str],
+    options: SplitOptions,
+    trained_groups: Collection[str],
+) -> dict[str, str]:
     """Splits for the people who have none, so that each group comes nearest to the fractions.
 
     A group's counts are decided first (:func:`_needs`), so that small strata cannot starve a split
@@ -116,20 +142,21 @@ def _balanced(persons: Mapping[str, list[Scan]], current: Mapping[str, str], opt
     runs counted). The group's new people are then walked stratum by stratum, in hash order within
     each, and each goes to the split that is furthest behind the shares of the people walked so far.
     """
-    fractions = {"train": options.train, "validation": options.validation, "test": options.test}
-    new: dict[str, dict[tuple[str, ...], list[str]]] = defaultdict(lambda: defaultdict(list))
-    group_counts: dict[str, Counter[str]] = defaultdict(Counter)
+    untrained = untrained_people([scan for scans in persons.values() for scan in scans], trained_groups)
+    new: dict[tuple[str, ...], dict[tuple[str, ...], list[str]]] = defaultdict(lambda: defaultdict(list))
+    group_counts: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
     stratum_counts: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
     for name, scans in persons.items():
-        stratum = _stratum(scans, options)
+        stratum = (UNTRAINED if name in untrained else "", *_stratum(scans, options))
         if name in current:
-            group_counts[stratum[0]][current[name]] += 1
+            group_counts[stratum[:2]][current[name]] += 1
             stratum_counts[stratum][current[name]] += 1
         else:
-            new[stratum[0]][stratum].append(name)
+            new[stratum[:2]][stratum].append(name)
 
     result: dict[str, str] = {}
     for group, strata in sorted(new.items()):
+        fractions = _fractions(options, trained=group[0] != UNTRAINED)
         need = _needs(group_counts[group], sum(map(len, strata.values())), fractions)
         lacking = {
             (stratum, split): max(0.0, fraction * (before.total() + len(names)) - before[split])
@@ -150,6 +177,14 @@ def _balanced(persons: Mapping[str, list[Scan]], current: Mapping[str, str], opt
                 done[chosen] += 1
                 result[name] = chosen
     return result
+
+
+def _fractions(options: SplitOptions, *, trained: bool) -> dict[str, float]:
+    """Of the three splits; people who are not trained on share validation and test, where there is either."""
+    held_out = options.validation + options.test
+    if trained or held_out == 0:
+        return {"train": options.train, "validation": options.validation, "test": options.test}
+    return {"train": 0.0, "validation": options.validation / held_out, "test": options.test / held_out}
 
 
 def _needs(existing: Mapping[str, int], new: int, fractions: Mapping[str, float]) -> dict[str, int]:
@@ -205,18 +240,21 @@ def _moved(
     sheet: Sheet, persons: Mapping[str, list[Scan]], assigned: Mapping[str, tuple[str, str]], salt: str
 ) -> list[str]:
     """People to move from test into validation (``from_test``)."""
+    movable = sorted(
+        (name for name, place in assigned.items() if place == ("test", "sheet")),
+        key=lambda name: _hash(salt, name),
+    )
+    if not movable:
+        return []
     count = Counter(split for split, _ in assigned.values())
+    root = Path(sheet.root)
     images = sum(
-        _image_count(scan.path, sheet.root)
+        len(matching_files(root, scan.path))
         for name, scans in persons.items()
         if assigned[name][0] == "train"
         for scan in scans
     )
     wanted = math.ceil(images / 100) - count["validation"]
-    movable = sorted(
-        (name for name, place in assigned.items() if place == ("test", "sheet")),
-        key=lambda name: _hash(salt, name),
-    )
     moved = movable[: max(wanted, 0)]
     if moved and len(moved) == count["test"]:
         raise UserError(
@@ -227,58 +265,45 @@ def _moved(
     return moved
 
 
-def _image_count(path: str, root: str) -> int:
-    """How many files a path of the sheet stands for: 1, or those that its pattern matches."""
-    if not glob.has_magic(path):
-        return 1
-    folder, pattern = os.path.split(path)
-    if glob.has_magic(folder):
-        return len(glob.glob(path, root_dir=root))
-    # Thousands of patterns in one folder: the names that share the pattern's beginning are
-    # found by bisection instead of listing the folder again for each.
-    names = _names(str(Path(root, folder)))
-    beginning = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
-    low = bisect.bisect_left(names, beginning)
-    high = bisect.bisect_right(names, beginning + "\U0010ffff")
-    return len(fnmatch.filter(names[low:high], pattern))
-
-
-@cache
-def _names(folder: str) -> list[str]:
-    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-
-
-def _chunks(scans: Sequence[Scan], new: Sequence[tuple[Scan, str]], ledger: Ledger, chunk_size: int) -> dict[str, str]:
+def _chunks(
+    scans: Sequence[Scan], new: Sequence[tuple[Scan, str]], ledger: Ledger, chunk_size: Callable[[str], int]
+) -> dict[str, str]:
     """Chunk of each new scan: its pair's chunk where that exists already, else a new one.
 
-    The two halves of a pair are never parted, so a chunk can exceed ``chunk_size`` by one less
-    than the scans of its last pair.
+    A source and its target are read from one chunk. So the scans of a pair (of a person and session, unless the
+    sheet says otherwise) are never parted, and a chunk can exceed ``chunk_size`` by one less than the scans of
+    its last pair.
     """
     chunk_of_pair = {
-        scan.pair_key: ledger.by_scan[scan.id].chunk
-        for scan in scans
-        if scan.family == "dmri" and scan.id in ledger.by_scan
+        (scan.family, scan.pair_key): ledger.by_scan[scan.id].chunk for scan in scans if scan.id in ledger.by_scan
     }
-    number: dict[str, int] = defaultdict(int)
-    for chunk in ledger.chunk_scans:
-        stem, _, last = chunk.rpartition("-")
-        number[stem] = max(number[stem], int(last))
+    last: dict[tuple[str, str], int] = defaultdict(int)
+    for name in map(ChunkName.parse, ledger.chunk_scans):
+        last[name.split, name.family] = max(last[name.split, name.family], name.number)
 
     result: dict[str, str] = {}
-    units: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    units: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for scan, split in new:
-        if scan.family == "dmri" and scan.pair_key in chunk_of_pair:
-            result[scan.id] = chunk_of_pair[scan.pair_key]
+        if (scan.family, scan.pair_key) in chunk_of_pair:
+            result[scan.id] = chunk_of_pair[scan.family, scan.pair_key]
         else:
-            unit = scan.pair_key if scan.family == "dmri" else scan.id
-            units[f"{split}-{scan.family}"][unit].append(scan.id)
-    for stem, members in sorted(units.items()):
+            units[split, scan.family][scan.pair_key].append(scan.id)
+    for (split, family), members in sorted(units.items()):
         room = 0
         for unit in sorted(members):
             if room <= 0:
-                number[stem] += 1
-                room = chunk_size
+                last[split, family] += 1
+                room = chunk_size(family)
             for scan_id in members[unit]:
-                result[scan_id] = f"{stem}-{number[stem]:04d}"
+                result[scan_id] = str(ChunkName(split, family, last[split, family]))
             room -= len(members[unit])
     return result
+
+
+def torn_pairs(scans: Sequence[Scan], ledger: Ledger, source: str, target: str) -> list[str]:
+    """Pairs of a source and a target modality that an older ledger holds in two chunks."""
+    chunks: dict[str, dict[str, str]] = defaultdict(dict)
+    for scan in scans:
+        if scan.modality in (source, target) and scan.id in ledger.by_scan:
+            chunks[scan.pair_key][scan.modality] = ledger.by_scan[scan.id].chunk
+    return sorted(key for key, of in chunks.items() if len(of) == 2 and len(set(of.values())) == 2)

@@ -2,7 +2,8 @@
 
 A fault of the whole file (no such file, commas for tabs, a required column missing) raises
 :class:`UserError`. A fault of one row excludes that row and the rest goes on; every fault found
-is reported at once, with its row, its column and what to do.
+is reported at once, with its row, its column and what to do. An age, sex or covariate that is not
+understood is unknown, which is said and costs no scan.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ from __future__ import annotations
 import csv
 import difflib
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+from pipeline_lib.cohort.chunks import SPLITS
+from pipeline_lib.cohort.delimited import CONTROL, Table, read_delimited, read_text
+from pipeline_lib.cohort.values import LONGEST_LABEL, MISSING, UNCLEAR, as_label, loosely, parse_age, parse_sex
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path
 
@@ -32,12 +37,11 @@ COLUMNS = (
     "participant", "session", "modality", "path", "group", "age", "sex", "site",
     "mask", "lesion", "pair", "bval", "bvec", "alias", "split",
 )  # fmt: skip
-SPLITS = ("train", "validation", "test")
-MISSING = frozenset(("", "n/a", "N/A", "NA", "nan", "NaN"))
+NO_LESION = "none"
+"""In the column ``lesion``: somebody looked, and there is none. Empty: unknown."""
 LABEL = re.compile(r"[A-Za-z0-9]+")
-SEXES: Mapping[str, str] = {
-    "m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "woman": "F", "o": "O", "other": "O",
-}  # fmt: skip
+NUMBER = re.compile(r"[+-]?[0-9]+([.,][0-9]+)?([eE][+-]?[0-9]+)?")
+Kind = Literal["category", "number"]
 # Names other formats use for our columns, too unlike them for a comparison of letters.
 FOREIGN_COLUMNS: Mapping[str, str] = {
     "participant_id": "participant", "id": "participant", "subject": "participant",
@@ -51,8 +55,9 @@ class Scan:
     """One row of the sheet. Labels are stored without their ``sub-`` and ``ses-`` prefixes.
 
     ``path``, ``mask``, ``lesion``, ``bval`` and ``bvec`` are as written: relative to the folder
-    of scans (``cohort.root``) unless absolute. ``age`` is in years. ``row`` is the line in the
-    file, the header being line 1.
+    of scans (``cohort.root``) unless absolute. ``lesion`` is a mask's path, ``none`` or empty
+    (unknown). ``age`` is in years. ``covariates`` are the columns of ``cohort.covariates`` as pairs of
+    name and text or number, those missing left out. ``row`` is the line in the file.
     """
 
     participant: str
@@ -70,6 +75,7 @@ class Scan:
     bvec: str = ""
     alias: str = ""
     split: str = ""
+    covariates: tuple[tuple[str, str | float], ...] = ()
     row: int = 0
 
     @property
@@ -84,6 +90,16 @@ class Scan:
         return FAMILIES[self.modality]
 
     @property
+    def lesion_mask(self) -> str:
+        """Path of the lesion mask; empty where there is no lesion, or none is known."""
+        return "" if self.lesion == NO_LESION else self.lesion
+
+    @property
+    def lesion_state(self) -> str:
+        """``mask``, ``none`` (looked at, no lesion) or empty (unknown)."""
+        return "mask" if self.lesion_mask else self.lesion
+
+    @property
     def pair_key(self) -> str:
         """What the two halves of a source/target pair share."""
         return self.pair or f"{self.participant}/{self.session}"
@@ -91,20 +107,34 @@ class Scan:
 
 @dataclass(frozen=True)
 class Problem:
-    """A fault in the sheet: of a row, or of the whole sheet where ``row`` is None."""
+    """A fault in the sheet: of a row, or of the whole sheet where ``row`` is None.
+
+    Problems of one ``kind`` in one column differ only in the value at fault, and are listed together.
+    """
 
     row: int | None
     column: str | None
     message: str
     sheet: str = field(default="", compare=False)
+    kind: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        place = [self.sheet] if self.sheet else []
-        if self.row is not None:
-            place.append(f"row {self.row}")
-        if self.column is not None:
-            place.append(f"column {self.column}")
-        return f"{', '.join(place)}: {self.message}"
+        return self._said(f"row {self.row}" if self.row is not None else "")
+
+    def _said(self, where: str) -> str:
+        place = [self.sheet, where, f"column {self.column}" if self.column is not None else ""]
+        return f"{', '.join(word for word in place if word)}: {self.message}"
+
+
+def summed_up(problems: Iterable[Problem]) -> list[str]:
+    """One line for each kind of problem: in how many rows, and the first of them."""
+    kinds: dict[tuple[str | None, str], list[Problem]] = defaultdict(list)
+    for problem in problems:
+        kinds[problem.column, problem.kind or problem.message].append(problem)
+    return [
+        str(first) if not more else first._said(f"{len(more) + 1} rows, the first row {first.row}")
+        for first, *more in kinds.values()
+    ]
 
 
 @dataclass(frozen=True)
@@ -118,53 +148,74 @@ class Sheet:
     root: str = "."
 
 
-def read_sheet(path: Path | str, root: Path | str = ".") -> Sheet:
+_Fault = tuple["str | None", str, str]
+"""Column, message, kind."""
+
+
+def read_sheet(path: Path | str, root: Path | str = ".", covariates: Mapping[str, Kind] | None = None) -> Sheet:
     """Read and check the sheet at ``path``, whose relative paths start at the folder ``root``.
 
+    Args:
+        covariates: further columns to keep, and whether they hold categories or numbers.
+
     Raises:
-        UserError: the file or ``root`` cannot be used at all; all such faults in one message.
+        UserError: the file or ``root`` cannot be used at all, or every row has a fault; all such faults in
+            one message.
     """
     path = Path(path)
-    header, lines = _read_rows(path)
-    faults = _structural_faults(header, lines)
+    covariates = covariates or {}
+    table = _read_table(path)
+    header = _columns(table.header, covariates)
+    faults = _structural_faults(header, table, covariates)
     if not Path(root).is_dir():
         faults.append(f"the folder of scans {root} does not exist: set cohort.root to where the scans are")
     if faults:
         raise UserError(f"{path}: " + "; ".join(faults))
 
     name = str(path)
-    problems = [
+    problems = [Problem(None, None, note.removeprefix(f"{name}: "), name) for note in table.notes]
+    problems += [
         Problem(None, column, f"unknown column, ignored{_column_hint(column)}", name)
         for column in header
-        if column and column not in COLUMNS
+        if column and column not in COLUMNS and column not in covariates
     ]
+    labels = _shared_labels(header, table)
     scans: list[Scan] = []
     faulty: dict[int, list[Problem]] = defaultdict(list)
-    for line, values in lines:
-        scan, found = _parse(line, header, values)
+    said: dict[int, list[Problem]] = defaultdict(list)
+    for line, values in table.rows:
+        scan, found, unknown = _parse(line, header, values, covariates, labels)
         scans.append(scan)
-        for column, message in found:
-            faulty[line].append(Problem(line, column, message, name))
+        faulty[line] += [Problem(line, column, message, name, kind) for column, message, kind in found]
+        said[line] += [Problem(line, column, message, name, kind) for column, message, kind in unknown]
+    for line, message in table.faults:
+        scans.append(Scan("", "", "", "", row=line))
+        faulty[line].append(Problem(line, None, message, name, "cannot be read"))
     for check in (_duplicates, _foreign_pairs, _torn_people, _lonely_groups):
-        for scan, column, message in check([scan for scan in scans if scan.row not in faulty]):
-            faulty[scan.row].append(Problem(scan.row, column, message, name))
+        for scan, column, message in check([scan for scan in scans if not faulty[scan.row]]):
+            faulty[scan.row].append(Problem(scan.row, column, message, name, check.__name__))
 
-    problems += [problem for line in sorted(faulty) for problem in faulty[line]]
-    return Sheet(
-        path=name,
-        scans=tuple(scan for scan in scans if scan.row not in faulty),
-        excluded=tuple((scan, _joined(faulty[scan.row])) for scan in scans if scan.row in faulty),
-        problems=tuple(problems),
-        root=str(root),
-    )
+    kept = tuple(scan for scan in scans if not faulty[scan.row])
+    excluded = tuple((scan, _joined(faulty[scan.row])) for scan in scans if faulty[scan.row])
+    in_rows = [problem for line in sorted({*faulty, *said}) for problem in (*faulty[line], *said[line])]
+    if not kept:
+        listed = "; ".join(line.removeprefix(f"{name}, ") for line in summed_up(in_rows))
+        raise UserError(f"{path}: every row has a fault and is left out: {listed}")
+    return Sheet(path=name, scans=kept, excluded=excluded, problems=(*problems, *in_rows), root=str(root))
 
 
 def write_sheet(path: Path | str, scans: Sequence[Scan]) -> None:
-    """Write ``scans`` as a sheet, leaving out the columns that no row fills."""
-    rows = [{column: _text(getattr(scan, column)) for column in COLUMNS} for scan in scans]
+    """Write ``scans`` as a sheet with their covariates, leaving out the columns that no row fills."""
+    covariates = dict.fromkeys(name for scan in scans for name, _ in scan.covariates)
+    rows = [
+        {column: _text(getattr(scan, column)) for column in COLUMNS}
+        | {name: _text(value) for name, value in scan.covariates}
+        for scan in scans
+    ]
     used = [column for column in COLUMNS if column in REQUIRED or any(row[column] for row in rows)]
+    used += covariates
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, used, delimiter="\t", lineterminator="\n", extrasaction="ignore")
+        writer = csv.DictWriter(file, used, restval="", delimiter="\t", lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -178,17 +229,39 @@ def append_to_sheet(path: Path, scans: Sequence[Scan]) -> int:
     sheet = read_sheet(path)
     known = {scan.id for scan in sheet.scans} | {scan.id for scan, _ in sheet.excluded}
     rows = [{column: _text(getattr(scan, column)) for column in COLUMNS} for scan in scans if scan.id not in known]
-    header, _ = _read_rows(path)
+    table = _read_table(path)
+    header = _columns(table.header, {})
     missing = [column for column in COLUMNS if column not in header and any(row[column] for row in rows)]
     if missing:
         raise UserError(f"{path}: has no column {', '.join(missing)} for the new rows; add it to the first line")
+    if table.notes:
+        raise UserError(f"{path}: is not UTF-8; save it as UTF-8 before rows are added")
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        before = path.read_text(encoding="utf-8-sig")
+        before = read_text(path)
         file.write(before if before.endswith("\n") else f"{before}\n")
-        csv.DictWriter(file, header, restval="", delimiter="\t", lineterminator="\n", extrasaction="ignore").writerows(
-            rows
+        writer = csv.DictWriter(
+            file, header, restval="", delimiter=table.delimiter, lineterminator="\n", extrasaction="ignore"
         )
+        writer.writerows(rows)
     return len(rows)
+
+
+def row_lines(path: Path) -> dict[int, tuple[str, str]]:
+    """Line of each row to its participant and alias, without their prefixes.
+
+    Raises:
+        UserError: the sheet cannot be read, or a row takes more than one line.
+    """
+    table = _read_table(path)
+    header = _columns(table.header, {})
+    found = {}
+    for line, values in table.rows:
+        if any("\n" in value for value in values):
+            raise UserError(f"{path}: row {line} takes several lines; remove the line breaks in its cells")
+        cells = dict(zip(header, values, strict=False))
+        participant, alias = (cells.get(name, "").strip().removeprefix("sub-") for name in ("participant", "alias"))
+        found[line] = (participant, alias)
+    return found
 
 
 def people(scans: Iterable[Scan]) -> dict[str, str]:
@@ -218,94 +291,158 @@ def people(scans: Iterable[Scan]) -> dict[str, str]:
     return {participant: names[find(participant)] for participant in participants}
 
 
-def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header and the rows that are not blank, each with its line number."""
+def alike_people(scans: Iterable[Scan]) -> list[tuple[str, str]]:
+    """Pairs of ids that differ only in case or leading zeros: perhaps one person, who could then be in two splits."""
+    scans = list(scans)
+    person = people(scans)
+    first: dict[str, str] = {}
+    return [
+        (other, participant)
+        for participant in sorted(person)
+        if person[other := first.setdefault(loosely(participant), participant)] != person[participant]
+    ]
+
+
+def _read_table(path: Path) -> Table:
     try:
-        with open(path, encoding="utf-8-sig", newline=None) as file:
-            reader = csv.reader(file, delimiter="\t", strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            rows = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
-    except FileNotFoundError:
+        found = path.exists()
+    except (OSError, ValueError):
+        found = True
+    if not found:
         raise UserError(
             f"{path}: no such sheet; write it with `python -m pipeline_lib.cohort from-bids` or `from-folder`"
-        ) from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(
-            f"{path}: not a tab-separated text file ({error}); save it as UTF-8 text, tabs between columns"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
-    return header, rows
+        )
+    return read_delimited(path)
 
 
-def _structural_faults(header: list[str], rows: Sequence[object]) -> list[str]:
+def _columns(header: Sequence[str], covariates: Mapping[str, Kind]) -> list[str]:
+    """Our names for the columns: case does not matter."""
+    return [
+        name.lower() if name not in covariates and name.lower() in COLUMNS else name for name in map(str.strip, header)
+    ]
+
+
+def _structural_faults(header: list[str], table: Table, covariates: Mapping[str, Kind]) -> list[str]:
     if not any(header):
         return [f"the file is empty; its first line must name the columns ({', '.join(REQUIRED)}, ...)"]
-    if len(header) == 1 and (separator := re.search(r"[,; ]", header[0])):
-        name = {",": "commas", ";": "semicolons", " ": "spaces"}[separator.group()]
-        return [f"columns are separated by {name}; save the sheet with tabs (TSV)"]
+    if len(header) == 1 and " " in header[0]:
+        return ["columns are separated by spaces; save the sheet with tabs (TSV)"]
     faults = []
     for column in REQUIRED:
         if column not in header:
             similar = next((c for c in header if _nearest_column(c) == column), None)
             hint = f"; rename {similar}" if similar else ""
             faults.append(f"required column {column} is missing{hint}")
+    faults += [
+        f"{column} is read as it is; take it out of cohort.covariates" for column in covariates if column in COLUMNS
+    ]
+    faults += [
+        f"no column {column}, which cohort.covariates names; {_nearest(column, header)}"
+        for column in covariates
+        if column not in header
+    ]
     repeated = sorted({column for column in header if column and header.count(column) > 1})
     faults += [f"column {column} appears twice; keep one" for column in repeated]
-    if not rows:
+    if not table.rows and not table.faults:
         faults.append("there are no rows; add one row a scan")
     return faults
 
 
-def _parse(line: int, header: list[str], values: list[str]) -> tuple[Scan, list[tuple[str | None, str]]]:
-    """A scan as it is written, and what is wrong with it: pairs of column and message."""
-    cells = dict.fromkeys(COLUMNS, "")
+_LABELS = (("participant", "sub-"), ("session", "ses-"), ("alias", "sub-"))
+
+
+def _shared_labels(header: list[str], table: Table) -> Counter[tuple[str, str]]:
+    """How many ids as written would share a label: what may not be advised."""
+    written = {
+        (column, values[place].strip().removeprefix(prefix))
+        for column, prefix in _LABELS
+        if column in header
+        for place in [header.index(column)]
+        for _, values in table.rows
+        if place < len(values)
+    }
+    return Counter((column, as_label(value)) for column, value in written)
+
+
+def _parse(
+    line: int,
+    header: list[str],
+    values: Sequence[str],
+    covariates: Mapping[str, Kind],
+    labels: Mapping[tuple[str, str], int],
+) -> tuple[Scan, list[_Fault], list[_Fault]]:
+    """A scan as it is written, what is wrong with the row, and what is merely not understood."""
+    cells = dict.fromkeys((*COLUMNS, *covariates), "")
+    unknown: list[_Fault] = []
     for column, value in zip(header, values, strict=False):
         value = value.strip()
+        if column == "group" and value in UNCLEAR:
+            unknown.append((column, f"{value} is taken as missing; if it is a group, give it another name", "missing"))
         if column in cells and value not in MISSING:
             cells[column] = value
-    faults: list[tuple[str | None, str]] = []
+    faults: list[_Fault] = []
     if any(value.strip() for value in values[len(header) :]):
-        faults.append((None, f"{len(values)} values for {len(header)} columns; look for a stray tab"))
-    faults += [(column, "empty; every scan needs one") for column in REQUIRED if not cells[column]]
-
-    for column, prefix in (("participant", "sub-"), ("session", "ses-"), ("alias", "sub-")):
-        written = cells[column]
-        cells[column] = written.removeprefix(prefix)
-        if written and not LABEL.fullmatch(cells[column]):
-            faults.append((column, f"{written!r} is not letters and digits only; {_label_hint(written)}"))
+        message = f"{len(values)} values for {len(header)} columns; look for a stray tab"
+        faults.append((None, message, "stray"))
+    faults += [(column, "empty; every scan needs one", "empty") for column in REQUIRED if not cells[column]]
+    faults += _faulty_labels(cells, labels)
     modality = cells["modality"]
     if modality and modality not in FAMILIES:
-        faults.append(("modality", f"unknown modality {modality!r}; {_nearest(modality, FAMILIES)}"))
+        faults.append(("modality", f"unknown modality {modality!r}; {_nearest(modality, FAMILIES)}", "unknown"))
     if cells["split"] and cells["split"] not in SPLITS:
-        faults.append(("split", f"unknown split {cells['split']!r}; {_nearest(cells['split'], SPLITS)}"))
+        faults.append(("split", f"unknown split {cells['split']!r}; {_nearest(cells['split'], SPLITS)}", "unknown"))
     if re.search(r"[/\\\x00-\x1f]|^\.", cells["group"]):
-        faults.append(("group", f"{cells['group']!r} cannot name a folder; remove slashes and a leading dot"))
-    age, fault = _age(cells["age"])
+        message = f"{cells['group']!r} cannot name a folder; remove slashes and a leading dot"
+        faults.append(("group", message, "folder"))
+    if cells["lesion"].lower() == NO_LESION:
+        cells["lesion"] = NO_LESION
+    faults += [
+        (column, "holds a line break or a control character; remove it", "control")
+        for column, value in cells.items()
+        if CONTROL.search(value) or "\n" in value
+    ]
+    age, fault = parse_age(cells["age"])
     if fault:
-        faults.append(("age", fault))
-    if cells["sex"]:
-        written = cells["sex"]
-        cells["sex"] = SEXES.get(written.lower(), written)
-        if cells["sex"] not in SEXES.values():
-            faults.append(("sex", f"unknown sex {written!r}; write M, F, O or leave it empty"))
+        unknown.append(("age", f"{fault}; the scan is kept, its age unknown", "age"))
+    cells["sex"], fault = parse_sex(cells["sex"])
+    if fault:
+        unknown.append(("sex", f"{fault}; the scan is kept, its sex unknown", "sex"))
+    for column, kind in covariates.items():
+        if kind == "number" and cells[column] and not NUMBER.fullmatch(cells[column]):
+            unknown.append((column, f"{cells[column]!r} is not a number; it is taken as missing", "number"))
+            cells[column] = ""
     if modality == "dwi":
         faults += [
-            (column, f"empty; diffusion MRI needs the path of its .{column} file")
+            (column, f"empty; diffusion MRI needs the path of its .{column} file", "empty")
             for column in ("bval", "bvec")
             if not cells[column]
         ]
-    del cells["age"]
-    return Scan(**cells, age=age, row=line), faults
+    known = {column: cells[column] for column in COLUMNS if column != "age"}
+    kept = tuple(
+        (column, float(cells[column].replace(",", ".")) if kind == "number" else cells[column])
+        for column, kind in covariates.items()
+        if cells[column]
+    )
+    return Scan(**known, age=age, covariates=kept, row=line), faults, unknown
 
 
-def _age(text: str) -> tuple[float | None, str | None]:
-    if not text:
-        return None, None
-    if not re.fullmatch(r"[0-9]+(\.[0-9]*)?", text):
-        return None, f"age {text!r} is not a number of years; write e.g. 42 or 42.5, or leave it empty"
-    age = float(text)
-    return (age, None) if age <= 120 else (None, f"age {text} is over 120 years; write years, not months")
+def _faulty_labels(cells: dict[str, str], labels: Mapping[tuple[str, str], int]) -> list[_Fault]:
+    """Take the prefixes off ids and session, and say which are no labels."""
+    faults: list[_Fault] = []
+    for column, prefix in _LABELS:
+        written = cells[column]
+        cells[column] = written.removeprefix(prefix)
+        if written and not LABEL.fullmatch(cells[column]):
+            label = as_label(cells[column])
+            advised = label and labels[column, label] == 1
+            hint = f"write {label}" if advised else "give it a name of letters and digits of its own"
+            faults.append((column, f"{written!r} is not letters and digits only; {hint}", "label"))
+        elif len(cells[column]) > LONGEST_LABEL:
+            message = (
+                f"{len(cells[column])} letters and digits, which file names cannot hold; write at most {LONGEST_LABEL}"
+            )
+            faults.append((column, message, "long"))
+    return faults
 
 
 # Checks across rows: each gives (scan, column, message) for the rows to leave out.
@@ -364,11 +501,6 @@ def _joined(problems: list[Problem]) -> Problem:
         return problems[0]
     message = "; ".join(f"{p.column}: {p.message}" if p.column else p.message for p in problems)
     return Problem(problems[0].row, None, message, problems[0].sheet)
-
-
-def _label_hint(written: str) -> str:
-    label = re.sub(r"[^A-Za-z0-9]", "", re.sub(r"^(sub|ses)-", "", written))
-    return f"write {label}" if label else "give it a name of letters and digits"
 
 
 def _nearest(written: str, valid: Iterable[str]) -> str:

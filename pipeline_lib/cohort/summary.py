@@ -16,7 +16,7 @@ from pipeline_lib.files import read_table, write_json, write_table
 
 COLUMNS = (
     "scan", "participant", "session", "modality", "split", "chunk", "group", "age", "sex", "site",
-    "included", "stage", "reason", "sha256",
+    "covariates", "lesion", "included", "stage", "reason", "sha256", "voxels_sha256",
 )  # fmt: skip
 Row = dict[str, str]
 
@@ -52,8 +52,8 @@ def summarise_split(split: str, chunks: Sequence[Path], options: CohortOptions, 
 def check_cohort(tables: Sequence[Path], sheet: Sheet, out: Path) -> None:
     """Write ``out``, JSON with duplicates, leakage, balance and the sheet's problems.
 
-    Byte-identical scans under two ids are reported, and marked as leakage when they lie in two
-    splits: inference refuses a scan that is identical to one its model was trained on.
+    Scans under two ids of the same bytes, or of the same voxels in another container, are reported, and marked as
+    leakage when they lie in two splits: inference refuses a scan that is identical to one its model was trained on.
     """
     rows = list(itertools.chain.from_iterable(read_table(table) for table in tables))
     write_json(
@@ -101,19 +101,17 @@ def _table_row(split: str, chunk: Path, row: Row) -> Row:
 
 
 def _duplicates(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    same: dict[str, list[Row]] = defaultdict(list)
+    same: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
-        if row["sha256"]:
-            same[row["sha256"]].append(row)
-    return [
-        {
-            "scans": sorted(row["scan"] for row in group),
-            "splits": sorted({row["split"] for row in group}),
-            "leakage": len({row["split"] for row in group}) > 1,
-        }
+        for column in ("voxels_sha256", "sha256"):
+            if row[column]:
+                same[column, row[column]].append(row)
+    found = {
+        tuple(sorted(row["scan"] for row in group)): sorted({row["split"] for row in group})
         for group in same.values()
         if len({row["participant"] for row in group}) > 1
-    ]
+    }
+    return [{"scans": list(scans), "splits": splits, "leakage": len(splits) > 1} for scans, splits in found.items()]
 
 
 def _people_in_two_splits(rows: Sequence[Row]) -> list[str]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pipeline_lib.cohort.anatomy import Anatomy, make_anatomy
 from pipeline_lib.cohort.diffusion_mri import gradient_table, noddi_maps, simulate
 from pipeline_lib.cohort.scanner import CENTRE, CONTRASTS, Grid, draw_grid, draw_pose, scan_head
-from pipeline_lib.cohort.sheet import Scan
+from pipeline_lib.cohort.sheet import NO_LESION, Scan
 from pipeline_lib.files import atomic_path, write_json, write_text
 
 log = logging.getLogger("pipeline")
@@ -162,7 +162,7 @@ def _anatomical(
         sex=person.sex,
         site="synthetic",
         split=person.split,
-        lesion=_relative(lesion, root) if anatomy.lesions else "",
+        lesion=_relative(lesion, root) if anatomy.lesions else NO_LESION,
     )
 
 
@@ -227,4 +227,5 @@ def _save(path: Path, data: NDArray[np.generic], affine: NDArray[np.float64]) ->
 
 
 def _relative(path: Path, root: Path) -> str:
-    return path.resolve().relative_to(root.resolve()).as_posix()
+    full = path.resolve()
+    return full.relative_to(root.resolve()).as_posix() if full.is_relative_to(root.resolve()) else full.as_posix()

@@ -74,6 +74,8 @@ def _type_name(annotation: Any) -> str:
         return ", ".join(f"`{choice}`" for choice in inside)
     if origin is typing.Annotated:
         return _type_name(inside[0])
+    if origin is dict:
+        return f"{_type_name(inside[1])} by name"
     if origin in (list, tuple):
         return f"list of {_type_name(inside[0])}"
     if origin in (typing.Union, types.UnionType):

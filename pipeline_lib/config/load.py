@@ -109,7 +109,7 @@ def _explain(detail: ErrorDetails) -> str:
             names = [name.strip(" '") for name in expected.replace(" or ", ", ").split(",")]
             return f"{key}: {value!r} is not one of {expected}; {_nearest(str(value), names)}"
         case "value_error":
-            return f"{key or 'configuration'}: {detail['ctx']['error']!s}"
+            return f"{key}: {detail['ctx']['error']!s}" if key else str(detail["ctx"]["error"])
         case _:
             return f"{key}: {value!r} is not allowed: {detail['msg'][0].lower()}{detail['msg'][1:]}"
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from pipeline_lib.tasks import TASKS
 
@@ -56,6 +57,27 @@ Levels = Annotated[list[Positive], Field(min_length=1)]
 Limits = Annotated[tuple[float, float], AfterValidator(_rising)]
 FilePath = Annotated[str, AfterValidator(_path)]
 FolderToWrite = Annotated[str, AfterValidator(_folder_to_write)]
+INDEX = frozenset(
+    (
+        "scan",
+        "row",
+        "chunk",
+        "sha256",
+        "voxels_sha256",
+        "lesion",
+        "has_lesion",
+        "affine",
+        "space",
+        "brain_outside",
+        "id",
+        "cell",
+        "seed",
+        "picture",
+    )
+)
+"""Names that tables of images and samples use themselves."""
+CONDITIONS = ("group", "age", "sex", "site", "slice")
+"""What a model can be told of every image; a cohort's covariates come to it."""
 Task = Annotated[str, AfterValidator(_task), Field(json_schema_extra={"enum": list(TASKS)})]
 
 
@@ -75,9 +97,26 @@ class CohortOptions(Options):
     splits: FilePath = Field("config/splits.tsv", description="The ledger of split and chunk assignments.")
     root: FilePath = Field(".", description="Folder from which relative paths in the sheet start.")
     results: FolderToWrite = Field("results", description="Folder that everything is written to.")
+    covariates: dict[str, Literal["category", "number"]] = Field(
+        {},
+        description="Further columns of the sheet to keep, each a category or a number, e.g. {education: number}; a model "
+        "may be told them.",
+    )
     chunk_size: Positive = Field(50, description="Scans per ingest and preprocess job.")
+    picture_chunk_size: Positive = Field(
+        20_000, description="The same for pictures (rows of the sheet of modality image), which are small and many."
+    )
     max_failed_fraction: Fraction = Field(0.2, description="Stop when more scans of a split than this fail.")
     strict: bool = Field(False, description="Any exclusion is an error.")
+
+    @field_validator("covariates")
+    @classmethod
+    def _names_are_free(cls, covariates: dict[str, str]) -> dict[str, str]:
+        if taken := sorted({*CONDITIONS, *INDEX} & set(covariates)):
+            raise ValueError(
+                f"{', '.join(taken)}: the name is taken; rename the column of the sheet, or leave it out here"
+            )
+        return covariates
 
 
 class SplitOptions(Options):
@@ -108,8 +147,18 @@ class QualityOptions(Options):
 
     brain_volume_ml: Limits = Field((800.0, 2300.0), description="Plausible brain volumes, mL.")
     min_template_overlap: Fraction = Field(0.8, description="Least Dice with the template's brain mask.")
+    max_outside_field: Fraction = Field(
+        0.03, description="Largest share of the template's brain that may lie beyond what was scanned."
+    )
+    max_empty_inside: Fraction = Field(
+        0.03, description="Largest share of the template's brain, 6 mm from its surface inwards, that may be empty."
+    )
+    max_empty_slices: int = Field(0, ge=0, description="Most slices through the brain that are one value.")
+    contrast: bool = Field(
+        True, description="Whether grey matter, white matter and fluid must be as bright as the modality has them."
+    )
     max_registration_cost: float = Field(
-        -0.5,
+        -0.57,
         description="Highest (worst) registration cost: Mattes mutual information with the template, which is negative.",
     )
     max_mask_components: int = Field(
@@ -126,7 +175,8 @@ class PreprocessOptions(Options):
 
     brain_extraction: Literal["learned", "given", "synthstrip", "hd-bet", "none"] = Field(
         "learned",
-        description="The embedded network, the sheet's mask, an installed program, or none: stripped already, and refused where it is not.",
+        description="The embedded network, the sheet's mask, an installed program, or none: stripped already, and refused "
+        "where it is not. A mask in the sheet wins for its scan.",
     )
     bias_field: bool = Field(True, description="N4 bias field correction.")
     space: Literal["MNI152", "native"] = Field("MNI152", description="Space of the output.")
@@ -134,10 +184,10 @@ class PreprocessOptions(Options):
         "affine", description="To MNI152 by rotation, scale and shear, or by a smooth deformation on top of them."
     )
     voxel_size: float = Field(1.0, gt=0, description="Isotropic voxel size of the output, mm.")
-    intensity: Literal["percentile", "zscore", "whitestripe", "none"] = Field(
+    intensity: Literal["percentile", "zscore", "median_mad", "whitestripe", "none"] = Field(
         "percentile",
-        description="0.5 and 99.5 percent of the brain to 0 and 1; mean 0 and deviation 1 of the brain, or of its "
-        "normal white matter (WhiteStripe); or as scanned.",
+        description="0.5 and 99.5 percent of the brain to 0 and 1; mean 0 and deviation 1 of the brain, the same by "
+        "median and median absolute deviation, or of its normal white matter (WhiteStripe); or as scanned.",
     )
     dwi_channels: Literal["shells", "directions"] = Field(
         "shells", description="Channels of diffusion MRI: b0, then each shell's mean over b0, or every volume over b0."
@@ -177,12 +227,46 @@ class DataOptions(Options):
     modality: str = Field("T1w", description="Modality column of the sheet; for translation, the source.")
     target: str | None = Field(None, description="Modality to be predicted (translation only).")
     dimensions: Literal[2, 3] = Field(2, description="Slices or volumes.")
-    size: list[Positive] = Field([128, 128], description="Voxels of a training image along each dimension.")
+    size: list[Positive] = Field(
+        [192, 160],
+        description="Voxels of a training image along each dimension; the default holds the MNI152 brain at 1 mm.",
+    )
     voxel_size: float | None = Field(None, gt=0, description="Resample to this voxel size, mm; null keeps it.")
     channels: Positive = Field(1, description="1 for scans and grey images, 3 for RGB, more for diffusion MRI.")
     target_channels: Positive = Field(3, description="Channels of the target (translation only).")
     slices: SliceOptions = Field(SliceOptions(), description="Which slices.")
+    fit: Literal["pad", "crop", "stretch"] = Field(
+        "pad",
+        description="How a picture of another shape comes to `size`: whole, its border's colour around it; cut to fill "
+        "it; or stretched. Of `image` only.",
+    )
     train_groups: list[str] = Field([], description="Groups used for training; empty means every group.")
+
+
+class AugmentOptions(Options):
+    """How training images are changed each time they are seen; null is the task's default.
+
+    `augment: false` switches all of it off. Defaults of scans: flips where the plane shows both sides, 6 degrees, 7 %,
+    4 % and gamma .2; of translation the same without flips and gamma; of pictures nothing.
+    """
+
+    flip: bool | None = Field(
+        None, description="Left and right exchanged in half of the images; off where sides matter."
+    )
+    rotate: float | None = Field(None, ge=0, le=180, description="Largest rotation, degrees; in 3D about each axis.")
+    scale: float | None = Field(None, ge=0, lt=1, description="Largest change of scale; .02 is from .98 to 1.02.")
+    shift: float | None = Field(None, ge=0, le=1, description="Largest shift, as a fraction of each side.")
+    gamma: float | None = Field(
+        None, ge=0, description="Largest change of log2 of the exponent of intensities in [0, 1]; not of pairs."
+    )
+
+
+UNCHANGED = {"flip": False, "rotate": 0.0, "scale": 0.0, "shift": 0.0, "gamma": 0.0}
+
+
+def _augment(value: Any) -> Any:
+    """``true`` is the default of the task, ``false`` nothing."""
+    return ({} if value else UNCHANGED) if isinstance(value, bool) else value
 
 
 class TrainingOptions(Options):
@@ -213,7 +297,9 @@ class TrainingOptions(Options):
     checkpoint_every: Positive = Field(500, description="Steps between checkpoints.")
     keep: Positive = Field(2, description="Checkpoints kept besides the best.")
     samples_every: int = Field(0, ge=0, description="Steps between sample strips; 0: only at the end.")
-    augment: bool = Field(True, description="Left-right flips, small shifts and intensity changes.")
+    augment: Annotated[AugmentOptions, BeforeValidator(_augment, json_schema_input_type=AugmentOptions | bool)] = Field(
+        AugmentOptions(), description="How images are changed each time they are seen; false: not at all."
+    )
     seed: Seed = Field(0, description="Of weights, order of the data and noise.")
 
     @property
@@ -311,10 +397,32 @@ class DenoiserOptions(Options):
     attention: list[bool] = Field([False, False, True, True], description="Self-attention at each resolution.")
     head_channels: Positive = Field(32, description="Channels of an attention head.")
     dropout: Fraction = Field(0.0, description="Dropout in the residual blocks.")
-    condition: Literal["none", "group"] = Field("none", description="Cross-attention to the group.")
-    drop_condition: Fraction = Field(0.1, description="Share of training images whose condition is hidden.")
+    condition: list[str] = Field(
+        [],
+        description="What the network is told of an image: any of group, age, sex, site, slice and the names in "
+        "cohort.covariates, e.g. [group, age]; empty is nothing.",
+    )
+    drop_condition: Fraction = Field(
+        0.1,
+        description="Share of training images whose conditions are all hidden, which guidance needs; where there are "
+        "several, in as many again each is hidden by chance.",
+    )
     checkpointing: bool = Field(False, description="Trade time for memory.")
     training: TrainingOptions = Field(TrainingOptions(), description="Its training.")
+
+    @field_validator("condition", mode="before")
+    @classmethod
+    def _condition_is_a_list(cls, written: Any) -> Any:
+        if isinstance(written, str) or written is None:
+            raise ValueError(f"write a list: {'[]' if written in (None, 'none') else f'[{written}]'}")
+        return written
+
+    @field_validator("condition")
+    @classmethod
+    def _each_condition_once(cls, names: list[str]) -> list[str]:
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(repeated)} is there twice; name each condition once")
+        return names
 
     @model_validator(mode="after")
     def _channels_fit(self) -> DenoiserOptions:
@@ -349,8 +457,16 @@ class SamplingOptions(Options):
     start: float = Field(0.25, gt=0, le=1, description="Anomaly: noise a scan to this fraction of the timesteps.")
     count: Positive = Field(
         64,
-        description="Images to sample (per group where conditioned); translation: draws of a scan, whose mean is the "
-        "prediction, 1 unless given.",
+        description="Images to sample, of each combination where conditions are varied; translation: draws of a scan, whose "
+        "mean is the prediction, 1 unless given.",
+    )
+    conditions: dict[str, list[str | float]] = Field(
+        {}, description="Values that samples are told, e.g. {age: [25, 70]}: each combination is sampled."
+    )
+    others: Literal["cohort", "every"] | None = Field(
+        None,
+        description="Conditions not listed there: drawn together as held-out people have them (cohort), or each category "
+        "in turn with numbers as its people have them (every). null: cohort for generation, else every.",
     )
     batch_size: Positive = Field(16, description="Images sampled together.")
     checkpoints: Positive = Field(
@@ -376,6 +492,31 @@ class EvaluationOptions(Options):
     seed: Seed = Field(0, description="Of the resampling.")
 
 
+def _said(value: Any, *keys: str) -> Any:
+    """What a nested part of the configuration says, as it came; None where it says nothing."""
+    for key in keys:
+        value = _plain(value)
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else value
+
+
+def _filled(network: Any, default: Mapping[str, Any]) -> Any:
+    """A network's options with ``training.augment`` complete; what is no mapping is left for the types to refuse."""
+    network = _plain(network)
+    training = _plain(network.get("training", {})) if isinstance(network, Mapping) else None
+    if not isinstance(training, Mapping):
+        return network
+    augment = _plain(_augment(training.get("augment", {})))
+    if not isinstance(augment, Mapping):
+        return network
+    said = {name: value for name, value in augment.items() if value is not None}
+    return {**network, "training": {**training, "augment": {**default, **said}}}
+
+
 class RecipeOptions(Options):
     """One model: its data, its networks, its sampling and its judgement."""
 
@@ -389,6 +530,21 @@ class RecipeOptions(Options):
 
     @model_validator(mode="before")
     @classmethod
+    def _augment_as_the_task_does(cls, values: Any) -> Any:
+        """Fill in what the configuration leaves open, so that every stage and its provenance see numbers."""
+        task = TASKS.get(str(values.get("task"))) if isinstance(values, Mapping) else None
+        if task is None:
+            return values
+        default = UNCHANGED if _said(values.get("data"), "modality") == "image" else dict(task.augment)
+        filled = dict(values)
+        if values.get("autoencoder") is not None:  # the denoiser then learns latents, which are encoded once
+            filled["autoencoder"] = _filled(values["autoencoder"], default)
+        else:
+            filled["denoiser"] = _filled(values.get("denoiser") or {}, default)
+        return filled
+
+    @model_validator(mode="before")
+    @classmethod
     def _draws_of_the_task(cls, values: Any) -> Any:
         task = TASKS.get(str(values.get("task"))) if isinstance(values, dict) else None
         if task and task.draws and isinstance(sampling := values.get("sampling", {}), dict):
@@ -399,6 +555,18 @@ class RecipeOptions(Options):
     def _choices_fit_together(self) -> RecipeOptions:
         if len(self.data.size) != self.data.dimensions:
             raise ValueError(f"data.size has {len(self.data.size)} entries for {self.data.dimensions} dimensions")
+        if "slice" in self.denoiser.condition and self.data.dimensions == 3:
+            raise ValueError("denoiser.condition slice is the position of a slice: take it out, volumes have none")
+        if self.sampling.guidance != 1 and self.denoiser.condition and not self.denoiser.drop_condition:
+            raise ValueError(
+                f"sampling.guidance {self.sampling.guidance:g} compares images with and without conditions, but "
+                "denoiser.drop_condition is 0; set guidance: 1, or a drop_condition such as 0.1"
+            )
+        for name, values in self.sampling.conditions.items():
+            if name not in self.denoiser.condition:
+                raise ValueError(f"sampling.conditions {name}: the model is not told it; add it to denoiser.condition")
+            if not values:
+                raise ValueError(f"sampling.conditions {name}: the list is empty; give values, or leave it out")
         task = TASKS[self.task]
         if task.source_and_target and self.data.target is None:
             raise ValueError(f"{self.task} needs data.target")
@@ -418,3 +586,15 @@ class Config(Options):
     recipes: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], RecipeOptions] = Field(
         {}, description="The models to make, by name: options, or the path of a YAML file with them."
     )
+
+    @model_validator(mode="after")
+    def _conditions_are_columns(self) -> Config:
+        known = [*CONDITIONS, *self.cohort.covariates]
+        for name, recipe in self.recipes.items():
+            for condition in recipe.denoiser.condition:
+                if condition not in known:
+                    raise ValueError(
+                        f"recipes.{name}.denoiser.condition: {condition} is not known; write any of {', '.join(known)}, or "
+                        f"name the sheet's column in cohort.covariates: {{{condition}: category}}"
+                    )
+        return self

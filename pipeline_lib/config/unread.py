@@ -35,12 +35,14 @@ ONLY_WHERE: dict[str, tuple[str, Callable[[RecipeOptions], bool]]] = {
     ),
     "denoiser.condition": (
         "the task can be conditioned",
-        lambda recipe: recipe.denoiser.condition == "none" or TASKS[recipe.task].conditional,
+        lambda recipe: not recipe.denoiser.condition or TASKS[recipe.task].conditional,
     ),
-    "denoiser.drop_condition": ("denoiser.condition is set", lambda recipe: recipe.denoiser.condition != "none"),
     "denoiser.training.augment": ("the denoiser learns images, not latents", lambda recipe: recipe.autoencoder is None),
     "sampling.eta": ("sampling.sampler is ddim", lambda recipe: recipe.sampling.sampler == "ddim"),
-    "sampling.guidance": ("denoiser.condition is set", lambda recipe: recipe.denoiser.condition != "none"),
+    **dict.fromkeys(
+        ["denoiser.drop_condition", "sampling.guidance", "sampling.conditions", "sampling.others"],
+        ("denoiser.condition is set", lambda recipe: bool(recipe.denoiser.condition)),
+    ),
 }
 """What is read only where another option says so."""
 

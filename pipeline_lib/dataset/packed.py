@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -15,20 +16,36 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pipeline_lib.dataset.augment import Augmentation
+from pipeline_lib.dataset.conditions import Conditions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json
 
-TEXT_COLUMNS = ("scan", "participant", "session", "group", "sex", "site", "sha256", "affine")
+TEXT_COLUMNS = (
+    "scan", "participant", "session", "group", "sex", "site", "covariates", "lesion", "sha256", "voxels_sha256",
+    "affine", "space",
+)  # fmt: skip
 
 
 def read_index(folder: Path) -> pd.DataFrame:
-    """The index of a packed chunk: one row an image; identifiers stay text, empty cells empty text."""
+    """The index of a packed chunk: one row an image; identifiers stay text, empty cells empty text.
+
+    Each covariate becomes a column of its own, numbers where it is one.
+    """
     path = Path(folder) / "index.tsv"
     if not path.is_file():
         raise UserError(f"{path} is missing: the chunk was not packed; run the dataset rule again")
     frame = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
     frame["age"] = pd.to_numeric(frame["age"], errors="coerce")
-    return frame
+    covariates = [json.loads(text) if text else {} for text in frame.pop("covariates")] if "covariates" in frame else []
+    return frame.join(pd.DataFrame(covariates, index=frame.index)) if any(covariates) else frame
+
+
+def brain_outside(index: pd.DataFrame) -> float | None:
+    """Share of the brain that the images leave out, the mean over scans; None for pictures."""
+    if "brain_outside" not in index:
+        return None
+    shares = pd.to_numeric(index.drop_duplicates("scan")["brain_outside"], errors="coerce").dropna()
+    return float(shares.mean()) if len(shares) else None
 
 
 class PackedArrays(Dataset[dict[str, Tensor]]):
@@ -37,16 +54,17 @@ class PackedArrays(Dataset[dict[str, Tensor]]):
     files: ClassVar[Mapping[str, str]]
     required: ClassVar[frozenset[str]]
 
-    def __init__(self, folders: Sequence[Path], *, groups: Sequence[str] = (), only_groups: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folders: Sequence[Path], *, conditions: Conditions | None = None, only_groups: Sequence[str] = ()
+    ) -> None:
         """Read the indices; arrays are opened when first used.
 
         Args:
             folders: chunk folders; those without images are fine.
-            groups: names that ``group`` counts in; a row of another group gets -1.
+            conditions: what ``condition`` says of each row.
             only_groups: keep rows of these groups only; empty keeps all.
         """
         self.folders = [Path(folder) for folder in folders]
-        self.groups = list(groups)
         indices, self._rows = [], []
         for folder in self.folders:
             index = read_index(folder)
@@ -56,15 +74,14 @@ class PackedArrays(Dataset[dict[str, Tensor]]):
             indices.append(index)
         self.index = pd.concat(indices, ignore_index=True) if indices else pd.DataFrame(columns=TEXT_COLUMNS)
         self._ends = list(accumulate(len(rows) for rows in self._rows))
-        order = {name: number for number, name in enumerate(self.groups)}
-        self._group = [order.get(name, -1) for name in self.index["group"]]
+        self._condition = (conditions or Conditions()).encode(self.index)
         self._arrays: dict[int, dict[str, np.ndarray]] = {}
 
     def __len__(self) -> int:
-        return len(self._group)
+        return len(self.index)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One row: arrays ``(C, *spatial)`` float32 by name, and ``group`` (int64 scalar)."""
+        """One row: arrays ``(C, *spatial)`` float32 by name, and ``condition`` (K,), NaN where unknown."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         chunk = bisect_right(self._ends, index)
@@ -72,7 +89,7 @@ class PackedArrays(Dataset[dict[str, Tensor]]):
         sample = {
             name: torch.from_numpy(np.array(array[row], dtype=np.float32)) for name, array in self._open(chunk).items()
         }
-        sample["group"] = torch.tensor(self._group[index])
+        sample["condition"] = self._condition[index]
         return sample
 
     def draw(self, index: int, draw: int) -> dict[str, Tensor]:
@@ -124,12 +141,12 @@ class PackedDataset(PackedArrays):
         self,
         folders: Sequence[Path],
         *,
-        groups: Sequence[str] = (),
+        conditions: Conditions | None = None,
         only_groups: Sequence[str] = (),
         augment: Augmentation | None = None,
     ) -> None:
         """As `PackedArrays`; ``augment`` changes every sample drawn."""
-        super().__init__(folders, groups=groups, only_groups=only_groups)
+        super().__init__(folders, conditions=conditions, only_groups=only_groups)
         self.augment = augment
         if augment is not None:
             self._left_right = [read_json(folder / "layout.json")["left_right"] for folder in self.folders]

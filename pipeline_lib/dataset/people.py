@@ -1,7 +1,7 @@
 """Who a model was trained on, kept as hashes, and the refusal to judge it on them.
 
 A checkpoint travels further than the cohort it came from, so it names nobody: it carries hashed
-person keys and hashed checksums of scans, enough to recognise a person or a byte-identical file.
+person keys and hashed checksums of scans, enough to recognise a person, or the same scan under another id.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.files import pseudonym
 
 log = logging.getLogger("pipeline")
+CONTENT = ("sha256", "voxels_sha256")
+"""Columns by which a scan is known whatever it is called: its file's bytes, its voxels in any container."""
 
 
 def hashed_id(participant: str) -> str:
@@ -24,18 +26,26 @@ def hashed_id(participant: str) -> str:
 
 
 def trained_people(index: DataFrame) -> dict[str, list[str]]:
-    """What a checkpoint keeps of an index: sorted hashed people and sorted hashed scan checksums."""
+    """What a checkpoint keeps of an index: sorted hashed people and sorted hashed checksums of files and voxels."""
     return {
         "people": sorted({hashed_id(person) for person in index["participant"].astype(str)}),
-        "scans": sorted({pseudonym("scan", sha) for sha in index["sha256"].astype(str) if sha}),
+        "scans": sorted(
+            {
+                pseudonym("scan", sha)
+                for column in CONTENT
+                if column in index
+                for sha in index[column].astype(str)
+                if sha
+            }
+        ),
     }
 
 
 def refuse_trained_people(index: DataFrame, model: Mapping[str, Any], allow: bool = False) -> DataFrame:
-    """Drop the rows of people, or of byte-identical scans, that ``model`` was trained on.
+    """Drop the rows of people, or of scans of the same bytes or voxels, that ``model`` was trained on.
 
     Args:
-        index: rows with ``participant``, ``scan`` and ``sha256``.
+        index: rows with ``participant``, ``scan`` and any of `CONTENT`.
         model: the ``model.json`` of a trained model (``people`` and ``scans``).
         allow: keep them, and say so in the log.
 
@@ -47,7 +57,9 @@ def refuse_trained_people(index: DataFrame, model: Mapping[str, Any], allow: boo
     """
     people, scans = set(model.get("people", ())), set(model.get("scans", ()))
     seen = index["participant"].astype(str).map(hashed_id).isin(people)
-    seen |= index["sha256"].astype(str).map(lambda sha: bool(sha) and pseudonym("scan", sha) in scans)
+    for column in CONTENT:
+        if column in index:
+            seen |= index[column].astype(str).map(lambda sha: bool(sha) and pseudonym("scan", sha) in scans)
     refused = list(dict.fromkeys(index.loc[seen, "scan"].astype(str)))
     if refused and allow:
         log.warning("judging on %d scans the model was trained on: %s", len(refused), _few(refused))

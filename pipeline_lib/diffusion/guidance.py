@@ -10,8 +10,8 @@ from torch import Tensor
 
 
 def null_condition(condition: Tensor) -> Tensor:
-    """The condition that means `none`, of the same shape: -1 for classes, NaN for vectors."""
-    return torch.full_like(condition, float("nan") if condition.is_floating_point() else -1)
+    """The condition of which nothing is known, of the same shape: NaN."""
+    return torch.full_like(condition, math.nan)
 
 
 def guided(
@@ -23,7 +23,7 @@ def guided(
     long; scale 1 is the conditional model itself, 0 the unconditional one, and each then is called once.
 
     Args:
-        condition: (N,) classes or (N, vector_size), or None for no condition, which allows no scale but 1.
+        condition: (N, K), NaN where a value is not known; or None for no condition, which allows no scale but 1.
         concat: (N, C', *spatial), given to the model as it is in both.
     """
     if not 0 <= scale < math.inf:

@@ -148,12 +148,12 @@ def dpm_solver_pp(
         # 1. The clean sample that the model sees in x_t, and the step h = lambda_s - lambda_t in half the log SNR.
         x0, _ = _predict(model, x, t, process, clip, dtype)
         h = log_snr(abar_s) - log_snr(abar_t)
-        # 2. Extrapolated from the step before, alg. 2, line 9: D = (1 + 1 / 2r) x0 - 1 / 2r x0_before, r = h_before / h.
+        # 2. Extrapolated from the step before, alg. 2: D = (1 + 1 / 2r) x0 - 1 / 2r x0_before, r = h_before / h.
         expected = x0
         if previous is not None and s >= 0:
             before, h_before = previous
             expected = x0 + (h / (2 * h_before)) * (x0 - before)
-        # 3. The exact solution for an x0 that stays D, line 10: sigma_s / sigma_t x - alpha_s (exp(-h) - 1) D.
+        # 3. The exact solution for an x0 that stays D: sigma_s / sigma_t x - alpha_s (exp(-h) - 1) D.
         sigma_ratio = math.sqrt((1 - abar_s) / (1 - abar_t))
         decay = math.sqrt(abar_t / abar_s) * sigma_ratio  # exp(-h), also where h is infinite
         x = sigma_ratio * x + math.sqrt(abar_s) * (1 - decay) * expected

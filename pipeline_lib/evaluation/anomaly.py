@@ -150,16 +150,9 @@ def evaluate_anomaly(
 def lesion_known(index: pd.DataFrame, healthy_groups: Iterable[str]) -> NDArray[np.bool_]:
     """Rows ``(N,)`` of scans somebody has looked at, or of people of a healthy group.
 
-    ``lesion_known`` says so where the dataset has it; without it only scans with a lesion are known.
+    The column ``lesion`` says ``mask``, ``none`` (looked at, no lesion) or nothing.
     """
-
-    def true(column: str) -> pd.Series[bool]:
-        return index[column].astype(str).str.lower() == "true"
-
-    if "lesion_known" in index:
-        looked_at = true("lesion_known")
-    else:
-        looked_at = index["scan"].isin(set(index.loc[true("has_lesion"), "scan"]))
+    looked_at = index["lesion"].fillna("").astype(str) != ""
     known: NDArray[np.bool_] = (looked_at | index["group"].isin(list(healthy_groups))).to_numpy(dtype=bool)
     return known
 

@@ -1,7 +1,7 @@
 """Brain extraction: one name, several methods, a mask on the scan's own grid.
 
 ``learned``     the small 3D U-Net that ships with this library (docs/preprocessing.md)
-``given``       the mask named in the sheet
+``given``       the mask named in the sheet, which wins over any other method where there is one
 ``synthstrip``  FreeSurfer's SynthStrip, where installed (Hoopes et al. 2022, doi:10.1016/j.neuroimage.2022.119474)
 ``hd-bet``      HD-BET, where installed (Isensee et al. 2019, doi:10.1002/hbm.24750)
 ``none``        the scan is stripped already: its foreground is the brain
@@ -231,20 +231,20 @@ def already_stripped(volume: Volume) -> NDArray[np.bool_] | None:
 
 
 def extract_brain(volume: Volume, method: str, given: NDArray[np.bool_] | None = None) -> Brain:
-    """Brain mask of a RAS+ ``volume``.
+    """Brain mask of a RAS+ ``volume``: the one that was ``given``, whatever the method, or what the method finds.
 
     Raises:
         UserError: no mask in the sheet for ``given``, an external program that is not installed or
             fails, or no brain found.
     """
+    if given is not None:
+        return Brain(given, int(ndimage.label(given)[1]), "given")
     if method == "given":
-        if given is None:
-            raise UserError(
-                "brain_extraction is 'given' but the sheet names no mask for this scan: "
-                "fill the mask column or choose another method"
-            )
-        brain = Brain(given, int(ndimage.label(given)[1]), "given")
-    elif method == "none":
+        raise UserError(
+            "brain_extraction is 'given' but the sheet names no mask for this scan: "
+            "fill the mask column or choose another method"
+        )
+    if method == "none":
         outside = foreground(volume)
         mask, components = largest_component(outside)
         millilitres = outside.sum() * volume.voxel_ml

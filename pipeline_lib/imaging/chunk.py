@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -23,6 +24,11 @@ from pipeline_lib.imaging.status import write_status
 
 log = logging.getLogger("pipeline")
 RESULT = "result.json"
+DISK = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE))
+"""Faults of the machine, not of a scan: they stop the chunk, and excluded no one."""
+KILLED = "its process was killed, probably out of memory; give the job more memory"
+PROBE = bytes(1 << 20)
+"""What a folder must have room for before a fault is taken to be the scan's."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def run_chunk(stage: str, tasks: Sequence[Task], work: Work, out: Path, *, worke
         write_status(folder / "status.tsv", [rows[task.row["scan"]] for task in tasks])
 
 
-def _processes() -> BaseContext:
+def processes() -> BaseContext:
     """Forked on Linux, where the libraries are then imported once; elsewhere forking is not safe."""
     return get_context("fork" if sys.platform == "linux" else "spawn")
 
@@ -92,41 +98,72 @@ def _results(
     stage: str, tasks: Sequence[Task], work: Work, folder: Path, workers: int, cache: Path | None
 ) -> Iterator[tuple[Task, Path]]:
     alone: list[Task] = []
-    with ProcessPoolExecutor(max_workers=workers, mp_context=_processes()) as pool:
+    with ProcessPoolExecutor(max_workers=workers, mp_context=processes()) as pool:
         futures = {pool.submit(_work_on, stage, work, task, _place(folder, cache, task)): task for task in tasks}
         for future in as_completed(futures):
             try:
                 yield futures[future], future.result()
             except BrokenProcessPool:
                 alone.append(futures[future])
+            except OSError:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     for task in alone:  # one of these killed its process: each now has a pool of its own
         place = _place(folder, cache, task)
         try:
-            with ProcessPoolExecutor(max_workers=1, mp_context=_processes()) as pool:
+            with ProcessPoolExecutor(max_workers=1, mp_context=processes()) as pool:
                 yield task, pool.submit(_work_on, stage, work, task, place).result()
         except BrokenProcessPool:
-            _record(place, stage, "its process was killed, probably out of memory; give the job more memory", 0.0)
+            _record(place, stage, KILLED, 0.0)
             yield task, place
 
 
 def _work_on(stage: str, work: Work, task: Task, place: Path) -> Path:
+    """The folder of a scan, with what became of it.
+
+    Raises:
+        OSError: the disk is full, or cannot be written to; ``filename`` is what could not be written.
+    """
     started = time.monotonic()
     if place.exists():
         shutil.rmtree(place)
-    place.mkdir(parents=True)
+    try:
+        place.mkdir(parents=True)
+        _do(stage, work, task, place, started)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, error.filename or str(place)) from None
+    return place
+
+
+def _do(stage: str, work: Work, task: Task, place: Path, started: float) -> None:
     try:
         done = work(task.given, place)
     except UserError as error:
         _record(place, stage, str(error), time.monotonic() - started)
     except Exception as error:  # noqa: BLE001 - whatever a scan does to a library must not stop the cohort
-        reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())} (the traceback is in its log)"
-        _record(place, stage, reason, time.monotonic() - started)
+        _refuse_full_disk(error, place)
+        _record(place, stage, unexpected(error), time.monotonic() - started)
         (place / "traceback.log").write_text(traceback.format_exc())
     else:
         result = {"outputs": done.outputs, "figures": done.figures, "fault": done.fault}
         failed = {"stage": "quality", "reason": done.fault} if done.fault else {}
         write_json(place / RESULT, result | failed | {"seconds": f"{time.monotonic() - started:.1f}"})
-    return place
+
+
+def unexpected(error: Exception) -> str:
+    """The reason of a row whose work failed in a way that nobody foresaw."""
+    return f"unexpected {type(error).__name__}: {' '.join(str(error).split())} (the traceback is in its log)"
+
+
+def _refuse_full_disk(error: Exception, place: Path) -> None:
+    """Raise ``error`` where it is the disk's; libraries call a full one by many names, so the disk is tried."""
+    if isinstance(error, OSError) and error.errno in DISK:
+        raise error
+    probe = place / "probe"
+    try:
+        probe.write_bytes(PROBE)
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _record(place: Path, stage: str, reason: str, seconds: float) -> None:
@@ -161,7 +198,7 @@ def _finish(task: Task, stage: str, place: Path, folder: Path) -> dict[str, str]
         elif path.is_file() and path.name != RESULT:
             target = folder / "scans" / path.relative_to(place)
             target.parent.mkdir(parents=True, exist_ok=True)
-            _link(path, target)
+            link(path, target)
     outputs = {name: f"scans/{path}" for name, path in result["outputs"].items()}
     return {
         **task.row,
@@ -175,10 +212,14 @@ def _finish(task: Task, stage: str, place: Path, folder: Path) -> dict[str, str]
     }
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
+    """Link a file into a chunk; a copy where the two lie on different disks."""
     try:
         os.link(source, target)
     except FileExistsError:
         raise FileExistsError(f"{target.name} is written by two scans of the chunk") from None
     except OSError:  # another file system
-        shutil.copyfile(source, target)
+        try:
+            shutil.copyfile(source, target)
+        except OSError as error:  # names its source, though what is full is where the copy goes
+            raise OSError(error.errno, error.strerror, str(target)) from None

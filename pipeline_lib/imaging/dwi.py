@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,12 @@ B0 = 50.0
 """Largest b-value, s/mm2, that counts as no diffusion weighting."""
 SHELL_WIDTH = 100.0
 LARGEST_RATIO = 1.5
+LONGEST = 10_000_000
+"""Bytes that are read of a gradient table."""
+BRIGHTER = 1.25
+"""Median of a weighted volume over that of b0, or of a shell over that of the one before, that does not occur."""
+UNLIKE = 1.5
+"""Factor between the medians of a volume and of its shell up to which directions may differ."""
 BEYOND_UNIT = 0.05
 """How far from 1 the length of a direction may be; it is rounding then, and taken away."""
 
@@ -34,28 +41,40 @@ def read_gradients(bval: Path, bvec: Path, volumes: int, where: str) -> Gradient
         UserError: a file is missing or not numbers, counts differ from the scan's volumes, a b-value is
             negative, or a weighted volume has no direction of unit length.
     """
-    tables = []
-    for path in (bval, bvec):
-        if not path.is_file():
-            raise UserError(f"{where}: no such file {path.name}; correct the {path.suffix[1:]} column")
-        try:
-            tables.append(np.loadtxt(path, ndmin=2))
-        except ValueError:
-            raise UserError(f"{where}: {path.name} is not a table of numbers; write FSL's format") from None
-    bvals = tables[0].ravel()
-    bvecs = tables[1].T if tables[1].shape[0] == 3 and tables[1].shape[1] != 3 else tables[1]
-    if bvecs.shape == (3, 3) and volumes == 3:
-        bvecs = tables[1].T
+    bvals, bvecs = (_numbers(path, where) for path in (bval, bvec))
+    values = np.concatenate(bvals)
+    vectors = np.stack(bvecs) if len(bvecs) == volumes and all(len(line) == 3 for line in bvecs) else None
+    if vectors is None or volumes == 3:  # three rows, FSL's format, each perhaps over several lines
+        joined = np.concatenate(bvecs)
+        vectors = joined[: len(joined) // 3 * 3].reshape(3, -1).T
+    return _checked(values, vectors, bval, bvec, volumes, where)
+
+
+def _numbers(path: Path, where: str) -> list[NDArray[np.float64]]:
+    """The numbers of each line that has any; n/a is NaN, commas separate as blanks do."""
+    if not path.is_file():
+        raise UserError(f"{where}: no such file {path.name}; correct the {path.suffix[1:]} column")
+    try:
+        text = path.read_bytes()[:LONGEST].decode("utf-8-sig").replace(",", " ").lower().replace("n/a", "nan")
+        lines = [np.array([float(word) for word in line.split()]) for line in text.splitlines() if line.strip()]
+    except OSError as error:
+        raise UserError(f"{where}: {path.name} cannot be read ({error.strerror}); check its permissions") from None
+    except ValueError:
+        raise UserError(f"{where}: {path.name} is not a table of numbers; write FSL's format") from None
+    if not lines:
+        raise UserError(f"{where}: {path.name} is empty; give the file that belongs to this scan")
+    return lines
+
+
+def _checked(
+    bvals: NDArray[np.float64], bvecs: NDArray[np.float64], bval: Path, bvec: Path, volumes: int, where: str
+) -> Gradients:
+    """Directions of unit length; those of unweighted volumes may be 0 or NaN, which becomes 0."""
     if len(bvals) != volumes or bvecs.shape != (volumes, 3):
         raise UserError(
             f"{where}: {volumes} volumes, but {len(bvals)} b-values in {bval.name} and {len(bvecs)} directions "
             f"in {bvec.name}; give the files that belong to this scan"
         )
-    return _checked(bvals, bvecs, bval, bvec, where)
-
-
-def _checked(bvals: NDArray[np.float64], bvecs: NDArray[np.float64], bval: Path, bvec: Path, where: str) -> Gradients:
-    """Directions of unit length; those of unweighted volumes may be 0 or NaN, which becomes 0."""
     wrong = np.flatnonzero(~(np.isfinite(bvals) & (bvals >= 0)))
     if len(wrong):
         raise UserError(
@@ -69,12 +88,19 @@ def _checked(bvals: NDArray[np.float64], bvecs: NDArray[np.float64], bval: Path,
     weighted = bvals > B0
     bvecs = np.where(weighted[:, None], bvecs, np.nan_to_num(bvecs, posinf=0, neginf=0))
     length = np.linalg.norm(bvecs, axis=1)
+    lost = np.flatnonzero(weighted & ~(length > BEYOND_UNIT))
+    if len(lost):
+        raise UserError(
+            f"{where}: volume {lost[0]} (the first is 0) has b = {bvals[lost[0]]:g} and no direction in {bvec.name}; up to "
+            f"b = {B0:g} a volume counts as unweighted and needs none: write 0 in {bval.name} where it is a b0, give its "
+            "direction where it is not, and remove averages (trace images)"
+        )
     wrong = np.flatnonzero(weighted & ~(np.abs(length - 1) <= BEYOND_UNIT))
     if len(wrong):
         raise UserError(
             f"{where}: volume {wrong[0]} (the first is 0) has b = {bvals[wrong[0]]:g} and a direction of length "
             f"{length[wrong[0]]:.3g} in {bvec.name}; give unit directions, and where the scanner wrote the weighting "
-            "into their length, multiply b by its square; remove averages (trace images)"
+            "into their length, multiply b by its square"
         )
     return Gradients(bvals, bvecs / np.where(length > 0, length, 1)[:, None])
 
@@ -123,9 +149,44 @@ def mean_b0(data: NDArray[np.float32], bvals: NDArray[np.float64], where: str) -
     """
     unweighted = shells(bvals)[0]
     if not len(unweighted):
-        raise UserError(f"{where}: no volume with b below {B0:g} s/mm2; a b0 is needed to normalise the signal")
+        raise UserError(f"{where}: no volume with b up to {B0:g} s/mm2; a b0 is needed to normalise the signal")
     b0: NDArray[np.float32] = data[..., unweighted].mean(-1)
     return b0
+
+
+def series_fault(data: NDArray[np.float32], bvals: NDArray[np.float64], mask: NDArray[np.bool_]) -> str:
+    """Empty, or which volumes of (X, Y, Z, V) are not as bright in the brain as their b-values say.
+
+    Diffusion weighting only takes signal away: by the medians within the brain, no weighted volume is brighter than
+    b0, no shell than one of a smaller b, and no volume differs much from the others of its shell.
+    """
+    medians = np.median(data[mask], axis=0)
+    found = {b: members for b, members in shells(bvals).items() if len(members)}
+    level = {b: float(np.median(medians[members])) for b, members in found.items()}
+    for b, members in found.items():
+        odd = [n for n in members if not level[b] / UNLIKE <= medians[n] <= level[b] * UNLIKE]
+        if odd and len(members) > 2:
+            times = ", ".join(f"{medians[n] / level[b]:.3g}" if level[b] else "inf" for n in odd[:5])
+            return (
+                f"{_named(odd)} (the first is 0) {'is' if len(odd) == 1 else 'are'} {times} times as bright as the other "
+                f"volumes of b = {b} (limit {UNLIKE:g}): scaled otherwise, or not the b-values of this series"
+            )
+    bright = [n for b, members in found.items() if b for n in members if medians[n] > BRIGHTER * level.get(0, np.inf)]
+    if bright:
+        return (
+            f"{_named(bright)} (the first is 0) {'is' if len(bright) == 1 else 'are'} weighted and brighter than b0 "
+            f"(limit {BRIGHTER:g} times): scaled otherwise, or not the b-values of this series"
+        )
+    weighted = sorted(b for b in found if b)
+    for low, high in itertools.pairwise(weighted):
+        if level[high] > BRIGHTER * level[low]:
+            return f"b = {high} is brighter than b = {low} (limit {BRIGHTER:g} times): not the b-values of this series"
+    return ""
+
+
+def _named(volumes: list[int]) -> str:
+    shown = ", ".join(str(n) for n in volumes[:5])
+    return f"volume{'s' if len(volumes) > 1 else ''} {shown}{' ...' if len(volumes) > 5 else ''}"
 
 
 def signal_channels(

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pipeline_lib.cohort.files import COLUMNS, Read, read_files, write_record
 from pipeline_lib.cohort.sheet import Scan
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import image_files, sha256_file, sha256_text
-from pipeline_lib.imaging.canonical import coordinates, open_mask, open_scan, open_series
+from pipeline_lib.files import sha256_text
+from pipeline_lib.imaging.canonical import open_described, open_mask
 from pipeline_lib.imaging.chunk import Done, Task, run_chunk
+from pipeline_lib.imaging.content import refuse_labels
 from pipeline_lib.imaging.dwi import read_gradients, turn, write_gradients
 from pipeline_lib.imaging.nifti import Volume, write_volume
-from pipeline_lib.imaging.pictures import find_slices, read_slices
+from pipeline_lib.imaging.pictures import find_slices, read_marks, read_slices
+from pipeline_lib.imaging.stacks import Pictures, run_pictures
 
 NODDI_MAPS = ("ICVF", "ODI", "ISOVF")
 BEYOND_UNIT = 0.05
+MASKS = {"mask": "mask", "lesion": "lesion_mask"}
+"""Output to the property of a `Scan` that names its file."""
 
 
 @dataclass(frozen=True)
@@ -36,66 +43,67 @@ class _Given:
         return self.root / getattr(self.scan, column)
 
 
-def ingest_chunk(scans: Sequence[Scan], root: Path, out: Path, *, workers: int, cache: Path | None = None) -> None:
-    """Check every scan of a chunk and write the good ones as canonical NIfTI (pictures as an array).
+def ingest_chunk(
+    scans: Sequence[Scan], root: Path, out: Path, *, workers: int, cache: Path | None = None, key: str = ""
+) -> None:
+    """Check every scan of a chunk and write the good ones as canonical NIfTI, with all pictures in one array.
 
     Args:
         scans: rows of the sheet.
         root: folder from which the sheet's paths start.
-        out: folder to write: ``status.tsv`` and ``scans/``.
+        out: folder to write: ``status.tsv``, ``scans/`` and the record of what was read (`cohort.files`).
         workers: processes.
-        cache: folder that keeps finished scans between runs.
+        cache: folder that keeps finished scans between runs; pictures are read again.
+        key: under which the workflow knows the rows and the content of their files.
     """
-    tasks = [_task(scan, root) for scan in scans]
-    run_chunk("ingest", tasks, _ingest, out, workers=workers, cache=cache)
+    if len({scan.family for scan in scans}) > 1:
+        raise ValueError("the scans of a chunk are of one family")
+    read = read_files(scans, root)
+    tasks = [_task(scan, root, read) for scan in scans]
+    if scans and scans[0].family == "image":
+        run_pictures("ingest", tasks, _pictures, out, workers=workers)
+    else:
+        run_chunk("ingest", tasks, _ingest, out, workers=workers, cache=cache)
+    write_record(out, key, scans, read)
 
 
-def _task(scan: Scan, root: Path) -> Task:
+def _task(scan: Scan, root: Path, read: Mapping[str, Read]) -> Task:
+    """The key is of what the outputs are made of: a corrected age or group leaves the finished scan as it is."""
     row = {name: getattr(scan, name) for name in ("participant", "session", "modality", "group", "sex", "site", "pair")}
     age = "" if scan.age is None else f"{scan.age:g}"
-    row |= {"scan": scan.id, "age": age, "source": scan.path, "sha256": _hash(scan, root)}
-    named = [_file_hash(root / path) for path in (scan.mask, scan.lesion, scan.bval, scan.bvec) if path]
-    key = sha256_text(json.dumps([row, named, dataclasses.asdict(scan) | {"row": 0}], default=str))[:32]
+    row["covariates"] = json.dumps(dict(scan.covariates)) if scan.covariates else ""
+    row |= {"scan": scan.id, "age": age, "lesion": scan.lesion_state}
+    row |= {"source": scan.path, "sha256": read[scan.path].sha256}
+    named = {column: read[path].sha256 for column in COLUMNS if (path := getattr(scan, column))}
+    key = sha256_text(json.dumps([scan.id, scan.path.rpartition(".")[2], named], sort_keys=True))[:32]
     return Task(row, key, _Given(scan, root))
-
-
-def _hash(scan: Scan, root: Path) -> str:
-    """SHA-256 of the scan's bytes; of a set of slices, of their hashes in order; empty where it cannot be read."""
-    if scan.family != "image":
-        return _file_hash(root / scan.path)
-    try:
-        return sha256_text("".join(map(sha256_file, find_slices(root, scan.path, scan.path))))
-    except (UserError, OSError):
-        return ""
-
-
-def _file_hash(path: Path) -> str:
-    """Of one file, or of both where a scan is a pair of header and voxels; empty where it cannot be read."""
-    try:
-        paths = image_files(path)
-        return sha256_file(path) if len(paths) == 1 else sha256_text("".join(map(sha256_file, paths)))
-    except OSError:
-        return ""
 
 
 def _ingest(given: object, out: Path) -> Done:
     assert isinstance(given, _Given)
-    return {"anat": _anatomy, "dmri": _diffusion, "image": _pictures}[given.scan.family](given, out)
+    return {"anat": _anatomy, "dmri": _diffusion}[given.scan.family](given, out)
 
 
 def _anatomy(given: _Given, out: Path) -> Done:
-    volume = open_scan(given.path("path"), given.where)
+    opened = open_described(given.path("path"), given.where)
+    refuse_labels(opened.volume.data, given.where)
     outputs = {"image": f"{given.scan.id}.nii.gz"}
-    write_volume(out / outputs["image"], volume)
-    return Done(outputs | _masks(given, volume, out), {"affine": coordinates(given.path("path"))})
+    write_volume(out / outputs["image"], opened.volume)
+    return Done(outputs | _masks(given, opened.volume, out), opened.notes | _voxels(opened.volume.data))
+
+
+def _voxels(data: NDArray[Any]) -> dict[str, str]:
+    """The hash by which one scan is found in two containers: canonical shape and voxels, -0 being 0."""
+    plain = np.ascontiguousarray(data + data.dtype.type(0))
+    return {"voxels_sha256": sha256_text(f"{data.shape} {hashlib.sha256(plain.data).hexdigest()}")}
 
 
 def _masks(given: _Given, volume: Volume, out: Path) -> dict[str, str]:
     outputs = {}
     for name in ("mask", "lesion"):
-        if path := getattr(given.scan, name):
+        if path := getattr(given.scan, MASKS[name]):
             where = f"{path} ({name} of row {given.scan.row} of the sheet)"
-            mask = open_mask(given.path(name), where, volume)
+            mask = open_mask(given.path(MASKS[name]), where, volume)
             if name == "mask" and not mask.any():
                 raise UserError(f"{where}: no voxel is above 0.5, the brain mask is empty; make it again")
             outputs[name] = f"{given.scan.id}_{name}.nii.gz"
@@ -104,16 +112,17 @@ def _masks(given: _Given, volume: Volume, out: Path) -> dict[str, str]:
 
 
 def _diffusion(given: _Given, out: Path) -> Done:
-    volume, stored = open_series(given.path("path"), given.where)
+    opened = open_described(given.path("path"), given.where, volumes=True)
+    volume = opened.volume
     outputs = {"image": f"{given.scan.id}.nii.gz"}
     if given.scan.modality == "dwi":
         gradients = read_gradients(given.path("bval"), given.path("bvec"), volume.data.shape[3], given.where)
         _refuse_empty(volume, given.where)
-        outputs |= write_gradients(out / given.scan.id, turn(gradients, stored, volume.affine))
+        outputs |= write_gradients(out / given.scan.id, turn(gradients, opened.stored, volume.affine))
     else:
         volume = _checked_maps(volume, given.where)
     write_volume(out / outputs["image"], volume)
-    return Done(outputs | _masks(given, volume, out), {"affine": coordinates(given.path("path"))})
+    return Done(outputs | _masks(given, volume, out), opened.notes | _voxels(volume.data))
 
 
 def _refuse_empty(series: Volume, where: str) -> None:
@@ -137,9 +146,17 @@ def _checked_maps(volume: Volume, where: str) -> Volume:
     return Volume(np.clip(volume.data, 0, 1), volume.affine)
 
 
-def _pictures(given: _Given, out: Path) -> Done:
+def _pictures(given: _Given) -> Pictures:
     paths = find_slices(given.root, given.scan.path, given.where)
     slices = read_slices(paths, given.where)
-    outputs = {"image": f"{given.scan.id}_slices.npy"}
-    np.save(out / outputs["image"], slices)
-    return Done(outputs, {"slices": str(len(slices))})
+    return Pictures({"image": slices} | _marks(given, slices), {"slices": str(len(slices))} | _voxels(slices))
+
+
+def _marks(given: _Given, slices: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+    """The masks of a person's slices: files or patterns, as the slices themselves."""
+    marks = {}
+    for name in ("mask", "lesion"):
+        if path := getattr(given.scan, MASKS[name]):
+            where = f"{path} ({name} of row {given.scan.row} of the sheet)"
+            marks[name] = read_marks(find_slices(given.root, path, where), where, slices)
+    return marks

@@ -1,15 +1,16 @@
-"""Slices that come as PNG or JPEG instead of NIfTI."""
+"""Slices and photographs that come as PNG or JPEG instead of NIfTI."""
 
 from __future__ import annotations
 
 import glob
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from skimage.transform import resize
 
 from pipeline_lib.errors import UserError
 
@@ -21,9 +22,14 @@ def find_slices(root: Path, pattern: str, where: str) -> list[Path]:
         UserError: when there are none.
     """
     full = root / pattern
-    paths = [full] if full.is_file() else [root / found for found in glob.glob(pattern, root_dir=root)]
+    if full.is_file():
+        return [full]
+    paths = [root / found for found in glob.glob(pattern, root_dir=root)]
     if not paths:
         raise UserError(f"{where}: no file matches; correct the path in the sheet, or cohort.root")
+    for path in paths:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UserError(f"{where}: {path.name} is a pipe or a device, not a picture; leave it out")
     return sorted(paths, key=_natural)
 
 
@@ -54,19 +60,95 @@ def read_slices(paths: list[Path], where: str) -> NDArray[np.uint8]:
     return np.stack([np.repeat(p, channels, 2) if p.shape[2] < channels else p for p in slices])
 
 
+def read_marks(paths: list[Path], where: str, like: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Masks (S, H, W, 1) of 0 and 1 that belong to the slices ``like`` (S, H, W, C): what is brighter than half is marked.
+
+    Of a mask whose marked pixels are its brightest, such as 0 and 1, whatever its range: half of the whole person's.
+
+    Raises:
+        UserError: a file that is no image, or another number or size than the slices.
+    """
+    marks = [_read(path, where).max(-1, keepdims=True) for path in paths]
+    if len(marks) != len(like):
+        raise UserError(f"{where}: {len(marks)} masks for {len(like)} slices; give one a slice")
+    for path, mark in zip(paths, marks, strict=True):
+        if mark.shape[:2] != like.shape[1:3]:
+            raise UserError(
+                f"{where}: {path.name} is {mark.shape[1]} x {mark.shape[0]} pixels for a slice of "
+                f"{like.shape[2]} x {like.shape[1]}; give a mask on the slice's own pixels"
+            )
+    stack = np.stack(marks).astype(np.float64)
+    marked: NDArray[np.uint8] = (stack > stack.max() / 2).astype(np.uint8)
+    return marked
+
+
+def fit_picture(pixels: NDArray[Any], size: tuple[int, ...], how: Literal["pad", "crop", "stretch"]) -> NDArray[Any]:
+    """A picture (H, W, C) in [0, 1] on a canvas of ``size`` (rows, columns), interpolated linearly, with antialiasing.
+
+    ``pad`` and ``crop`` keep its aspect ratio: it fits into the canvas, whose rest takes the median colour of the
+    picture's border, or it covers the canvas, and what sticks out on both sides is cut. ``stretch`` fills the canvas.
+    """
+    if how == "stretch":
+        return _resized(pixels, size)
+    scales = [wanted / length for wanted, length in zip(size, pixels.shape[:2], strict=True)]
+    scale = min(scales) if how == "pad" else max(scales)
+    inner = tuple(max(1, round(length * scale)) for length in pixels.shape[:2])
+    small = _resized(pixels, inner)
+    if how == "crop":
+        top, left = ((length - wanted) // 2 for length, wanted in zip(inner, size, strict=True))
+        return small[top : top + size[0], left : left + size[1]]
+    canvas = np.broadcast_to(_border_colour(pixels), (*size, pixels.shape[2])).copy()
+    top, left = ((wanted - length) // 2 for length, wanted in zip(inner, size, strict=True))
+    canvas[top : top + inner[0], left : left + inner[1]] = small
+    return canvas
+
+
+def _resized(pixels: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
+    resized: NDArray[Any] = resize(pixels, size, order=1, mode="edge", anti_aliasing=True)
+    return resized
+
+
+def _border_colour(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Median colour (C,) of the outermost pixels."""
+    border = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
+    colour: NDArray[Any] = np.median(np.concatenate(border), axis=0)
+    return colour
+
+
 def _read(path: Path, where: str) -> NDArray[Any]:
+    """One picture (H, W, C): uint8 of one channel where all its pixels are grey, or of three; more bits as they are."""
     if path.is_dir():
         raise UserError(f"{where}: {path.name} is a folder; name PNG or JPEG files, and convert DICOM with dcm2niix")
     try:
         with Image.open(path) as image:
             if image.mode.startswith(("I", "F")):
                 return np.asarray(image)[..., None]
-            pixels = np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            pixels = _opaque(image)
+    except Image.DecompressionBombError:
+        raise UserError(f"{where}: {path.name} has more pixels than a picture; give it smaller") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{where}: {path.name} cannot be read as an image ({error}); export it again") from None
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    grey = pixels.shape[2] == 3 and (pixels == pixels[..., :1]).all()
+    grey = pixels.shape[2] == 3 and not _differ(*np.moveaxis(pixels, -1, 0)).any()
     return np.ascontiguousarray(pixels[..., :1] if grey else pixels, dtype=np.uint8)
+
+
+def _opaque(image: Image.Image) -> NDArray[np.uint8]:
+    """Grey (H, W) or RGB (H, W, 3); what is transparent lies on white where the picture has colours, on black where it is grey, as scans are."""
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+    layers = image if image.mode == "RGBA" else image.convert("RGBA")
+    red, green, blue, alpha = np.moveaxis(np.asarray(layers), -1, 0)
+    background = 255 if (_differ(red, green, blue) & (alpha > 0)).any() else 0
+    canvas = Image.new("RGB", image.size, (background,) * 3)
+    canvas.paste(layers, mask=layers)
+    return np.asarray(canvas)
+
+
+def _differ(red: NDArray[np.uint8], green: NDArray[np.uint8], blue: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where a pixel has a colour."""
+    coloured: NDArray[np.bool_] = (red != green) | (green != blue)
+    return coloured
 
 
 def _natural(path: Path) -> list[tuple[int, int | str]]:

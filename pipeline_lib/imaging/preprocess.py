@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,20 +20,28 @@ from pipeline_lib.files import read_table, sha256_file, sha256_text, write_json
 from pipeline_lib.imaging import quality
 from pipeline_lib.imaging.brain import Brain, extract_brain, foreground, largest_component
 from pipeline_lib.imaging.chunk import Done, Task, run_chunk
-from pipeline_lib.imaging.dwi import Gradients, mean_b0, shells, signal_channels, write_gradients
+from pipeline_lib.imaging.content import TWO_SIGNS, below_background, content_fault, tissue_contrast
+from pipeline_lib.imaging.dwi import Gradients, mean_b0, series_fault, shells, signal_channels, write_gradients
+from pipeline_lib.imaging.field import Cut, cropped, cuts, empty_inside, empty_slices, outside_field
 from pipeline_lib.imaging.ingest import NODDI_MAPS
-from pipeline_lib.imaging.intensity import correct_bias, normalise
+from pipeline_lib.imaging.intensity import Normalisation, correct_bias, fit_normalisation, normalise
 from pipeline_lib.imaging.nifti import Volume, read_volume, write_volume
 from pipeline_lib.imaging.noddi import fit_noddi, require_amico
-from pipeline_lib.imaging.registration import Registered, output_grid, register, resample, template
-from pipeline_lib.imaging.status import pair_key, write_status
+from pipeline_lib.imaging.registration import Registered, output_grid, register, register_turned, resample, template
+from pipeline_lib.imaging.status import SCAN_COLUMNS, pair_key, write_status
 
 LOWEST = 0.5
 """Percentile of a scan's intensities, its constant background left out, that is taken for its least."""
 MOST_SHOWN = 4
 """Channels of a diffusion scan that its picture shows."""
+CLEARLY_BETTER = 0.05
+"""By how much the registration cost falls where a header is turned and a brain is turned back."""
 MNI152 = 4
 """NIfTI's code for the space of the MNI152 template."""
+
+
+FROM_INGEST = ("voxels_sha256", "not_finite")
+"""Notes of ingest that a row keeps."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ def _used(options: PreprocessOptions, row: Mapping[str, str], mapped: Collection
     modality = row["modality"]
     if modality == "dwi":
         names = {"quality", "dwi_channels"} | ({"noddi"} if pair_key(row) not in mapped else set())
-    elif modality in ("noddi", "image"):
+    elif modality == "noddi":
         names = {"quality"}
     else:
         names = {*PreprocessOptions.model_fields} - {"dwi_channels", "noddi"}
@@ -88,10 +96,13 @@ def _used(options: PreprocessOptions, row: Mapping[str, str], mapped: Collection
 
 
 def _task(row: Mapping[str, str], ingested: Path, options: PreprocessOptions) -> Task:
-    kept = ("scan", "participant", "session", "modality", "group", "age", "sex", "site", "pair", "sha256", "source")
-    start = {name: row[name] for name in kept}
+    """The key is of what the outputs are made of: a corrected age or group leaves the finished scan as it is."""
+    start = {name: row.get(name, "") for name in SCAN_COLUMNS} | {
+        name: row[name] for name in FROM_INGEST if row.get(name)
+    }
     written = [sha256_file(ingested / path) for path in json.loads(row["outputs"]).values()]
-    key = sha256_text(json.dumps([start, written, options.model_dump()], sort_keys=True))[:32]
+    made_of = [row["scan"], row["source"], row["sha256"], written, options.model_dump()]
+    key = sha256_text(json.dumps(made_of, sort_keys=True))[:32]
     return Task(start, key, _Given(row, ingested, options))
 
 
@@ -100,14 +111,13 @@ def _preprocess(given: object, out: Path) -> Done:
     torch.set_num_threads(1)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     modality = given.row["modality"]
-    work = {"dwi": _diffusion, "noddi": _noddi, "image": _pictures}.get(modality, _anatomy)
+    work = {"dwi": _diffusion, "noddi": _noddi}.get(modality, _anatomy)
     source = given.row["source"]
     try:
         done = work(given, out)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
-    fault = f"{source}: {done.fault}; look at its picture, then give a mask or change the limit" if done.fault else ""
-    return replace(done, fault=fault)
+    return replace(done, fault=f"{source}: {done.fault}" if done.fault else "")
 
 
 def _anatomy(given: _Given, out: Path) -> Done:
@@ -120,23 +130,31 @@ def _anatomy(given: _Given, out: Path) -> Done:
 
     brain = extract_brain(volume, options.brain_extraction, mask)
     figures = quality.measure_native(volume, brain.mask, brain.components)
+    figures["empty_slices"], slices = empty_slices(scanned, brain.mask)
+    figures["below_background"] = below_background(scanned)
     corrected = correct_bias(volume, brain.mask) if options.bias_field else scanned
     stripped = Volume(normalise(corrected.data, brain.mask, "percentile"), volume.affine)
 
+    ends = cuts(scanned, brain.mask)
+    field = cropped(stripped, ends)
     deformable = options.registration == "deformable"
-    registered = register(stripped, deformable=deformable) if options.space == "MNI152" else None
+    registered = register(field, deformable=deformable) if options.space == "MNI152" else None
     grid = output_grid(options.voxel_size) if registered else _native_grid(volume, options.voxel_size)
     moved = _Moved(grid, registered)
     inside = moved.mask(brain.mask, volume.affine)
     if not inside.any():
         raise UserError("registration moved the brain out of the template's space; look at the scan's orientation")
     resampled = moved.volume(corrected).data
-    image = normalise(resampled, inside, options.intensity, modality)
+    normalisation = fit_normalisation(resampled[inside], options.intensity, modality)
+    image = normalisation.apply(resampled, inside)
     shown = Volume(normalise(resampled, inside, "percentile"), grid.affine)
     figures["brain_median"] = float(np.median(shown.data[inside]))
     if registered:
         outline = moved.template_mask()
         figures |= {"template_overlap": quality.dice(inside, outline), "registration_cost": registered.cost}
+        figures |= _tissues(corrected, brain.mask, registered)
+        figures["outside_field"] = outside_field(field, registered.transform)
+        figures["empty_inside"] = empty_inside(scanned, brain.mask, field, registered.transform)
     else:
         outline = inside
 
@@ -144,8 +162,10 @@ def _anatomy(given: _Given, out: Path) -> Done:
     outputs = {
         "image": f"{stem}_desc-preproc_{modality}.nii.gz",
         "mask": f"{stem}_desc-{modality}Brain_mask.nii.gz",
+        "native_mask": f"{person}_desc-{modality}Brain_mask.nii.gz",
         "figure": f"figures/{scan}.png",
     }
+    write_volume(out / outputs["native_mask"], Volume(brain.mask.astype(np.float32), volume.affine), np.uint8)
     write_volume(out / outputs["image"], Volume(image, grid.affine), space=_code(options))
     write_volume(out / outputs["mask"], Volume(inside.astype(np.float32), grid.affine), np.uint8, space=_code(options))
     if lesion is not None:
@@ -154,11 +174,75 @@ def _anatomy(given: _Given, out: Path) -> Done:
         write_volume(out / outputs["lesion"], where, np.uint8, space=_code(options))
     if registered:
         outputs |= _write_transforms(registered, person, modality, "h5" if deformable else "tfm", out)
-    _describe(out / outputs["image"], given, _steps(brain, options, raised))
+    _describe(out / outputs["image"], given, _steps(brain, options, raised, normalisation))
     before = resample(stripped, grid, registered.start) if registered else None
     quality.draw_anatomy(out / outputs["figure"], volume, brain.mask, before, shown, outline, inside)
-    fault = quality.verdict(figures, options.quality, extracted=brain.method != "given")
-    return Done(outputs, _text(figures) | {"brain_method": brain.method}, fault)
+    fault = _fault(figures, modality, options, brain, lambda: _turned(field, corrected, brain, registered, modality))
+    fault = _explained(fault, ends, slices, given.row, brain)
+    methods = {"brain_method": brain.method, "intensity": options.intensity}
+    return Done(outputs, _text(figures) | methods | _constants(normalisation, image[inside]), fault)
+
+
+def _tissues(corrected: Volume, mask: NDArray[np.bool_], registered: Registered) -> dict[str, float]:
+    """The contrast of the scan's tissues, found by the template's."""
+    on_template = _Moved(template()[0], registered)
+    return tissue_contrast(on_template.volume(corrected).data, on_template.mask(mask, corrected.affine))
+
+
+def _fault(
+    figures: Mapping[str, float], modality: str, options: PreprocessOptions, brain: Brain, turned: Callable[[], str]
+) -> str:
+    """Empty, or the fault that explains the most: a brain of which much is missing looks odd in all else, too.
+
+    Tissues are found by registration, so what they look like is judged where that went well. ``turned`` takes as
+    long as a registration does and is asked last.
+    """
+    limits = options.quality
+    fault = quality.verdict(figures, limits, extracted=brain.method != "given")
+    if quality.incomplete(figures, limits):
+        return fault
+    unlike = content_fault(figures, modality) if limits.contrast else ""
+    if unlike.startswith(TWO_SIGNS):
+        return unlike
+    return (turned() if fault or unlike else "") or fault or unlike
+
+
+def _turned(field: Volume, corrected: Volume, brain: Brain, registered: Registered | None, modality: str) -> str:
+    """Empty, or by what a header is turned: where a brain fits the template well, and its tissues do, once it is turned."""
+    if registered is None:
+        return ""
+    name, other = register_turned(field)
+    if other.cost > registered.cost - CLEARLY_BETTER or content_fault(_tissues(corrected, brain.mask, other), modality):
+        return ""
+    return (
+        f"the header seems to be turned by {name}, or mirrored likewise: registration cost {other.cost:.2f} with that turn, "
+        f"{registered.cost:.2f} as it is; convert the scan again from DICOM, or correct its header"
+    )
+
+
+def _explained(fault: str, ends: Sequence[Cut], slices: str, row: Mapping[str, str], brain: Brain) -> str:
+    """A fault with what is known of its cause, before what to do."""
+    if not fault:
+        return ""
+    causes = []
+    if quality.BEYOND in fault:
+        causes.append(f"the scan ends at the brain's {' and '.join(cut.name for cut in ends)}" if ends else "")
+    if quality.EMPTY_SLICES in fault:
+        causes.append(slices)
+    if row.get("not_finite"):
+        causes.append(f"{float(row['not_finite']):.0%} of its voxels were NaN or infinite and became 0")
+    if brain.method == "given":
+        causes.append("its brain mask is the sheet's, which may not belong to it")
+    known = "; ".join(cause for cause in causes if cause)
+    what, _, advice = fault.partition("; ")
+    return f"{what}{f' ({known})' if known else ''}; {advice}"
+
+
+def _constants(used: Normalisation, inside: NDArray[np.float32]) -> dict[str, str]:
+    """How intensities were normalised: (x - centre) / scale, of which low to high is what a network sees."""
+    constants = {name: getattr(used, name) for name in ("centre", "scale", "low", "high")}
+    constants["clipped"] = used.clipped(inside)
+    return {f"intensity_{name}": f"{value:.7g}" for name, value in constants.items()}
 
 
 def _from_zero(volume: Volume) -> tuple[Volume, float]:
@@ -234,7 +318,7 @@ def _diffusion(given: _Given, out: Path) -> Done:
     outputs |= write_gradients(out / scan, gradients) | {"b0": f"{stem}_dwiref.nii.gz"}
     write_volume(out / outputs["b0"], Volume(b0 * brain.mask, volume.affine))
     _describe(out / outputs["image"], given, [f"brain mask: {brain.method}"], names)
-    fault = quality.verdict(figures, options.quality)
+    fault = quality.verdict(figures, options.quality) or series_fault(volume.data, gradients.bvals, brain.mask)
     shown, titles = channels[..., :MOST_SHOWN], names[:MOST_SHOWN]
     if options.noddi == "amico" and not fault:
         outputs["noddi"] = f"{stem}_desc-amico_noddi.nii.gz"
@@ -295,18 +379,6 @@ def _maps(volume: Volume, mask: NDArray[np.bool_], stem: str, scan: str, out: Pa
     return outputs
 
 
-def _pictures(given: _Given, out: Path) -> Done:
-    """Slices as they are."""
-    path = given.path("image")
-    if path is None:
-        raise UserError("its slices are missing from the ingested chunk; run ingest again")
-    slices = np.load(path)
-    outputs = {"image": path.name, "figure": f"figures/{given.row['scan']}.png"}
-    np.save(out / outputs["image"], slices)
-    quality.draw_pictures(out / outputs["figure"], slices)
-    return Done(outputs, {"slices": str(len(slices))})
-
-
 def _required(given: _Given, name: str) -> Volume:
     path = given.path(name)
     if path is None:
@@ -319,7 +391,7 @@ def _mask(given: _Given, name: str) -> NDArray[np.bool_] | None:
     return None if path is None else read_volume(path).data > 0.5
 
 
-def _steps(brain: Brain, options: PreprocessOptions, raised: float) -> list[str]:
+def _steps(brain: Brain, options: PreprocessOptions, raised: float, used: Normalisation) -> list[str]:
     steps = [f"brain mask: {brain.method}"]
     if options.bias_field:
         steps += [f"negative intensities: all raised by {raised:g}"] if raised else []
@@ -328,7 +400,11 @@ def _steps(brain: Brain, options: PreprocessOptions, raised: float) -> list[str]
         steps.append(
             f"rigid + {'affine' if options.registration == 'affine' else 'affine + deformable'} registration to MNI152"
         )
-    return [*steps, f"resampled to {options.voxel_size:g} mm", f"intensity: {options.intensity}"]
+    return [
+        *steps,
+        f"resampled to {options.voxel_size:g} mm",
+        f"intensity: {used.method}, (x - {used.centre:.6g}) / {used.scale:.6g}",
+    ]
 
 
 def _describe(image: Path, given: _Given, steps: list[str], channels: Sequence[str] = ()) -> None:

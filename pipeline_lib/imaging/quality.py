@@ -5,7 +5,7 @@ MRIQC's terms (Esteban et al. 2017, doi:10.1371/journal.pone.0184661).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,8 @@ TILE, COLUMNS, DPI = 128, 6, 80
 SHOWN_MM = 10.0
 NOTHING = 1e-9
 """Share of the brain's energy below which a background's is rounding."""
+BEYOND = "lies beyond what was scanned"
+EMPTY_SLICES = "slices through the brain are empty"
 ALL = [(axis, share) for axis in (2, 1, 0) for share in (0.25, 0.45, 0.6, 0.8)]
 SOME = [(axis, share) for axis in (2, 1, 0) for share in (0.35, 0.6)]
 
@@ -75,12 +77,37 @@ def dice(a: Mask, b: Mask) -> float:
     return 2 * float((a & b).sum()) / total if total else 0.0
 
 
-def verdict(figures: dict[str, float], limits: QualityOptions, *, extracted: bool = False) -> str:
-    """Empty, or the first limit that a scan breaks, with number and limit.
+def incomplete(figures: Mapping[str, float], limits: QualityOptions) -> bool:
+    """Whether so much of the brain is missing that what the rest looks like proves nothing."""
+    return bool(_missing(figures, limits))
+
+
+def _missing(figures: Mapping[str, float], limits: QualityOptions) -> str:
+    beyond = figures.get("outside_field", 0.0)
+    if beyond > limits.max_outside_field:
+        limit = f"{limits.max_outside_field:.1%} (quality.max_outside_field)"
+        return f"{beyond:.1%} of the template's brain {BEYOND}, more than {limit}"
+    if figures.get("empty_slices", 0) > limits.max_empty_slices:
+        limit = f"{limits.max_empty_slices} (quality.max_empty_slices)"
+        return f"{figures['empty_slices']:.0f} {EMPTY_SLICES}, more than {limit}"
+    empty = figures.get("empty_inside", 0.0)
+    if empty > limits.max_empty_inside:
+        limit = f"{limits.max_empty_inside:.1%} (quality.max_empty_inside)"
+        return f"{empty:.1%} of the template's inner brain is empty in the scan, a hole of more than {limit}"
+    return ""
+
+
+def verdict(figures: Mapping[str, float], limits: QualityOptions, *, extracted: bool = False) -> str:
+    """Empty, or the first limit that a scan breaks, with number and limit, and what to do.
 
     The number of pieces of a mask is judged only where it was ``extracted`` from a head here: there
     many pieces mean that the network did not know what it saw.
     """
+    fault = _missing(figures, limits) or _odd(figures, limits, extracted)
+    return f"{fault}; look at its picture, then give a mask or change the limit" if fault else ""
+
+
+def _odd(figures: Mapping[str, float], limits: QualityOptions, extracted: bool) -> str:
     low, high = limits.brain_volume_ml
     if "brain_volume_ml" in figures and not low <= figures["brain_volume_ml"] <= high:
         volume = f"{figures['brain_volume_ml']:.0f} mL"
@@ -153,16 +180,6 @@ def draw_maps(path: Path, volume: Volume, mask: Mask, names: Sequence[str]) -> N
             axis.axis("off")
         row[0].set_title(names[channel], color="white", fontsize=8, loc="left")
         _draw_histogram(row[3], volume.data[..., channel][mask])
-    _save(figure, path)
-
-
-def draw_pictures(path: Path, slices: NDArray[np.uint8]) -> None:
-    """Up to eight of a person's slices."""
-    chosen = slices[np.unique(np.linspace(0, len(slices) - 1, 8).astype(int))]
-    figure = Figure(figsize=(1.6 * len(chosen), 1.8), facecolor="black")
-    for axis, pixels in zip(np.atleast_1d(figure.subplots(1, len(chosen))), chosen, strict=True):
-        axis.imshow(pixels.squeeze(), cmap="gray")
-        axis.axis("off")
     _save(figure, path)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,19 @@ SEED = 1
 MARGIN_MM = 8.0
 PITCH, SIDEWAYS = (-36, -24, -12, 0, 12, 24, 36), (-15, 0, 15)
 """Degrees by which a head may be nodding, or lean and turn aside, where the registration starts."""
+NODDING = [
+    np.array(sitk.Euler3DTransform((0, 0, 0), *np.deg2rad(angles).tolist()).GetMatrix()).reshape(3, 3)
+    for angles in itertools.product(PITCH, SIDEWAYS, SIDEWAYS)
+]
+TURNS = [
+    turn
+    for order in itertools.permutations(range(3))
+    for signs in itertools.product((1.0, -1.0), repeat=3)
+    if np.linalg.det(turn := np.eye(3)[list(order)] * signs) > 0 and np.trace(turn) < 3
+]
+"""The 23 rotations of a cube onto itself, but for none."""
+TRIED = 2
+"""Turns that are tried in full."""
 SPLINE_MM = 25.0
 """Distance of the deformable part's control points: the shape of lobes and ventricles, not of gyri."""
 UNFOLDED = 1 / 2.48
@@ -84,18 +98,8 @@ def to_sitk(volume: Volume) -> sitk.Image:
 
 def register(brain: Volume, *, deformable: bool = False) -> Registered:
     """Register a stripped brain, zero outside, to the template."""
-    reference, _ = template()
-    fixed, moving = to_sitk(reference), to_sitk(brain)
-    start = sitk.CenteredTransformInitializer(
-        fixed, moving, sitk.VersorRigid3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
-    )
-    rigid, _ = _optimised(fixed, moving, _turned(fixed, moving, start), iterations=40)
-    rigid = sitk.VersorRigid3DTransform(rigid)
-    affine = sitk.AffineTransform(3)
-    affine.SetMatrix(rigid.GetMatrix())
-    affine.SetTranslation(rigid.GetTranslation())
-    affine.SetCenter(rigid.GetCenter())
-    found, cost = _optimised(fixed, moving, affine, iterations=60)
+    fixed, moving, start = _centred(brain)
+    found, cost = _affine(fixed, moving, _turned(fixed, moving, start, NODDING)[0])
     if not deformable:
         return Registered(found, found.GetInverse(), start, cost)
     forward, backward, cost = _deformation(fixed, sitk.Resample(moving, fixed, found))
@@ -104,21 +108,72 @@ def register(brain: Volume, *, deformable: bool = False) -> Registered:
     return Registered(transform, sitk.CompositeTransform([backward, found.GetInverse()]), start, cost)
 
 
-def _turned(fixed: sitk.Image, moving: sitk.Image, start: sitk.Transform) -> sitk.Transform:
-    """``start`` turned about its centre as suits the images best at 8 mm: heads lie tilted, and descent is local."""
+def register_turned(brain: Volume) -> tuple[str, Registered]:
+    """Register a brain as if its header were turned: the turn into another of the 24 positions of a cube that fits best.
+
+    A brain is much like its mirror image, so that a turn stands for that turn and a mirroring of left and right, too:
+    half a turn about z is what a brain looks like whose front and back are exchanged.
+    """
+    fixed, moving, start = _centred(brain)
+    starts = _turned(fixed, moving, start, [turn @ nod for turn in TURNS for nod in NODDING[::9]])
+    turns = {_name_of(start): start for start in reversed(starts)}  # of those of one name, the best
+    best = sorted(turns, key=lambda name: starts.index(turns[name]))[:TRIED]
+    found = {name: _affine(fixed, moving, turns[name]) for name in best}
+    name = min(found, key=lambda name: found[name][1])
+    transform, cost = found[name]
+    return name, Registered(transform, transform.GetInverse(), start, cost)
+
+
+def _centred(brain: Volume) -> tuple[sitk.Image, sitk.Image, sitk.Transform]:
+    """The template, the brain, and the transform that lays the centre of mass of the one on the other's."""
+    fixed, moving = to_sitk(template()[0]), to_sitk(brain)
+    centred = sitk.CenteredTransformInitializer(
+        fixed, moving, sitk.VersorRigid3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
+    )
+    return fixed, moving, centred
+
+
+def _affine(fixed: sitk.Image, moving: sitk.Image, start: sitk.Transform) -> tuple[sitk.Transform, float]:
+    """Rigid, then affine registration; the cost."""
+    rigid = sitk.VersorRigid3DTransform(_optimised(fixed, moving, start, iterations=40)[0])
+    affine = sitk.AffineTransform(3)
+    affine.SetMatrix(rigid.GetMatrix())
+    affine.SetTranslation(rigid.GetTranslation())
+    affine.SetCenter(rigid.GetCenter())
+    return _optimised(fixed, moving, affine, iterations=60)
+
+
+def _turned(
+    fixed: sitk.Image, moving: sitk.Image, start: sitk.Transform, rotations: Sequence[NDArray[np.float64]]
+) -> list[sitk.Transform]:
+    """``start`` turned about its centre by each rotation, the one that suits the images at 8 mm best first.
+
+    Heads lie tilted, and descent is local.
+    """
     coarse = [
         sitk.Shrink(sitk.SmoothingRecursiveGaussian(image, 4.0), _factors(image, 8.0)) for image in (fixed, moving)
     ]
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(32)
     method.SetInterpolator(sitk.sitkLinear)
-    costs = {}
-    for angles in itertools.product(PITCH, SIDEWAYS, SIDEWAYS):
+    costs = []
+    for number, rotation in enumerate(rotations):
         turned = sitk.VersorRigid3DTransform(start)
-        turned.SetMatrix(sitk.Euler3DTransform((0, 0, 0), *np.deg2rad(angles).tolist()).GetMatrix())
+        turned.SetMatrix(rotation.ravel().tolist())
         method.SetInitialTransform(turned)
-        costs[angles] = (method.MetricEvaluate(*coarse), turned)
-    return min(costs.values(), key=lambda found: found[0])[1]
+        costs.append((method.MetricEvaluate(*coarse), number, turned))
+    return [turned for _, _, turned in sorted(costs, key=lambda found: found[:2])]
+
+
+def _name_of(turned: sitk.Transform) -> str:
+    """The turn of the cube that a rotation is nearest to, in words."""
+    rotation = np.array(sitk.VersorRigid3DTransform(turned).GetMatrix()).reshape(3, 3)
+    nearest = max(TURNS, key=lambda turn: float(np.trace(rotation @ turn.T)))
+    degrees = round(float(np.rad2deg(np.arccos(np.clip((np.trace(nearest) - 1) / 2, -1, 1)))))
+    fixed = [axis for axis, kept in zip("xyz", np.diag(nearest) == 1, strict=True) if kept]
+    if fixed:
+        return f"{degrees} degrees about {fixed[0]}"
+    return f"{degrees} degrees about a diagonal, {'two' if degrees == 180 else 'three'} axes exchanged"
 
 
 def _factors(image: sitk.Image, millimetres: float) -> list[int]:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 from pipeline_lib.files import write_table
 
-COLUMNS = (
-    "scan", "participant", "session", "modality", "group", "age", "sex", "site", "pair",
-    "ok", "stage", "reason", "log", "source", "sha256", "outputs",
+SCAN_COLUMNS = (
+    "scan", "participant", "session", "modality", "group", "age", "sex", "site", "covariates", "lesion", "pair",
+    "source", "sha256", "voxels_sha256",
 )  # fmt: skip
+"""What a scan is, from the sheet and its file: the same in every stage. ``lesion`` is ``mask``, ``none`` (looked at,
+no lesion) or empty (unknown); ``covariates`` is JSON of name to text or number."""
+COLUMNS = (*SCAN_COLUMNS, "ok", "stage", "reason", "log", "outputs")
 
 
 def write_status(path: Path, rows: Sequence[Mapping[str, str]]) -> None:

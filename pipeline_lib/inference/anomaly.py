@@ -18,7 +18,7 @@ from pipeline_lib.dataset.prepared import refuse_prepared_otherwise
 from pipeline_lib.files import atomic_directory
 from pipeline_lib.inference.chunks import open_array, read_index
 from pipeline_lib.inference.denoise import Denoiser, load_denoiser
-from pipeline_lib.inference.geometry import affine_of, stack_slices, write_nifti
+from pipeline_lib.inference.maps import write_maps
 from pipeline_lib.inference.refusal import keep_unseen
 from pipeline_lib.training.steps import seed_of
 
@@ -32,34 +32,23 @@ def infer_anomaly(recipe: RecipeOptions, diffusion: Path, dataset: Path, out: Pa
         dataset: packed chunk folder.
         out: folder for ``maps.npy`` float32 ``(N, 1, *spatial)``, ``reconstruction.npy`` float32
             ``(N, C, *spatial)``, ``index.tsv`` (with ``row``, the image's place in the chunk),
-            ``refused.tsv`` (rows of people trained on) and ``nifti/``, each scan's map as one volume in the space of the preprocessed scan.
+            ``refused.tsv`` (rows of people trained on) and ``nifti/``, each scan's map as one volume, smoothed and
+            masked, in the space of the preprocessed scan.
     """
     denoiser = load_denoiser(recipe, diffusion)
     refuse_prepared_otherwise(diffusion, denoiser.info, dataset)
     kept, refused = keep_unseen(read_index(dataset), denoiser.info, recipe.sampling.allow_trained_people)
     rows = kept["row"].to_numpy(dtype=int)
     images = np.asarray(open_array(dataset, "data")[rows], dtype=np.float32)
+    mask = np.asarray(open_array(dataset, "mask")[rows]) > 0
     reconstruction = reconstruct(denoiser, images, kept)
     maps = ((images - reconstruction) ** 2).mean(axis=1, keepdims=True)
     with atomic_directory(out) as folder:
         for name, array in (("maps", maps), ("reconstruction", reconstruction)):
             np.save(folder / f"{name}.npy", array.astype(np.float32))
-        write_maps(folder / "nifti", maps[:, 0], kept)
+        write_maps(folder / "nifti", maps[:, 0], mask[:, 0], kept, recipe.evaluation.smoothing_mm)
         kept.to_csv(folder / "index.tsv", sep="\t", index=False)
         refused.to_csv(folder / "refused.tsv", sep="\t", index=False)
-
-
-def write_maps(folder: Path, maps: NDArray[np.float32], index: pd.DataFrame) -> None:
-    """Write ``{scan}_desc-anomaly_map.nii.gz`` for every scan that has coordinates; maps ``(N, *spatial)``."""
-    for scan, rows in index.reset_index(drop=True).groupby("scan"):
-        affines = [affine for affine in map(affine_of, rows["affine"].astype(str)) if affine is not None]
-        if not affines:
-            continue
-        own = maps[rows.index]
-        volume, affine = (own[0], affines[0]) if own.ndim == 4 else stack_slices(own, affines)
-        folder.mkdir(exist_ok=True)
-        sidecar = {"Sources": [str(scan)], "Description": "squared difference to the healthy reconstruction"}
-        write_nifti(folder / f"{scan}_desc-anomaly_map.nii.gz", volume[None], affine, sidecar)
 
 
 def reconstruct(denoiser: Denoiser, images: NDArray[np.float32], index: pd.DataFrame) -> NDArray[np.float32]:
@@ -68,6 +57,7 @@ def reconstruct(denoiser: Denoiser, images: NDArray[np.float32], index: pd.DataF
     The noise of an image depends on its scan and slice only, so a chunk's other images do not matter.
     """
     options = denoiser.sampling
+    told = denoiser.told(index)
     undone = max(1, round(options.start * denoiser.process.timesteps))
     seeds = [seed_of(options.seed, scan, place) for scan, place in zip(index["scan"], index["slice"], strict=True)]
     result = np.empty_like(images)
@@ -76,5 +66,6 @@ def reconstruct(denoiser: Denoiser, images: NDArray[np.float32], index: pd.DataF
         clean = torch.from_numpy(images[batch])
         streams = denoiser.streams(seeds[batch])
         noisy = denoiser.process.forward_diffusion(clean, streams(clean.shape), torch.full((len(clean),), undone - 1))
-        result[batch] = denoiser.denoise(noisy, start=undone, streams=streams).numpy()
+        condition = None if told is None else told[batch]
+        result[batch] = denoiser.denoise(noisy, start=undone, condition=condition, streams=streams).numpy()
     return result

@@ -9,22 +9,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline_lib.cohort.chunks import ChunkName
 from pipeline_lib.dataset import packed
 from pipeline_lib.errors import UserError
-
-SPLITS = ("train", "validation", "test")
 
 
 def split_of(chunk: Path) -> str:
     """The split of a chunk folder, from its name ``{split}-{family}-{number}``.
 
     Raises:
-        UserError: the name starts with no split.
+        UserError: the folder has another name.
     """
-    split = chunk.name.split("-")[0]
-    if split not in SPLITS:
-        raise UserError(f"{chunk}: a chunk folder's name starts with one of {', '.join(SPLITS)}; rename it")
-    return split
+    return ChunkName.parse(chunk.name).split
 
 
 def read_index(chunk: Path) -> pd.DataFrame:

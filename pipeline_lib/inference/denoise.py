@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from pipeline_lib.bundles.bundle import load_bundle
 from pipeline_lib.config.schema import RecipeOptions, SamplingOptions
+from pipeline_lib.dataset.conditions import Conditions
 from pipeline_lib.diffusion.guidance import guided
 from pipeline_lib.diffusion.process import DiffusionProcess, make_process
 from pipeline_lib.diffusion.samplers import Callback, ddim, ddpm, dpm_solver_pp, timestep_pairs
@@ -61,6 +63,15 @@ class Denoiser:
     sampling: SamplingOptions
     clip: bool
 
+    @property
+    def conditions(self) -> Conditions:
+        """What the network is told, as it was trained."""
+        return Conditions.of(self.info)
+
+    def told(self, index: pd.DataFrame) -> Tensor | None:
+        """Conditions ``(N, K)`` of real images, from the rows of their index; None for a model without."""
+        return self.conditions.encode(index) if self.conditions else None
+
     def streams(self, seeds: Sequence[int]) -> OwnStreams:
         """Noise of the recipe's kind, one stream an image; give the same to the start and to `denoise`."""
         return OwnStreams.of(self.noise, seeds)
@@ -73,7 +84,6 @@ class Denoiser:
         start: int | None = None,
         condition: Tensor | None = None,
         concat: Tensor | None = None,
-        guidance: float = 1.0,
         streams: OwnStreams,
         callback: Callback | None = None,
     ) -> Tensor:
@@ -82,16 +92,15 @@ class Denoiser:
         Args:
             x: the noisy samples, on any device.
             start: how many timesteps are undone; None: all.
-            condition: ``(N,)`` classes.
+            condition: ``(N, K)`` from ``conditions``, under the guidance of the recipe; None for a model without.
             concat: ``(N, C', *spatial)``, seen by the network beside ``x``.
-            guidance: scale of classifier-free guidance.
             streams: of the noise that a stochastic sampler adds.
             callback: told after each step.
         """
         target = next(self.network.parameters()).device
         condition = None if condition is None else condition.to(target)
         concat = None if concat is None else concat.to(target)
-        model = guided(self.network, condition, guidance, concat)
+        model = guided(self.network, condition, 1.0 if condition is None else self.sampling.guidance, concat)
         undone = self.process.timesteps if start is None else start
         pairs = timestep_pairs(self.process.timesteps, min(self.sampling.steps, undone), undone)
         x = x.to(target)

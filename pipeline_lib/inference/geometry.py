@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline_lib.files import atomic_path, write_json
+
+SCANNER, ALIGNED, MNI152 = 1, 2, 4
+"""NIfTI's codes of a space: the scanner's, that of another image, the template's."""
+SPACES = {"MNI152": MNI152, "native": SCANNER}
+"""What a dataset's index says -> code."""
 
 
 def affine_of(affine: str) -> NDArray[np.float64] | None:
@@ -33,35 +39,94 @@ def centred_affine(size: Sequence[int], millimetres: float) -> NDArray[np.float6
     return affine
 
 
-def stack_slices(
-    images: NDArray[np.floating], affines: Sequence[NDArray[np.float64]]
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Parallel slices ``(N, H, W)``, in any order, as a volume ``(H, W, D)`` and its affine.
+def affine_like(
+    people: pd.DataFrame, position: float | None, *, dimensions: int
+) -> tuple[NDArray[np.float64], str] | None:
+    """Affine and space of a generated image that lies where those of ``people`` do.
 
-    The distance of neighbours is the slice thickness; a slice that is missing in between is 0.
+    Args:
+        people: index of real images, of which ``affine``, ``slice`` and, where it is there, ``space`` are read.
+        position: of a slice, mm along the plane's axis; the nearest real slice is shifted there.
+
+    Returns:
+        None where the people share no grid, or the position of a slice is not known.
+    """
+    if people.empty or (dimensions == 2 and position is None):
+        return None
+    shift = 0.0
+    if position is not None:
+        places = pd.to_numeric(people["slice"], errors="coerce").to_numpy(dtype=float)
+        if np.isnan(places).all():
+            return None
+        nearest = places[np.nanargmin(np.abs(places - position))]
+        people, shift = people[places == nearest], position - float(nearest)
+    affine = affine_of(str(people["affine"].iloc[0]))
+    if affine is None or people["affine"].nunique() > 1:
+        return None
+    affine[:3, 3] += shift * affine[:3, 2] / np.linalg.norm(affine[:3, 2])
+    return affine, str(people["space"].iloc[0]) if "space" in people else ""
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """Slices as a volume ``(H, W, D)``, its affine, and which planes are slices; the others are interpolated."""
+
+    values: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    given: list[int]
+
+
+def stack_slices(images: NDArray[np.floating], affines: Sequence[NDArray[np.float64]]) -> Stacked:
+    """Parallel slices ``(N, H, W)``, in any order, as a volume without gaps between the first and the last.
+
+    Its planes are the scan's, whose distance is the affines' third column, where all slices lie on those; else
+    they are as far apart as the nearest neighbours. Planes between two slices are interpolated linearly.
     """
     first = affines[0]
-    across = first[:3, 2] / np.linalg.norm(first[:3, 2])
+    spacing = float(np.linalg.norm(first[:3, 2]))
+    across = first[:3, 2] / spacing
     depths = np.array([affine[:3, 3] @ across for affine in affines])
-    steps = np.diff(np.unique(depths.round(3)))
-    step = float(steps.min()) if len(steps) else float(np.linalg.norm(first[:3, 2]))
-    places = np.round((depths - depths.min()) / step).astype(int)
-    volume = np.zeros((*images.shape[1:], int(places.max()) + 1), np.float32)
-    volume[..., places] = np.moveaxis(images, 0, -1)
-    affine = affines[int(depths.argmin())].copy()
+    order = np.argsort(depths)
+    ordered = depths[order] - depths.min()
+    step = _plane_distance(ordered, spacing)
+    given = np.round(ordered / step).astype(int)
+    values = np.empty((*images.shape[1:], int(given[-1]) + 1), np.float32)
+    for plane in range(values.shape[2]):
+        above = int(np.searchsorted(given, plane))
+        below = above if given[above] == plane else above - 1
+        weight = 0.0 if above == below else (plane - given[below]) / (given[above] - given[below])
+        values[..., plane] = (1 - weight) * images[order[below]] + weight * images[order[above]]
+    affine = affines[int(order[0])].copy()
     affine[:3, 2] = across * step
-    return volume, affine
+    return Stacked(values, affine, given.tolist())
+
+
+def _plane_distance(depths: NDArray[np.float64], spacing: float) -> float:
+    """The scan's spacing where all depths, mm from the first, are multiples of it; else the smallest distance."""
+    steps = np.diff(np.unique(depths.round(3)))
+    if not len(steps) or np.abs(depths / spacing - np.round(depths / spacing)).max() < 0.01:
+        return spacing
+    return float(steps.min())
 
 
 def write_nifti(
-    path: Path, image: NDArray[np.floating], affine: NDArray[np.float64], sidecar: Mapping[str, Any]
+    path: Path,
+    image: NDArray[np.floating],
+    affine: NDArray[np.float64],
+    sidecar: Mapping[str, Any],
+    space: str = "",
 ) -> None:
-    """Write a volume ``(C, x, y, z)`` (or a slice ``(C, x, y)``) as NIfTI, channels last, and its JSON sidecar."""
+    """Write a volume ``(C, x, y, z)`` (or a slice ``(C, x, y)``) as NIfTI, channels last, and its JSON sidecar.
+
+    ``space`` is MNI152, native, or empty where it is not known; sform and qform say so by NIfTI's code.
+    """
     values = np.asarray(image, dtype=np.float32)
     values = values if values.ndim == 4 else values[..., None]
     values = np.moveaxis(values, 0, -1)
     values = values[..., 0] if values.shape[-1] == 1 else values
     nifti = nibabel.Nifti1Image(values, affine)
+    nifti.set_sform(affine, code=SPACES.get(space, ALIGNED))
+    nifti.set_qform(affine, code=SPACES.get(space, ALIGNED), strip_shears=True)
     nifti.header.set_xyzt_units("mm")
     with atomic_path(path) as temporary:
         nibabel.save(nifti, temporary)

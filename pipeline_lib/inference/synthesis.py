@@ -1,4 +1,4 @@
-"""New images of each group: latents from noise under classifier-free guidance, decoded."""
+"""New images under every combination of conditions, from the same noise: drawn under guidance, decoded, compared."""
 
 from __future__ import annotations
 
@@ -9,106 +9,87 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.files import atomic_directory
 from pipeline_lib.inference.animation import Recorder, strip, write_gif
 from pipeline_lib.inference.denoise import load_denoiser
-from pipeline_lib.inference.generation import Wanted, draw_samples, wanted_samples
-from pipeline_lib.inference.geometry import centred_affine, write_nifti
-from pipeline_lib.inference.latent import load_latent_space
+from pipeline_lib.inference.latent import LatentSpace, load_latent_space
 from pipeline_lib.inference.pictures import Row, Tile, mosaic, plane, save
+from pipeline_lib.inference.sampling import draw_samples, held_out_people, wanted_samples, write_samples
 
 SHOWN = 8
+MOST_ROWS = 12
 COMPARED = 6
 ANIMATED = 4
 FRAMES = 12
 
 
 def sample_synthesis(
-    recipe: RecipeOptions,
-    diffusion: Path,
-    autoencoder: Path,
-    out: Path,
-    *,
-    voxel_size: float = 1.0,
+    recipe: RecipeOptions, diffusion: Path, held_out: list[Path], out: Path, autoencoder: Path | None = None
 ) -> None:
-    """Sample ``sampling.count`` new images of each group, every group from the same noise.
+    """Sample ``sampling.count`` new images of each combination of conditions, every one from the same noise.
 
     Args:
-        recipe: ``sampling`` says how many, which sampler, how much guidance.
-        diffusion: folder of the trained latent denoiser.
-        autoencoder: folder of the autoencoder whose latents it was trained on.
-        out: folder for ``samples.npy`` float32 ``(N, C, *spatial)`` in [-1, 1], ``samples.tsv``,
-            ``grid.png`` (a row a group), ``groups.png`` (groups from the same noise and their
-            differences), ``reverse.gif``, ``reverse.png`` and, in 3D, a NIfTI file a sample in ``nifti/``.
-        voxel_size: of the preprocessed scans, mm; used where ``data.voxel_size`` is not set.
+        recipe: ``sampling`` says how many, under which conditions, which sampler, how much guidance.
+        diffusion: folder of the trained denoiser.
+        held_out: packed chunks of people, after whom conditions are drawn and on whose grid samples lie; may be none.
+        out: folder for what `write_samples` writes, ``grid.png`` (a row a combination), ``conditions.png``
+            (combinations from the same noise and their differences), ``reverse.gif`` and ``reverse.png``.
+        autoencoder: folder of the autoencoder whose latents it was trained on; None: it was trained on images.
     """
-    denoiser, space = load_denoiser(recipe, diffusion), load_latent_space(autoencoder)
-    wanted = wanted_samples(recipe, denoiser.info, per_group=True)
-    shape = space.shape(recipe.data.size)
+    denoiser = load_denoiser(recipe, diffusion)
+    people = held_out_people(recipe, held_out)
+    wanted = wanted_samples(recipe, denoiser.conditions, people)
+    space = None if autoencoder is None else load_latent_space(autoencoder)
+    shape = (recipe.data.channels, *recipe.data.size) if space is None else space.shape(recipe.data.size)
+    size = recipe.sampling.batch_size
     images: NDArray[np.float32] = np.concatenate(
         [
-            space.decode(draw_samples(denoiser, shape, wanted, only=slice(first, first + recipe.sampling.batch_size)))
-            for first in range(0, len(wanted.table), recipe.sampling.batch_size)
+            _decoded(draw_samples(denoiser, shape, wanted, only=slice(first, first + size)), space).numpy()
+            for first in range(0, len(wanted.table), size)
         ]
     )
     every = max(1, -(-len(wanted.table) // ANIMATED))
     recorder = Recorder(most=FRAMES)
     draw_samples(denoiser, shape, wanted, only=slice(0, None, every), recorder=recorder)
-    frames = recorder.pictures(space.decode)
-    by_group: dict[str, NDArray[np.float32]] = {
-        str(group): images[rows.index] for group, rows in wanted.table.groupby("group", sort=False)
-    }
+    frames = recorder.pictures(lambda x: _decoded(x, space))
+    by_cell = {cell: images[rows] for cell, rows in list(wanted.cells.items())[:MOST_ROWS]}
+    same_noise = len({len(own) for own in by_cell.values()}) == 1 < len(by_cell)
     with atomic_directory(out) as folder:
-        np.save(folder / "samples.npy", images)
-        wanted.table.to_csv(folder / "samples.tsv", sep="\t", index=False)
-        save(_grid(by_group), folder / "grid.png")
-        if len(by_group) > 1:
-            save(_compared(by_group), folder / "groups.png")
+        write_samples(folder, images, wanted, recipe, diffusion / "model.safetensors", people)
+        save(_grid(by_cell), folder / "grid.png")
+        if same_noise and wanted.table["seed"].nunique() < len(wanted.table):
+            save(_compared(by_cell), folder / "conditions.png")
         write_gif(frames, folder / "reverse.gif")
-        save(strip(frames, "The reverse process, decoded"), folder / "reverse.png")
-        if recipe.data.dimensions == 3:
-            _write_volumes(images, wanted, recipe, recipe.data.voxel_size or voxel_size, folder / "nifti")
+        save(strip(frames, "The reverse process"), folder / "reverse.png")
 
 
-def _grid(by_group: Mapping[str, NDArray[np.float32]]) -> Figure:
-    rows = [Row([Tile(plane(image)) for image in images[:SHOWN]], group) for group, images in by_group.items()]
-    return mosaic(rows, "Synthetic images: a row a group, a column the same noise", tile_inches=1.2)
+def _decoded(drawn: Tensor, space: LatentSpace | None) -> Tensor:
+    """Images of what the denoiser makes."""
+    return drawn if space is None else space.decode(drawn)
 
 
-def _compared(by_group: Mapping[str, NDArray[np.float32]]) -> Figure:
-    """Groups from the same noise, their differences from the first group, and the means over all samples."""
-    first, *others = by_group
-    count = len(by_group[first])
+def _grid(by_cell: Mapping[str, NDArray[np.float32]]) -> Figure:
+    rows = [Row([Tile(plane(image)) for image in images[:SHOWN]], cell) for cell, images in by_cell.items()]
+    return mosaic(rows, "Synthetic images, a row for each combination of conditions", tile_inches=1.2)
+
+
+def _compared(by_cell: Mapping[str, NDArray[np.float32]]) -> Figure:
+    """Combinations of conditions from the same noise, their differences from the first, and the means over all samples."""
+    first, *others = by_cell
+    count = len(by_cell[first])
 
     def tiles(images: NDArray[np.float32], **look: Any) -> list[Tile]:
         mean = images.mean(axis=0)
         shown = [Tile(plane(image), **look) for image in images[:COMPARED]]
         return [*shown, Tile(plane(mean), **look, title=f"mean of {count}")]
 
-    rows = [Row(tiles(images), group) for group, images in by_group.items()]
-    for group in others:
-        difference = (by_group[group] - by_group[first]).mean(axis=1, keepdims=True)
+    rows = [Row(tiles(images), cell) for cell, images in by_cell.items()]
+    for cell in others:
+        difference = (by_cell[cell] - by_cell[first]).mean(axis=1, keepdims=True)
         limit = float(max(np.percentile(np.abs(difference), 99), 1e-3))
         look = {"low": -limit, "high": limit, "colours": "RdBu_r"}
-        rows.append(Row(tiles(difference, **look), f"{group} - {first}\n(+-{limit:.2g})"))
-    return mosaic(rows, "The same noise in every group (columns), and what the group changes", tile_inches=1.3)
-
-
-def _write_volumes(
-    images: NDArray[np.float32], wanted: Wanted, recipe: RecipeOptions, voxel_size: float, folder: Path
-) -> None:
-    affine = centred_affine(recipe.data.size, voxel_size)
-    for image, entry in zip(images, wanted.table.to_dict("records"), strict=True):
-        sidecar = {
-            "Description": "Synthetic image drawn from a generative model; it shows no person.",
-            "Synthetic": True,
-            "Group": entry["group"],
-            "Seed": entry["seed"],
-            "Guidance": recipe.sampling.guidance,
-            "Units": "intensity from 0 to 1",
-            "SpatialReference": "voxel axes right, anterior, superior; origin in the middle of the volume",
-        }
-        name = f"{entry['id']}_desc-synthetic_{recipe.data.modality}.nii.gz"
-        write_nifti(folder / name, (image + 1) / 2, affine, sidecar)
+        rows.append(Row(tiles(difference, **look), f"{cell} - {first}\n(+-{limit:.2g})"))
+    return mosaic(rows, "The same noise under every condition (columns), and what it changes", tile_inches=1.3)

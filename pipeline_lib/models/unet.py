@@ -7,6 +7,7 @@ and a residual block, attention and a residual block at the bottom.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -31,6 +32,7 @@ from pipeline_lib.models.layers import (
 )
 
 _TOKENS = 4  # what a condition is turned into; attention over a single one could not depend on the voxel
+_WAVELENGTHS = (16.0, 8.0, 4.0, 2.0, 1.0)  # of the sinusoids of a number, in standard deviations of the training set
 
 
 class UNet(nn.Module):
@@ -49,8 +51,8 @@ class UNet(nn.Module):
         blocks: residual blocks a level on the way down; one more on the way up.
         attention: for each level, whether its blocks are followed by attention.
         head_channels: channels of an attention head; levels with fewer have one head.
-        classes: number of classes of the condition, 0 for none.
-        vector_size: length of the condition where it is a vector, 0 for none; not together with classes.
+        conditions: one entry a condition: its number of categories, or 0 where it is a number. Each has tokens of its own
+            and a learned null that stands for them where its value is unknown or hidden.
         dropout: probability, in the residual blocks.
         checkpointing: recompute the blocks in the backward pass instead of keeping what they need.
         groups: of every normalisation; None: see `layers.group_norm`.
@@ -67,8 +69,7 @@ class UNet(nn.Module):
         attention: Sequence[bool],
         fold: int = 1,
         head_channels: int = 32,
-        classes: int = 0,
-        vector_size: int = 0,
+        conditions: Sequence[int] = (),
         dropout: float = 0.0,
         checkpointing: bool = False,
         groups: int | None = None,
@@ -77,32 +78,28 @@ class UNet(nn.Module):
         check_channels(channels, blocks)
         check_fold(fold)
         check_counts(in_channels=in_channels, out_channels=out_channels, head_channels=head_channels)
-        check_counts(0, classes=classes, vector_size=vector_size)
+        check_counts(0, **{f"conditions[{n}]": size for n, size in enumerate(conditions)})
         if channels[0] < 2:
             raise ValueError(
                 f"channels are {tuple(channels)}; the first, which carries the timestep, must be 2 or more"
             )
         if len(attention) != len(channels):
             raise ValueError(f"attention has {len(attention)} entries for {len(channels)} levels; one each is needed")
-        if classes and vector_size:
-            raise ValueError(f"classes is {classes} and vector_size {vector_size}; one of them must be 0")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}; allowed: from 0 to below 1")
         self.dimensions, self.in_channels, self.fold = dimensions, in_channels, fold
-        self.classes, self.vector_size = classes, vector_size
+        self.conditions = tuple(conditions)
         self.checkpointing = checkpointing
 
         width = 4 * channels[0]
         self.frequencies = channels[0]
         self.time = nn.Sequential(nn.Linear(channels[0], width), nn.SiLU(), nn.Linear(width, width))
-        conditional = bool(classes or vector_size)
-        if classes:
-            self.condition: nn.Module = nn.Embedding(classes, _TOKENS * width)
-        elif vector_size:
-            self.condition = nn.Sequential(nn.Linear(vector_size, width), nn.SiLU(), nn.Linear(width, _TOKENS * width))
-        if conditional:
-            self.null = nn.Parameter(torch.randn(_TOKENS * width))
-            self.pool = nn.Linear(_TOKENS * width, width)
+        if conditions:
+            self.condition = nn.ModuleList(
+                nn.Embedding(size, _TOKENS * width) if size else _Number(width, _TOKENS * width) for size in conditions
+            )
+            self.null = nn.Parameter(torch.randn(len(conditions), _TOKENS * width))
+            self.pool = nn.Linear(len(conditions) * _TOKENS * width, width)
 
         def block(inputs: int, outputs: int, attend: bool) -> _Block:
             return _Block(
@@ -112,7 +109,7 @@ class UNet(nn.Module):
                 width,
                 dropout=dropout,
                 head_channels=head_channels if attend else 0,
-                context=width if conditional else 0,
+                context=width if conditions else 0,
                 groups=groups,
             )
 
@@ -148,8 +145,8 @@ class UNet(nn.Module):
         Args:
             x: (N, C, *spatial).
             t: (N,) timesteps.
-            condition: (N,) classes, -1 for the learned null; or (N, vector_size) with NaN rows for it; or None: the
-                null for all.
+            condition: (N, K) floating-point, a column a condition: the category's index, or the standardised number; NaN
+                for its learned null. None: the null for all.
             concat: (N, C', *spatial), C + C' = in_channels.
         """
         h, skips, embedding, context = self._descend(x, t, condition, concat)
@@ -159,6 +156,10 @@ class UNet(nn.Module):
             if level < len(self.upsample):
                 h = self.upsample[level](h, skips[-1].shape[2:])
         return crop(unfold_voxels(self.last(F.silu(self.norm(h))), self.fold), x.shape[2:])
+
+    def bottleneck(self, x: Tensor, t: Tensor, condition: Tensor | None = None, concat: Tensor | None = None) -> Tensor:
+        """Features at the bottom of the network, (N, channels[-1], *spatial / 2^(levels - 1)); as `forward`."""
+        return self._descend(x, t, condition, concat)[0]
 
     def _descend(
         self, x: Tensor, t: Tensor, condition: Tensor | None, concat: Tensor | None
@@ -173,10 +174,10 @@ class UNet(nn.Module):
             raise ValueError(f"t has shape {tuple(t.shape)}; one timestep a sample is needed, ({len(x)},)")
         embedding = self.time(timestep_embedding(t, self.frequencies).to(next(self.time.parameters()).dtype))
         context = None
-        if self.classes or self.vector_size:
+        if self.conditions:
             flat = self._condition(condition, len(x))
             embedding = embedding + self.pool(flat)
-            context = flat.unflatten(1, (_TOKENS, -1))
+            context = flat.unflatten(1, (len(self.conditions) * _TOKENS, -1))
         elif condition is not None:
             raise ValueError(f"condition of shape {tuple(condition.shape)} given to a network without conditions")
 
@@ -196,27 +197,44 @@ class UNet(nn.Module):
         return h, skips, embedding, context
 
     def _condition(self, condition: Tensor | None, samples: int) -> Tensor:
-        """(N, tokens * width) embedding of the condition, the learned null where it is missing."""
+        """(N, K * tokens * width) tokens of the conditions, the learned null of each where its value is missing."""
         if condition is None:
-            return self.null.expand(samples, -1)
-        shape = (samples, self.vector_size) if self.vector_size else (samples,)
-        if condition.shape != shape or condition.is_floating_point() != bool(self.vector_size):
-            kind = "floating-point vectors" if self.vector_size else "integer classes"
-            raise ValueError(f"condition is {condition.dtype} {tuple(condition.shape)}; {kind} {shape} are needed")
-        if self.vector_size:
-            missing = condition.isnan().any(dim=1)
-            known = torch.where(missing[:, None], 0, condition).to(self.null.dtype)
-        else:
-            if condition.device.type == "cpu" and not ((condition >= -1) & (condition < self.classes)).all():
-                raise ValueError(f"condition is {condition.tolist()}; allowed: -1 (none) to {self.classes - 1}")
-            missing = condition == -1
-            known = torch.where(missing, 0, condition)
-        return torch.where(missing[:, None], self.null, self.condition(known))
+            return self.null.flatten().expand(samples, -1)
+        shape = (samples, len(self.conditions))
+        if condition.shape != shape or not condition.is_floating_point():
+            raise ValueError(
+                f"condition is {condition.dtype} {tuple(condition.shape)}; {shape} floating-point numbers are needed"
+            )
+        tokens = []
+        for n, (size, embed) in enumerate(zip(self.conditions, self.condition, strict=True)):
+            missing = condition[:, n].isnan()
+            value = torch.where(missing, 0, condition[:, n])
+            if size and condition.device.type == "cpu" and not ((value >= 0) & (value < size) & (value % 1 == 0)).all():
+                raise ValueError(f"condition {n} is {value.tolist()}; allowed: whole numbers from 0 to {size - 1}, NaN")
+            tokens.append(torch.where(missing[:, None], self.null[n], embed(value.long() if size else value)))
+        return torch.cat(tokens, dim=1)
 
     def _run(self, block: Callable[..., Tensor], h: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
         if self.checkpointing and self.training:
             return checkpoint(block, h, embedding, context, use_reentrant=False)
         return block(h, embedding, context)
+
+
+class _Number(nn.Module):
+    """A standardised number as tokens, smoothly: the number and slow sinusoids of it through two layers."""
+
+    speed: Tensor
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("speed", 2 * math.pi / torch.tensor(_WAVELENGTHS), persistent=False)
+        self.layers = nn.Sequential(nn.Linear(1 + 2 * len(_WAVELENGTHS), width), nn.SiLU(), nn.Linear(width, outputs))
+
+    def forward(self, value: Tensor) -> Tensor:
+        """(N,) -> (N, outputs)."""
+        angles = value.float()[:, None] * self.speed
+        waves = torch.cat([value.float()[:, None], angles.cos(), angles.sin()], dim=1)
+        return self.layers(waves.to(next(self.layers.parameters()).dtype))
 
 
 class _Block(nn.Module):

@@ -13,8 +13,10 @@ CAPTIONS = {
         "Noise turning step by step into sampled images.",
     ),
     "embedding": (
-        "Latents of real and sampled scans embedded by UMAP, coloured by group.",
-        "Scatter plot of a two-dimensional embedding of real and synthetic scans.",
+        "Real and sampled images in the autoencoder's latents and at the bottleneck of the U-Net, which is told nothing of "
+        "them, by UMAP. UMAP alone proves nothing; the AUC is that of a linear classifier of people it was not fitted to, "
+        "with its permutation p-value.",
+        "Scatter plots of two-dimensional embeddings of real and synthetic images, coloured by group, age, site and others.",
     ),
     "examples": (
         "Test people: what went in, what the model made of it, the baselines, and the truth where it is known.",
@@ -32,9 +34,13 @@ CAPTIONS = {
         "Distance of each group's samples to that group's held-out people, beside real against real and the training images.",
         "Dot plots of FID and KID by group with intervals, a floor and a reference.",
     ),
+    "conditions": (
+        "Combinations of conditions from the same noise, what each changes, and the mean over all samples.",
+        "Rows of samples under different conditions, and their differences from the first row.",
+    ),
     "groups": (
-        "Groups side by side, from the same noise or by the same measure.",
-        "Comparison of the groups that the model is conditioned on.",
+        "Distance of each group's samples to real people of that group, beside the distance of real to real people.",
+        "Comparison of the groups by one measure.",
     ),
     "nearest": (
         "Samples that are most like a training image, beside that image. A copy would be a person's data.",

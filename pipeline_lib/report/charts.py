@@ -16,6 +16,8 @@ STRIP_WIDTH, STRIP_HEIGHT, STRIP_MARGIN = 480, 60, 8
 INTERVAL_WIDTH, INTERVAL_MARGIN = 220, 8
 FENCE = 1.5
 FEWEST = 5
+MOST_DOTS = 2000
+"""Of more values not every one is drawn; quartiles are those of all."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,10 @@ def strip(
     reach = FENCE * (third - first)
     fences = (first - reach, third + reach) if mark_outliers and len(values) >= FEWEST else None
     low, high = limits or (float(numbers.min()), float(numbers.max()))
+    count = len(values)
+    if count > MOST_DOTS:  # spread evenly over the ranks, both ends among them
+        kept = np.argsort(numbers)[np.linspace(0, count - 1, MOST_DOTS).astype(int)]
+        values, numbers = [values[n] for n in kept], numbers[kept]
     x = _scale(numbers, low, high, STRIP_WIDTH, STRIP_MARGIN)
     y = _swarm(x)
     outside = np.zeros(len(values), bool) if fences is None else (numbers < fences[0]) | (numbers > fences[1])
@@ -101,7 +107,7 @@ def strip(
         title=title,
         unit=unit,
         meaning=meaning,
-        count=len(values),
+        count=count,
         low=low,
         high=high,
         median=median,

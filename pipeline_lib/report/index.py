@@ -23,6 +23,8 @@ CARD_ID = "recipe-card"
 PERSON = ("scan", "participant", "session", "modality", "group", "age", "sex", "site")
 VERDICT = ("page", "ok", "stage", "reason")
 SPLITS = ("train", "validation", "test")
+MOST_ROWS = 1000
+"""Excluded scans and duplicates that the page lists."""
 
 
 def write_index(
@@ -68,7 +70,9 @@ def write_index(
         reasons=Counter(row["stage"] or "sheet" for row in _excluded(people, found, scans)).most_common(),
         strips=_strips(scans),
         measured=[(name, MEASURES.get(name, Measure(name))) for name in _measured(scans)],
-        scans=[{**row, "split": splits.get(name, "")} for name, row in scans.items()],
+        scans=[{**row, "split": splits.get(name, "")} for name, row in scans.items() if row["modality"] != "image"],
+        chunks=_picture_chunks(scans),
+        most=MOST_ROWS,
         methods=methods_text(
             split_paragraph(split), preprocess_paragraph(preprocess, {row["modality"] for row in scans.values()})
         ),
@@ -127,6 +131,18 @@ def _finite(text: str) -> bool:
         return math.isfinite(float(text))
     except ValueError:
         return False
+
+
+def _picture_chunks(scans: Mapping[str, Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Pictures have a page a chunk: its name, its page, and how many passed and did not."""
+    pages: dict[str, Counter[str]] = {}
+    for row in scans.values():
+        if row["modality"] == "image":
+            pages.setdefault(row["page"], Counter())[row["ok"]] += 1
+    return [
+        {"name": Path(page).parent.name, "page": page, "passed": count["true"], "excluded": count["false"]}
+        for page, count in pages.items()
+    ]
 
 
 def _tiles(people: Sequence[Mapping[str, str]], found: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -6,7 +6,14 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from pipeline_lib.config.schema import AutoencoderOptions, PreprocessOptions, RecipeOptions, SplitOptions
+from pipeline_lib.config.schema import (
+    AutoencoderOptions,
+    DataOptions,
+    PreprocessOptions,
+    RecipeOptions,
+    SplitOptions,
+    TrainingOptions,
+)
 from pipeline_lib.tasks import TASKS
 
 REFERENCES = {
@@ -55,6 +62,7 @@ REGISTRATION = {
 INTENSITY = {
     "percentile": "Intensities were scaled linearly between robust percentiles within the brain and clipped.",
     "zscore": "Intensities were standardised to zero mean and unit variance within the brain.",
+    "median_mad": "Intensities were standardised by the median and the median absolute deviation within the brain.",
     "whitestripe": "Intensities were standardised to zero mean and unit variance of normal white matter [shinohara].",
     "none": "Intensities were left as they are.",
 }
@@ -65,6 +73,13 @@ SCHEDULE = {
     "sigmoid": "a sigmoid schedule [jabri]",
 }
 PREDICTION = {"eps": "the noise [ho]", "v": "the velocity v [salimans]", "x0": "the clean image"}
+TOLD = {
+    "group": "the group",
+    "age": "the age",
+    "sex": "the sex",
+    "site": "the site",
+    "slice": "the slice's position",
+}
 LOSS = {"l2": "mean squared error", "l1": "mean absolute error", "huber": "the Huber loss"}
 WEIGHT = {
     "v": "weighted as the velocity's error is, by SNR + 1 on the clean image [salimans]",
@@ -162,6 +177,11 @@ def _excluded(options: PreprocessOptions, *, anatomical: bool) -> str:
         if options.space == "MNI152":
             reasons.append(f"a Dice overlap with the template's brain under {limits.min_template_overlap:g}")
             reasons.append(f"a registration cost above {limits.max_registration_cost:g}")
+            reasons.append(
+                f"more than {limits.max_outside_field:.0%} of the template's brain outside the field of view"
+            )
+            if limits.contrast:
+                reasons.append("a contrast of tissues unlike their modality's")
         dark, bright = limits.brain_median
         reasons.append(f"more than {limits.max_mask_components} pieces of an extracted brain mask")
         reasons.append(f"a median brain intensity outside {dark:g} to {bright:g}")
@@ -240,7 +260,7 @@ def _autoencoder(recipe: RecipeOptions) -> str:
     return (
         f"{text} It was trained for {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
         f"[loshchilov] at a learning rate of {train.learning_rate:g}. Latents were scaled per channel to unit variance "
-        "over the training set."
+        f"over the training set.{_augmentation(train, recipe.data)}"
     )
 
 
@@ -270,19 +290,37 @@ def _denoiser(recipe: RecipeOptions) -> str:
     if diffusion.loss_weight != "none":
         text += f" {WEIGHT[diffusion.loss_weight]}, at most {diffusion.loss_weight_cap:g}"
     text += "."
-    if denoiser.condition == "group":
+    if denoiser.condition:
+        several = len(denoiser.condition) > 1
         text += (
-            " The group of a person entered by cross-attention and was hidden in "
-            f"{denoiser.drop_condition:.0%} of the training images [guidance]."
+            f" It was told {_and([TOLD.get(name, name) for name in denoiser.condition])}, each through tokens of its own by "
+            "cross-attention and with the timestep"
         )
+        if denoiser.drop_condition:
+            text += f"; {'all were' if several else 'it was'} hidden in {denoiser.drop_condition:.0%} of the training images"
+            text += " and each by chance in as many again [guidance]" if several else " [guidance]"
+        text += "."
     if TASKS[recipe.task].source_and_target:
         text += " The source's latent was concatenated to the input."
     return (
         f"{text} Training took {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
         f"[loshchilov], learning rate {train.learning_rate:g}, {train.warmup:,} steps of warm-up, gradients clipped to "
         f"norm {train.clip:g}, {train.precision} precision and seed {train.seed}. The weights used are an exponential "
-        f"moving average with decay {train.ema:g}."
+        f"moving average with decay {train.ema:g}.{_augmentation(train, recipe.data)}"
     )
+
+
+def _augmentation(train: TrainingOptions, data: DataOptions) -> str:
+    """How training images were changed; empty where they were not."""
+    options = train.augment
+    sides = data.dimensions == 3 or data.modality == "image" or data.slices.plane != "sagittal"
+    parts = ["left and right exchanged in half of them"] if options.flip and sides else []
+    parts += [f"rotated by up to {options.rotate:g} degrees"] if options.rotate else []
+    parts += [f"scaled by up to {100 * options.scale:.3g} %"] if options.scale else []
+    parts += [f"shifted by up to {100 * options.shift:.3g} % of each side"] if options.shift else []
+    if options.gamma and data.target is None:
+        parts.append(f"raised to a power of {2**-options.gamma:.2f} to {2**options.gamma:.2f}")
+    return f" Each time they were seen, images were changed at random: {_and(parts)}." if parts else ""
 
 
 def _folded(fold: int) -> str:
@@ -295,9 +333,29 @@ def _sampling(recipe: RecipeOptions) -> str:
     how = f"{SAMPLER[sampling.sampler]} over {sampling.steps} steps"
     if sampling.sampler == "ddim":
         how += f" with eta {sampling.eta:g}"
-    if recipe.denoiser.condition == "group" and sampling.guidance != 1:
+    if recipe.denoiser.condition and sampling.guidance != 1:
         how += f" and guidance scale {sampling.guidance:g} [guidance]"
-    return TASKS[recipe.task].inferred.format(recipe=recipe, sampler=how)
+    told = {"combinations": _combinations(recipe), "drawn": _drawn_after(recipe)}
+    return TASKS[recipe.task].inferred.format(recipe=recipe, sampler=how, **told)
+
+
+def _combinations(recipe: RecipeOptions) -> str:
+    """Whether so many samples are of each combination of conditions, or in all."""
+    every = (recipe.sampling.others or TASKS[recipe.task].others) == "every"
+    varied = recipe.sampling.conditions or (every and recipe.denoiser.condition)
+    return " of each combination of conditions" if varied else ""
+
+
+def _drawn_after(recipe: RecipeOptions) -> str:
+    """What samples were told that nobody listed."""
+    every = (recipe.sampling.others or TASKS[recipe.task].others) == "every"
+    rest = [name for name in recipe.denoiser.condition if name not in recipe.sampling.conditions]
+    if every:
+        rest = [name for name in rest if name not in ("group", "sex", "site")]
+    if not rest:
+        return ""
+    words = _and([TOLD.get(name, name) for name in rest])
+    return f" What was not varied ({words}) was drawn as held-out people have it, together."
 
 
 def _evaluation(recipe: RecipeOptions) -> str:

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline_lib.config.schema import CohortOptions, RecipeOptions
+from pipeline_lib.dataset.conditions import Conditions
+from pipeline_lib.dataset.grids import MOST_OUTSIDE
 from pipeline_lib.evaluation.metric import Metric, Role, best, read_metrics
 from pipeline_lib.files import read_json
 from pipeline_lib.inference.pictures import save
@@ -65,7 +67,7 @@ class Trained:
     people: int
     scans: int
     images: int
-    groups: str
+    told: str
     steps: int
     best_step: int
 
@@ -127,7 +129,7 @@ def write_recipe_page(
             missing=_missing(metrics),
             curves=_galleries(task, of_networks, networks),
             trained=trained,
-            limits=[*task.limits, *_own_limits(task, trained, metrics)],
+            limits=[*task.limits, *_own_limits(task, trained, metrics), *_cut_brains(networks)],
             methods=recipe_methods(recipe),
             provenance=[item for item in made if item],
             card=asdict(_card(name, task, headline, pictures, _missing(metrics))),
@@ -267,10 +269,21 @@ def _trained(task: Task, key: str, folder: Path) -> Trained:
         people=model["train_people"],
         scans=model["train_scans"],
         images=model["train_images"],
-        groups=", ".join(model.get("groups") or ["all"]),
+        told="; ".join(str(condition) for condition in Conditions.of(model)) or "nothing",
         steps=model["steps"],
         best_step=model["best_step"],
     )
+
+
+def _cut_brains(networks: Mapping[str, Path]) -> list[str]:
+    """That the images a network was trained on leave out some of the brain, and how much."""
+    shares = [read_json(folder / "model.json").get("brain_outside") or 0 for folder in networks.values()]
+    if max(shares, default=0) <= MOST_OUTSIDE:
+        return []
+    return [
+        f"The images leave out {max(shares):.1%} of the brain, the mean over training scans; nothing is learned or said "
+        "of it. The log of the dataset stage names the data.size that holds all of it."
+    ]
 
 
 def _own_limits(task: Task, trained: Sequence[Trained], metrics: Sequence[Metric]) -> list[str]:

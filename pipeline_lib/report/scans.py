@@ -1,22 +1,27 @@
-"""One quality-control page per scan, failed scans too."""
+"""One quality-control page per scan, failed scans too; of pictures, which are many, one per chunk."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions
 from pipeline_lib.files import read_table, write_table
+from pipeline_lib.imaging.contrasts import CONTRASTS, MOST_BELOW
 from pipeline_lib.report.measures import MEASURES, Measure
 from pipeline_lib.report.methods import methods_text, scan_paragraph
-from pipeline_lib.report.page import Picture, load_picture, number, read_provenance, write_page
+from pipeline_lib.report.page import Picture, Provenance, load_picture, number, read_provenance, write_page
 
 PERSON = ("scan", "participant", "session", "modality", "group", "age", "sex", "site")
 VERDICT = ("ok", "stage", "reason")
-BOOKKEEPING = ("pair", "log", "source", "sha256", "outputs")
+BOOKKEEPING = ("pair", "log", "source", "sha256", "voxels_sha256", "outputs")
+PICTURES = "pictures.html"
+MOST_EXCLUDED, MOST_LOG = 500, 100_000
+"""Excluded pictures that a page lists, and characters of a log that it shows."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Row:
 def write_scan_pages(
     ingest: Path, preprocess: Path, options: PreprocessOptions, cohort: CohortOptions, out: Path
 ) -> None:
-    """Write ``out/{scan}.html`` for every scan of a chunk, and ``out/scans.tsv``.
+    """Write ``out/{scan}.html`` for every scan of a chunk, or ``out/pictures.html`` for all, and ``out/scans.tsv``.
 
     The pages link to the index two folders up, as in ``results/report/scans/{chunk}/``.
 
@@ -46,6 +51,9 @@ def write_scan_pages(
     rows = {row["scan"]: row for row in read_table(preprocess / "status.tsv")}
     rows = {scan: row | opened.get(scan, {}) | _filled(row) for scan, row in {**opened, **rows}.items()}
     made = [read_provenance("Ingest", ingest), read_provenance("Preprocess", preprocess)]
+    if rows and all(row["modality"] == "image" for row in rows.values()):
+        _write_picture_page(ingest, preprocess, options, cohort, list(rows.values()), made, out)
+        return
     names = list(rows)
     for position, (scan, row) in enumerate(rows.items()):
         logs = [("Ingest", _log(ingest, opened.get(scan))), ("Preprocess", _log(preprocess, row))]
@@ -71,6 +79,46 @@ def write_scan_pages(
     measured = dict.fromkeys(name for row in rows.values() for name in row if name not in known)
     table = [{**row, "page": f"{scan}.html"} for scan, row in rows.items()]
     write_table(out / "scans.tsv", [*PERSON, "page", *VERDICT, *measured], table)
+
+
+def _write_picture_page(
+    ingest: Path,
+    preprocess: Path,
+    options: PreprocessOptions,
+    cohort: CohortOptions,
+    rows: Sequence[dict[str, str]],
+    made: Sequence[Provenance | None],
+    out: Path,
+) -> None:
+    """One page for the pictures of a chunk: some to look at, counts, and why others are out."""
+    passed = Counter(row["group"] for row in rows if row["ok"] == "true")
+    excluded = [row for row in rows if row["ok"] != "true"]
+    failed = Counter(row["group"] for row in excluded)
+    logged = {row["log"]: row for row in excluded if row["log"]}
+    write_page(
+        out / PICTURES,
+        "pictures.html",
+        title=preprocess.name,
+        home="../../index.html",
+        cohort=cohort,
+        rows=len(rows),
+        pictures=sum(int(row.get("slices") or 0) for row in rows),
+        passed=passed.total(),
+        excluded=excluded,
+        most=MOST_EXCLUDED,
+        groups=[(group, passed[group], failed[group]) for group in sorted({*passed, *failed})],
+        picture=load_picture(
+            preprocess / "figures" / "pictures.png",
+            alt=f"Pictures of {preprocess.name}, spread evenly over the chunk.",
+            caption="The first picture of some rows, spread evenly over the chunk, as they go on.",
+        )
+        if passed
+        else None,
+        logs=[("Ingest", _log(ingest, row)[:MOST_LOG]) for row in logged.values()],
+        methods=methods_text(scan_paragraph(options, rows[0])),
+        provenance=[item for item in made if item],
+    )
+    write_table(out / "scans.tsv", [*PERSON, "page", *VERDICT], [{**row, "page": PICTURES} for row in rows])
 
 
 def _log(folder: Path, row: Mapping[str, str] | None) -> str:
@@ -105,7 +153,14 @@ def _numbers(row: dict[str, str], options: PreprocessOptions) -> list[Row]:
             "template_overlap": f"at least {quality.min_template_overlap:g}",
             "registration_cost": f"at most {quality.max_registration_cost:g}",
             "brain_median": f"{dark:g} to {bright:g}",
+            "outside_field": f"at most {quality.max_outside_field:g}",
+            "empty_inside": f"at most {quality.max_empty_inside:g}",
+            "empty_slices": f"at most {quality.max_empty_slices}",
+            "below_background": f"at most {MOST_BELOW:g}, or the contrast of its modality",
         }
+        if quality.contrast:
+            contrast = CONTRASTS.get(row["modality"], {})
+            limits |= {name: f"{low:g} to {high:g}" for name, (low, high) in contrast.items()}
         if row.get("brain_method") != "given":
             limits["mask_components"] = f"at most {quality.max_mask_components}"
     known = {*PERSON, *VERDICT, *BOOKKEEPING}

@@ -8,14 +8,14 @@ from pipeline_lib.tasks.task import Stage, Task
 INFERENCE = Stage(
     "inference",
     "Inference",
-    (*MODEL, *SAMPLER, *UNSEEN, "sampling.start"),
+    (*MODEL, *SAMPLER, *UNSEEN, "sampling.start", "sampling.guidance", "evaluation.smoothing_mm"),
     "pipeline_lib.inference.anomaly:infer_anomaly",
     networks=("denoiser",),
 )
 EVALUATION = Stage(
     "evaluation",
     "Evaluation",
-    (*INFERENCE.reads, *INTERVALS, "evaluation.smoothing_mm"),
+    (*INFERENCE.reads, *INTERVALS),
     "pipeline_lib.evaluation.anomaly:evaluate_anomaly",
     shown=True,
 )
@@ -48,5 +48,4 @@ TASK = Task(
         "were not scored, unless of a group trained on as healthy."
     ),
     works_on="images",
-    conditional=False,
 )

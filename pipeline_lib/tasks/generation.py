@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline_lib.tasks.shared import DATASET, DENOISER, INTERVALS, MODEL, SAMPLER, UNSEEN
+from pipeline_lib.tasks.shared import DATASET, DENOISER, INTERVALS, MODEL, SAMPLER, TOLD, UNSEEN
 from pipeline_lib.tasks.task import Stage, Task
 
 SAMPLES = Stage(
     "inference",
     "Samples",
-    (*MODEL, *SAMPLER, "sampling.guidance", "sampling.count", "sampling.checkpoints"),
+    (*MODEL, *SAMPLER, *TOLD, "sampling.count", "sampling.checkpoints"),
     "pipeline_lib.inference.generation:sample_generation",
     networks=("denoiser",),
     shown=True,
@@ -44,8 +44,8 @@ TASK = Task(
         EVALUATION,
     ),
     inferred=(
-        "{recipe.sampling.count} images were sampled by {sampler} at each of {recipe.sampling.checkpoints} checkpoints, "
-        "always from the same noise."
+        "{recipe.sampling.count} images{combinations} were sampled by {sampler} at each of {recipe.sampling.checkpoints} "
+        "checkpoints, always from the same noise.{drawn}"
     ),
     judged=(
         "Sets of images were compared in equal number with random halves of the held-out people; intervals are 1.96 "
@@ -53,5 +53,6 @@ TASK = Task(
         "each sample with the training images most like it, under flips, rotation, scale and shift."
     ),
     works_on="images",
+    others="cohort",
     draws=64,
 )

@@ -6,6 +6,7 @@ from pipeline_lib.tasks.task import Stage
 
 MODEL = ("task", "data", "autoencoder", "diffusion", "denoiser")
 SAMPLER = tuple(f"sampling.{key}" for key in ("sampler", "steps", "eta", "batch_size", "seed"))
+TOLD = ("sampling.guidance", "sampling.conditions", "sampling.others")
 UNSEEN = ("sampling.allow_trained_people",)
 INTERVALS = ("evaluation.bootstrap", "evaluation.seed")
 

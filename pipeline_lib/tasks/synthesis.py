@@ -1,14 +1,14 @@
-"""What do brains of each group look like?"""
+"""What do brains look like, given group, age and other conditions?"""
 
 from __future__ import annotations
 
-from pipeline_lib.tasks.shared import AUTOENCODER, DATASET, DENOISER, INTERVALS, LATENTS, MODEL, SAMPLER, UNSEEN
+from pipeline_lib.tasks.shared import AUTOENCODER, DATASET, DENOISER, INTERVALS, LATENTS, MODEL, SAMPLER, TOLD, UNSEEN
 from pipeline_lib.tasks.task import Stage, Task
 
 SAMPLES = Stage(
     "inference",
     "Samples",
-    (*MODEL, *SAMPLER, "sampling.guidance", "sampling.count"),
+    (*MODEL, *SAMPLER, *TOLD, "sampling.count"),
     "pipeline_lib.inference.synthesis:sample_synthesis",
     networks=("autoencoder", "denoiser"),
     shown=True,
@@ -19,9 +19,8 @@ EMBEDDING = Stage(
     "Embedding",
     (*SAMPLES.reads, "evaluation.seed"),
     "pipeline_lib.inference.embedding:embed",
-    networks=("autoencoder",),
+    networks=("autoencoder", "denoiser"),
     shown=True,
-    latent=True,
 )
 EVALUATION = Stage(
     "evaluation",
@@ -33,7 +32,7 @@ EVALUATION = Stage(
 
 TASK = Task(
     name="synthesis",
-    question="What do brains of each group look like?",
+    question="What do brains look like, given group, age and other conditions?",
     reading=(
         "Distances are to held-out people. The floor is one half of them against the other, and no model should be "
         "nearer. The training images stand beside as a reference: a model that copies them reaches it, so the "
@@ -50,7 +49,7 @@ TASK = Task(
         "site.",
     ),
     stages=(DATASET, AUTOENCODER, LATENTS, DENOISER, SAMPLES, EMBEDDING, EVALUATION),
-    inferred="New scans, {recipe.sampling.count} per group, were sampled by {sampler}.",
+    inferred="New scans, {recipe.sampling.count}{combinations}, were sampled by {sampler}.{drawn}",
     judged=(
         "Sets of images were compared in equal number with random halves of the held-out people; intervals are 1.96 "
         "standard deviations over halves, and differences are paired over them. Copies were looked for by aligning "

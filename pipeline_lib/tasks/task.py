@@ -5,9 +5,12 @@ A task is data. It names modules and options by text and imports nothing, since 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
+
+CHANGED: Mapping[str, bool | float] = {"flip": True, "rotate": 6.0, "scale": 0.07, "shift": 0.04, "gamma": 0.2}
+"""Parts of the augmentation and how much of each: degrees, shares of the size, log2 of an exponent."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,12 @@ class Task:
         works_on: images, the latents of an autoencoder, or either.
         conditional: whether its denoiser can be told of people and slices (`denoiser.condition`).
         source_and_target: whether it predicts one modality from another, each with an autoencoder of its own.
+        augment: how training images of scans are changed where `training.augment` does not say; see `AugmentOptions`.
         draws: images drawn where `sampling.count` is not given; 0: it draws none.
-        inferred: what was done with the trained model, a sentence for the methods text; ``{sampler}`` and the options
-            of the recipe, as in ``{recipe.sampling.count}``, are filled in.
+        others: what samples are told where `sampling.others` is not given.
+        inferred: what was done with the trained model, a sentence for the methods text; ``{sampler}``, the options
+            of the recipe, as in ``{recipe.sampling.count}``, and of conditions, ``{combinations}`` that so many were drawn
+            of and what was ``{drawn}`` after people, are filled in.
         judged: how results and their intervals came about, likewise.
     """
 
@@ -75,7 +81,9 @@ class Task:
     works_on: Literal["images", "latents", "either"] = "either"
     conditional: bool = True
     source_and_target: bool = False
+    augment: Mapping[str, bool | float] = field(default_factory=lambda: dict(CHANGED))
     draws: int = 0
+    others: Literal["cohort", "every"] = "every"
 
     @property
     def reads(self) -> tuple[str, ...]:

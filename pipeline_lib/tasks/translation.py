@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline_lib.tasks.shared import AUTOENCODER, DATASET, DENOISER, INTERVALS, LATENTS, MODEL, SAMPLER, UNSEEN
-from pipeline_lib.tasks.task import Stage, Task
+from pipeline_lib.tasks.task import CHANGED, Stage, Task
 
 FLOOR = Stage("floor", "Linear fit", ("task", "data"), "pipeline_lib.inference.translation:fit_floor")
 INFERENCE = Stage(
@@ -44,5 +44,6 @@ TASK = Task(
     works_on="latents",
     conditional=False,
     source_and_target=True,
+    augment={**CHANGED, "flip": False, "gamma": 0.0},  # maps have units, and are of one person's two sides
     draws=1,
 )

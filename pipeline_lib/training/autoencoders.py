@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline_lib.bundles.bundle import describe, save_bundle
 from pipeline_lib.config.schema import AutoencoderOptions, DataOptions
-from pipeline_lib.dataset.augment import Augmentation
+from pipeline_lib.dataset.augment import augmentation
 from pipeline_lib.dataset.packed import PackedDataset
 from pipeline_lib.dataset.prepared import prepared_of
 from pipeline_lib.files import atomic_directory
@@ -51,7 +51,7 @@ def train_autoencoder(
     what = f"train_{options.kind} {role}"
     with owner(state):
         fabric = launch(options.training, data.dimensions)
-        augment = Augmentation(options.training.seed) if options.training.augment else None
+        augment = augmentation(options.training.augment, options.training.seed)
         images = PackedDataset(train_folders, only_groups=data.train_groups, augment=augment)
         refuse_empty(images, what, train_folders, data)
         prepared_of([*train_folders, *validation_folders])

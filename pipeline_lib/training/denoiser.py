@@ -7,20 +7,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from pipeline_lib.bundles.bundle import describe, load_bundle, save_bundle
 from pipeline_lib.config.schema import RecipeOptions
-from pipeline_lib.dataset.augment import Augmentation
+from pipeline_lib.dataset.augment import augmentation
+from pipeline_lib.dataset.conditions import Conditions, hide
 from pipeline_lib.dataset.packed import LatentDataset, PackedArrays, PackedDataset
 from pipeline_lib.dataset.prepared import prepared_of
-from pipeline_lib.diffusion.guidance import guided, null_condition
+from pipeline_lib.diffusion.guidance import guided
 from pipeline_lib.diffusion.losses import diffusion_loss
 from pipeline_lib.diffusion.process import make_process
 from pipeline_lib.diffusion.samplers import ddim, timestep_pairs
 from pipeline_lib.diffusion.schedule import log_snr_shift
-from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_directory
 from pipeline_lib.models.unet import UNet
 from pipeline_lib.noise.make import make_noise
@@ -57,7 +58,7 @@ def train_denoiser(
         licence: terms of the scans, kept with the model.
 
     Raises:
-        UserError: no training images, no groups to condition on, or a training that cannot go on.
+        UserError: no training images, a condition that says nothing, or a training that cannot go on.
     """
     with owner(state):
         _train_denoiser(recipe, train_chunks, validation_chunks, out, state, autoencoders, name, licence)
@@ -79,16 +80,16 @@ def _train_denoiser(
 
     # Images.
     only = recipe.data.train_groups
-    groups = _groups(what, recipe, train_chunks) if options.condition == "group" else []
+    conditions = _conditions(recipe, train_chunks)
     images: PackedArrays
     validation: PackedArrays
     if autoencoders:
-        images = LatentDataset(train_chunks, groups=groups, only_groups=only)
-        validation = LatentDataset(validation_chunks, groups=groups, only_groups=only)
+        images = LatentDataset(train_chunks, conditions=conditions, only_groups=only)
+        validation = LatentDataset(validation_chunks, conditions=conditions, only_groups=only)
     else:
-        augment = Augmentation(training.seed) if training.augment else None
-        images = PackedDataset(train_chunks, groups=groups, only_groups=only, augment=augment)
-        validation = PackedDataset(validation_chunks, groups=groups, only_groups=only)
+        augment = augmentation(training.augment, training.seed)
+        images = PackedDataset(train_chunks, conditions=conditions, only_groups=only, augment=augment)
+        validation = PackedDataset(validation_chunks, conditions=conditions, only_groups=only)
     refuse_empty(images, what, train_chunks, recipe.data)
     prepared_of([*train_chunks, *validation_chunks])
     training = in_steps(training, len(images), what)
@@ -107,7 +108,7 @@ def _train_denoiser(
         "blocks": options.blocks,
         "attention": list(options.attention),
         "head_channels": options.head_channels,
-        "classes": len(groups),
+        "conditions": [condition.size for condition in conditions],
         "dropout": options.dropout,
         "checkpointing": options.checkpointing,
     }
@@ -116,7 +117,7 @@ def _train_denoiser(
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it
     known = validation if len(validation) else images
     process = process_of(recipe, goal.grid if goal else recipe.data.size)
-    step = DenoiserStep(network, recipe, process, goal, source, known.batch(shown_rows(known)))
+    step = DenoiserStep(network, recipe, process, goal, source, known.batch(shown_rows(known)), conditions)
 
     kept = recipe.sampling.checkpoints
     averages = sorted({round(training.steps * (n + 1) / kept) for n in range(kept)} - {0})
@@ -126,7 +127,7 @@ def _train_denoiser(
         return
     info = describe(
         images, trained.best_step, trained.steps, licence,
-        role="denoiser", groups=groups, task=recipe.task,
+        role="denoiser", conditions=conditions.described(), task=recipe.task,
         scale=goal.scale.flatten().tolist() if goal else None,
         source_scale=source.scale.flatten().tolist() if source else None,
         process=process, data=recipe.data.model_dump(), options=options.model_dump(), diffusion=recipe.diffusion.model_dump(),
@@ -137,6 +138,8 @@ def _train_denoiser(
             levels = noise_levels(step, trained.module, validation, training.batch_size, training.seed)
             levels.to_csv(folder / "noise_levels.tsv", sep="\t", index=False)
         write_progress(folder, trained, f"denoiser of {name or recipe.task}: {trained.steps} steps")
+        if conditions:
+            pd.DataFrame(step.asked).to_csv(folder / "strip.tsv", sep="\t", index_label="picture")
         for at in [step for step in averages if step <= trained.steps]:
             (folder / "checkpoints").mkdir(exist_ok=True)
             file = f"step-{at:08d}.safetensors"
@@ -161,7 +164,12 @@ class Latents:
 
 
 class DenoiserStep(Step):
-    """The regression of eps, v or x0 at a random timestep, with what the network is told besides."""
+    """The regression of eps, v or x0 at a random timestep, with what the network is told besides.
+
+    Attributes:
+        corners: the combinations of conditions that a strip shows, every one from the same noise.
+        asked: what each picture of a strip is conditioned on, where it is not translated from a source.
+    """
 
     averaged = "denoiser"
 
@@ -173,12 +181,16 @@ class DenoiserStep(Step):
         goal: Latents | None,
         source: Latents | None,
         shown: Batch,
+        conditions: Conditions,
     ) -> None:
         """``process``: of `make_process`; ``goal``: latent space of what is generated; ``source``: of what it is
         translated from."""
         diffusion = recipe.diffusion
         self.modules = {self.averaged: module}
         self.recipe, self.goal, self.source, self.shown = recipe, goal, source, shown
+        self.conditions = conditions
+        self.corners = conditions.corners(SHOWN)
+        self.asked = self.corners * (SHOWN // len(self.corners))
         self.process = make_process(**process)
         self.noise = make_noise(**diffusion.noise.model_dump())
 
@@ -188,8 +200,8 @@ class DenoiserStep(Step):
     def losses(self, name: str, batch: Batch, draw: Draw, step: int) -> dict[str, Tensor]:
         condition = self._condition(batch)
         if condition is not None:
-            hidden = draw.uniform("hidden") < self.recipe.denoiser.drop_condition
-            condition = torch.where(hidden, null_condition(condition), condition)
+            alone = torch.stack([draw.uniform(f"hidden {name}") for name in self.conditions.names], dim=1)
+            condition = hide(condition, self.recipe.denoiser.drop_condition, draw.uniform("hidden"), alone)
         return self._loss(self.modules[name], batch, condition, draw)
 
     def validate(self, module: nn.Module, batch: Batch, draw: Draw) -> dict[str, Tensor]:
@@ -236,20 +248,22 @@ class DenoiserStep(Step):
         return None if self.source is None else batch["mean"] * self.source.scale
 
     def _condition(self, batch: Batch) -> Tensor | None:
-        return batch["group"] if self.recipe.denoiser.condition == "group" else None
+        return batch["condition"] if self.conditions else None
 
     @torch.no_grad()
     def strip(self, module: nn.Module) -> Tensor:
-        """Samples from the same noise each time: of each group in turn, or of the shown sources."""
+        """Samples from the same noise each time: of a grid of conditions, of the shown sources, or as they come."""
         device = next(module.parameters()).device
         shown = {key: value.to(device) for key, value in self.shown.items()}
         known = shown["image"] if self.goal is None else shown["mean" if self.source is None else "target_mean"]
-        count = SHOWN if self.source is None else len(known)
+        if self.source is None:
+            condition = self.conditions.encode(pd.DataFrame(self.asked)).to(device) if self.conditions else None
+            count, noises = len(self.asked), len(self.asked) // len(self.corners)
+        else:
+            condition, count, noises = self._condition(shown), len(known), len(known)
         generator = torch.Generator(device).manual_seed(STRIP_SEED)
-        start = self.noise((count, *known.shape[1:]), generator=generator, device=device)
-        condition = None
-        if self.recipe.denoiser.condition == "group":
-            condition = torch.arange(count, device=device) % int(module.classes)  # type: ignore[arg-type]
+        start = self.noise((noises, *known.shape[1:]), generator=generator, device=device)
+        start = start.repeat_interleave(count // noises, dim=0)
         model = guided(module, condition, 1.0, self._concat(shown))
         pairs = timestep_pairs(self.process.timesteps, min(STRIP_STEPS, self.process.timesteps))
         samples = ddim(model, start, pairs, self.process, clip=self.goal is None)
@@ -268,13 +282,7 @@ def process_of(recipe: RecipeOptions, grid: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _groups(what: str, recipe: RecipeOptions, chunks: Sequence[Path]) -> list[str]:
-    """The groups to condition on, in the order of their class numbers."""
+def _conditions(recipe: RecipeOptions, chunks: Sequence[Path]) -> Conditions:
+    """What the network is told, encoded over the images that it is trained on."""
     index = PackedArrays(chunks, only_groups=recipe.data.train_groups).index
-    groups = sorted({str(group) for group in index["group"] if group})
-    if len(index) and not groups:
-        raise UserError(
-            f"{what}: denoiser.condition is group, but no training scan has one: "
-            "fill the group column of the sheet, or set denoiser.condition to none"
-        )
-    return groups
+    return Conditions.fitted(recipe.denoiser.condition, index) if len(index) else Conditions()

@@ -343,7 +343,7 @@ def _validate(
         weight = 1.0 if number < len(starts) else 0.0
         begin = starts[number] if weight else 0
         batch: Batch = fabric.to_device(validation.batch(chosen[begin : begin + size]))
-        images = len(batch["group"])
+        images = len(batch["condition"])
         draw = Draw(seed_of(options.seed, "validation", begin), images, slice(0, images), fabric.device)
         with torch.no_grad(), fabric.autocast():
             scalars = model.validate(module, batch, draw)

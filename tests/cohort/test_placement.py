@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_lib.cohort.ledger import CHUNK, Ledger
-from pipeline_lib.cohort.placement import place
+from pipeline_lib.cohort.chunks import ChunkName
+from pipeline_lib.cohort.ledger import Ledger
+from pipeline_lib.cohort.placement import place, torn_pairs, untrained_people
 from pipeline_lib.cohort.sheet import SPLITS, Scan, Sheet, people
 from pipeline_lib.config.schema import SplitOptions
 from pipeline_lib.errors import UserError
@@ -73,9 +74,8 @@ def test_a_person_is_in_one_split_and_a_chunk_in_one_split_and_family(cohort: li
     assert all(len(found) == 1 for found in splits.values())
     family = {scan.id: scan.family for scan in cohort}
     for row in ledger.rows:
-        match = CHUNK.fullmatch(row.chunk)
-        assert match is not None
-        assert match.group(1, 2) == (row.split, family[row.scan])
+        name = ChunkName.parse(row.chunk)
+        assert (name.split, name.family) == (row.split, family[row.scan])
 
 
 @given(cohort=cohorts, cut=st.integers(0, 40), chunk_size=chunk_sizes)
@@ -85,11 +85,14 @@ def test_adding_scans_moves_nobody_and_opens_new_chunks(cohort: list[Scan], cut:
     after = place(sheet_of(plain), before, OPTIONS, chunk_size)
     assert after.rows[: len(before.rows)] == before.rows
     assert place(sheet_of(plain), after, OPTIONS, chunk_size) == after, "placing again changes nothing"
-    pairs = {scan.id: scan.pair_key for scan in plain if scan.family == "dmri"}
-    old = {pairs[row.scan] for row in before.rows if row.scan in pairs}
+    pairs = {scan.id: (scan.family, scan.pair_key) for scan in plain}
+    old = {pairs[row.scan] for row in before.rows}
     for row in after.rows[len(before.rows) :]:
-        if pairs.get(row.scan) not in old:
-            assert row.chunk not in before.chunk_scans
+        assert (row.chunk in before.chunk_scans) == (pairs[row.scan] in old), "new chunks, but for the rest of a pair"
+    chunks = defaultdict(set)
+    for row in after.rows:
+        chunks[pairs[row.scan]].add(row.chunk)
+    assert all(len(found) == 1 for found in chunks.values()), "a pair lies in one chunk"
 
 
 @given(sizes=st.lists(st.integers(1, 30), min_size=1, max_size=4), salt=st.sampled_from("12345"))
@@ -204,6 +207,38 @@ def test_the_other_half_of_a_pair_joins_its_chunk() -> None:
     before = place(sheet_of(first), Ledger(), OPTIONS, 1)
     after = place(sheet_of([*first, person("d", session="1", modality="noddi")]), before, OPTIONS, 1)
     assert after.chunk_scans["train-dmri-0001"] == ("sub-d_ses-1_dwi", "sub-d_ses-1_noddi")
+
+
+@pytest.mark.parametrize("stratify", [["group", "sex"], []])
+def test_groups_that_no_recipe_trains_on_are_held_out(stratify: list) -> None:
+    cohort = crowd(20) + crowd(10, "AD", "a") + crowd(4, "", "u")
+    options = OPTIONS.model_copy(update={"stratify": stratify})
+    ledger = place(sheet_of(cohort), Ledger(), options, 50, {"CN"})
+    of = {
+        group: Counter(ledger.splits[scan.participant] for scan in cohort if scan.group == group)
+        for group in ("CN", "AD")
+    }
+    assert of["AD"] == {"validation": 5, "test": 5}
+    assert set(of["CN"]) == set(SPLITS)
+    everybody = place(sheet_of(cohort), Ledger(), options, 50)
+    assert any(everybody.splits[scan.participant] == "train" for scan in cohort if scan.group == "AD")
+    later = place(sheet_of(cohort + crowd(6, "AD", "b")), everybody, options, 50, {"CN"})
+    assert later.rows[: len(everybody.rows)] == everybody.rows, "who was placed before stays"
+    assert {later.splits[f"b{i:04d}"] for i in range(6)} <= {"validation", "test"}
+
+
+def test_a_patient_with_a_trained_session_may_train() -> None:
+    scans = [person("c", "CN", session="1"), person("c", "AD", session="2"), person("p", "AD"), person("n", "")]
+    assert untrained_people(scans, {"CN"}) == {"p"}
+    assert untrained_people(scans, ()) == set()
+
+
+def test_pairs_that_an_older_ledger_tore_are_found() -> None:
+    scans = [person(name, modality=modality) for name in ("p", "q") for modality in ("T1w", "FLAIR")]
+    ledger = place(sheet_of(scans), Ledger(), OPTIONS, 50)
+    assert torn_pairs(scans, ledger, "T1w", "FLAIR") == []
+    rows = tuple(replace(row, chunk="train-anat-0009") if row.scan == "sub-p_T1w" else row for row in ledger.rows)
+    assert torn_pairs(scans, Ledger(rows), "T1w", "FLAIR") == ["p/"]
 
 
 FROM_TEST = SplitOptions(method="from_test")

@@ -12,7 +12,7 @@ from pipeline_lib.config.schema import CohortOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, read_table, write_table
 
-STATUS = ("scan", "participant", "group", "age", "sex", "ok", "stage", "reason", "sha256")
+STATUS = ("scan", "participant", "group", "age", "sex", "ok", "stage", "reason", "sha256", "voxels_sha256")
 
 
 def status_row(person: str, ok: bool = True, **values: str) -> dict[str, str]:
@@ -77,6 +77,21 @@ def test_checks_find_identical_scans_under_two_ids_and_say_when_they_leak(tmp_pa
         ("train", 2, 40.0),
         ("test", 1, 40.0),
     }
+
+
+def test_the_same_voxels_in_another_file_are_a_duplicate_listed_once(tmp_path: Path, sheet) -> None:
+    voxels = {"p1": "v", "p2": "v", "p3": "w", "p4": ""}
+    for split, people in (("train", ("p1", "p3")), ("test", ("p2", "p4"))):
+        rows = [status_row(person, voxels_sha256=voxels[person]) for person in people]
+        rows += [status_row(f"{split}q", sha256="bytes", voxels_sha256="both")]
+        summarise_split(
+            split, [chunk(tmp_path, f"{split}-anat-0001", *rows)], CohortOptions(), tmp_path / f"{split}.tsv"
+        )
+    check_cohort([tmp_path / "train.tsv", tmp_path / "test.tsv"], sheet, tmp_path / "checks.json")
+    assert read_json(tmp_path / "checks.json")["duplicates"] == [
+        {"scans": ["sub-p1_T1w", "sub-p2_T1w"], "splits": ["test", "train"], "leakage": True},
+        {"scans": ["sub-testq_T1w", "sub-trainq_T1w"], "splits": ["test", "train"], "leakage": True},
+    ]
 
 
 def test_two_scans_of_one_person_are_no_duplicate_across_people(tmp_path: Path, sheet) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -10,7 +11,7 @@ import pytest
 
 from pipeline_lib.cohort.anatomy import make_anatomy, template_head
 from pipeline_lib.cohort.diffusion_mri import D_FREE, D_PARALLEL, noddi_maps, simulate
-from pipeline_lib.cohort.sheet import Scan, read_sheet, write_sheet
+from pipeline_lib.cohort.sheet import NO_LESION, Scan, read_sheet, write_sheet
 from pipeline_lib.cohort.synthetic import PEOPLE, brain_of, draw_person, make_cohort
 from pipeline_lib.files import read_json, sha256_file
 
@@ -29,12 +30,12 @@ def of(scans: list[Scan], modality: str) -> list[Scan]:
 
 def test_sheet_of_the_cohort_is_valid(cohort: tuple[Path, list[Scan]], tmp_path: Path) -> None:
     folder, scans = cohort
-    write_sheet(tmp_path / "subjects.tsv", [scan for scan in scans if scan.participant != "syn004"])
-    problems = read_sheet(tmp_path / "subjects.tsv", folder).problems
-    assert all("has one person" in str(problem) for problem in problems)
+    write_sheet(tmp_path / "subjects.tsv", [replace(scan, group="") for scan in scans])
+    assert not read_sheet(tmp_path / "subjects.tsv", folder).problems
     for scan in scans:
         for name in ("path", "mask", "lesion", "bval", "bvec"):
-            assert not getattr(scan, name) or (folder / getattr(scan, name)).is_file()
+            assert getattr(scan, name) in ("", NO_LESION) or (folder / getattr(scan, name)).is_file()
+    assert {scan.lesion for scan in of(scans, "T1w") if scan.group != "lesion"} == {NO_LESION}
 
 
 def test_a_person_follows_from_the_number_and_files_stay(cohort: tuple[Path, list[Scan]], tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ def test_alzheimer_group_has_larger_ventricles() -> None:
 
 def test_lesion_mask_lies_where_the_scan_is_altered(cohort: tuple[Path, list[Scan]]) -> None:
     folder, scans = cohort
-    scan = next(scan for scan in of(scans, "T1w") if scan.lesion)
+    scan = next(scan for scan in of(scans, "T1w") if scan.lesion_mask)
     lesion = nib.load(folder / scan.lesion).get_fdata() > 0
     brain = nib.load(folder / "truth" / "sub-syn004" / "sub-syn004_ses-1_brain.nii.gz").get_fdata() > 0
     assert lesion.sum() > 0

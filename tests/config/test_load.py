@@ -93,6 +93,40 @@ def test_zero_snr_with_eps_is_refused(demo: dict) -> None:
         load_config(demo)
 
 
+@pytest.mark.parametrize(
+    ("denoiser", "sampling", "expected"),
+    [
+        ({"condition": "group"}, {}, r"recipes\.one\.denoiser\.condition: write a list: \[group\]"),
+        ({"condition": "none"}, {}, r"denoiser\.condition: write a list: \[\]"),
+        ({"condition": ["age", "age"]}, {}, "age is there twice"),
+        ({"condition": ["grp"]}, {}, r"grp is not known; write any of group, age, sex, site, slice, education"),
+        (
+            {"condition": ["age"], "drop_condition": 0},
+            {"guidance": 2},
+            r"guidance 2 compares .* denoiser\.drop_condition is 0",
+        ),
+        ({"condition": ["age"]}, {"conditions": {"group": ["A"]}}, "group: the model is not told it"),
+        ({"condition": ["age"]}, {"conditions": {"age": []}}, "age: the list is empty"),
+    ],
+)
+def test_conditions_that_cannot_be_are_named(denoiser: dict, sampling: dict, expected: str) -> None:
+    recipe = {"task": "generation", "denoiser": denoiser, "sampling": sampling}
+    with pytest.raises(UserError, match=expected):
+        load_config({"cohort": {"covariates": {"education": "number"}}, "recipes": {"one": recipe}})
+
+
+def test_columns_and_covariates_may_be_conditions_and_a_covariate_no_other_column() -> None:
+    told = ["group", "age", "sex", "site", "slice", "education"]
+    recipe = {"task": "generation", "denoiser": {"condition": told}, "sampling": {"conditions": {"age": [20, 70]}}}
+    config = load_config({"cohort": {"covariates": {"education": "number"}}, "recipes": {"one": recipe}})
+    assert config.recipes["one"].denoiser.condition == told
+    volumes = recipe | {"data": {"dimensions": 3, "size": [32, 32, 32]}}
+    with pytest.raises(UserError, match="volumes have none"):
+        load_config({"cohort": {"covariates": {"education": "number"}}, "recipes": {"one": volumes}})
+    with pytest.raises(UserError, match=r"cohort\.covariates: slice: the name is taken"):
+        load_config({"cohort": {"covariates": {"slice": "number"}}})
+
+
 def test_missing_recipe_file_is_named() -> None:
     with pytest.raises(UserError, match=r"recipes\.anomaly: cannot read nowhere\.yaml"):
         load_config({"recipes": {"anomaly": "nowhere.yaml"}})

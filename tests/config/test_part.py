@@ -68,7 +68,12 @@ def config(changes: dict[str, Any], **recipe: Any) -> dict[str, Any]:
             "sampling.eta: read only where sampling.sampler is ddim",
         ),
         ({"sampling.guidance": 2}, {}, "sampling.guidance: read only where denoiser.condition is set"),
-        ({"sampling.guidance": 2}, {"task": "anomaly", "autoencoder": None}, "sampling.guidance: nothing in anomaly"),
+        (
+            {"sampling.guidance": 2},
+            {"task": "anomaly", "autoencoder": None},
+            "sampling.guidance: read only where denoiser",
+        ),
+        ({"sampling.others": "cohort"}, {}, "sampling.others: read only where denoiser.condition is set"),
     ],
 )
 def test_an_option_without_effect_is_refused(changes: dict[str, Any], recipe: dict[str, Any], said: str) -> None:

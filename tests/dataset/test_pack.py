@@ -9,10 +9,12 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_chunks import PAIRED, packed, preprocessed
+import torch
+from tiny_chunks import FLAT, PAIRED, packed, preprocessed
 
 from pipeline_lib.config.schema import DataOptions
 from pipeline_lib.dataset.augment import Augmentation
+from pipeline_lib.dataset.conditions import Conditions
 from pipeline_lib.dataset.pack import pack_chunk
 from pipeline_lib.dataset.packed import PackedDataset
 from pipeline_lib.dataset.people import hashed_id, refuse_trained_people, trained_people
@@ -107,11 +109,15 @@ def test_chunk_without_a_usable_scan_is_empty_and_not_a_crash(tmp_path: Path) ->
 
 def test_dataset_joins_chunks_and_chooses_groups(tmp_path: Path) -> None:
     folders = [packed(tmp_path, "one", PEOPLE), packed(tmp_path, "two", [("c", "CN")])]
-    everyone = PackedDataset(folders, groups=["AD", "CN"])
-    healthy = PackedDataset(folders, groups=["AD", "CN"], only_groups=["CN"])
+    conditions = Conditions.fitted(["slice", "group"], PackedDataset(folders).index)
+    everyone = PackedDataset(folders, conditions=conditions)
+    healthy = PackedDataset(folders, conditions=conditions, only_groups=["CN"])
     assert (len(everyone), len(healthy)) == (9, 6)
     assert set(healthy.index["participant"]) == {"a", "c"}
-    assert [int(everyone[i]["group"]) for i in (0, 3, 8)] == [1, 0, 1]
+    told = torch.stack([everyone[i]["condition"] for i in (0, 4, 8)])
+    spread = 10 * np.sqrt(2 / 3)  # of slices at 0, 10 and 20 mm
+    np.testing.assert_allclose(told, [[-10 / spread, 1], [0, 0], [10 / spread, 1]], rtol=1e-5)
+    assert torch.equal(healthy[5]["condition"], told[2])
     np.testing.assert_array_equal(healthy[3]["image"].numpy(), np.load(folders[1] / "data.npy")[0])
 
 
@@ -131,7 +137,21 @@ def test_people_and_identical_scans_a_model_was_trained_on_are_refused(tmp_path:
 def test_augmentation_is_a_function_of_the_draw(tmp_path: Path) -> None:
     folder = packed(tmp_path, "train", PEOPLE)
     plain = PackedDataset([folder])
-    changed = PackedDataset([folder], augment=Augmentation(seed=3))
+    changed = PackedDataset([folder], augment=Augmentation(seed=3, rotate=6, gamma=0.2))
     assert not (changed.draw(0, 1)["image"] == plain.draw(0, 1)["image"]).all()
     assert (changed.draw(0, 1)["image"] == changed.draw(0, 1)["image"]).all()
     assert not (changed.draw(0, 1)["image"] == changed.draw(0, 2)["image"]).all()
+
+
+def test_covariates_reach_the_dataset_as_what_they_are(tmp_path: Path) -> None:
+    """A category of digits stays text, a number is one, what a scan lacks is missing."""
+    chunk = preprocessed(tmp_path / "chunk", [*PEOPLE, ("c", "CN")])
+    rows = read_table(chunk / "status.tsv")
+    for row, covariates in zip(rows, ({"education": 12.0, "genotype": "33"}, {"genotype": "34"}, None), strict=True):
+        row["covariates"] = json.dumps(covariates) if covariates else ""
+    write_status(chunk / "status.tsv", rows)
+    pack_chunk(chunk, FLAT, tmp_path / "packed")
+    index = PackedDataset([tmp_path / "packed"]).index
+    assert index["genotype"].fillna("").tolist() == ["33"] * 3 + ["34"] * 3 + [""] * 3
+    assert index["education"].tolist()[:3] == [12.0] * 3
+    assert index["education"].isna().tolist() == [False] * 3 + [True] * 6

@@ -45,7 +45,7 @@ def write_index(folder: Path, people: list[str], slices: int, groups: str = "AB"
                 "sha256": f"sha-{person}",
                 "slice": place,
                 "has_lesion": "false",
-                "lesion_known": str(known).lower(),
+                "lesion": "none" if known else "",
                 "affine": affine,
             }
             for n, person in enumerate(people)

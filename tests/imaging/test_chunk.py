@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -80,3 +81,35 @@ def test_a_chunk_that_is_stopped_leaves_no_folder(tmp_path: Path, monkeypatch: p
         run(tmp_path, "good")
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".partial*"))
+
+
+def full(given: object, out: Path) -> Done:
+    """As a disk that is full: the library's error says nothing of it, or all."""
+    if given == "library":
+        out.rmdir()
+        out.write_text("")  # nothing can be written into the folder any more
+        raise RuntimeError("ITK could not write the file")
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("kind", ["said", "library"])
+def test_a_full_disk_stops_the_chunk_and_excludes_no_one(tmp_path: Path, kind: str) -> None:
+    task = Task({"scan": "good", "participant": "good"}, "key", kind)
+    with pytest.raises(OSError, match="state/key") as fault:
+        run_chunk("stage", [task], full, tmp_path / "out", workers=1, cache=tmp_path / "state")
+    assert str(fault.value.filename).startswith(str(tmp_path / "state" / "key")), "the folder that is full is named"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_copy_that_fails_names_where_it_was_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_link(*_: object) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    def no_space(source: Path, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(source))
+
+    monkeypatch.setattr("os.link", no_link)
+    monkeypatch.setattr("shutil.copyfile", no_space)
+    with pytest.raises(OSError, match="No space left") as fault:
+        run(tmp_path, "good", cache=tmp_path / "state")
+    assert "state" not in str(fault.value.filename)

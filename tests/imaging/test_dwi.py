@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import itertools
 import json
+import tempfile
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline_lib.cohort.sheet import Scan
 from pipeline_lib.config.schema import PreprocessOptions, QualityOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_table
-from pipeline_lib.imaging.canonical import open_series
-from pipeline_lib.imaging.dwi import Gradients, read_gradients, shells, signal_channels, turn
+from pipeline_lib.imaging.canonical import open_described
+from pipeline_lib.imaging.dwi import Gradients, read_gradients, series_fault, shells, signal_channels, turn
 from pipeline_lib.imaging.ingest import ingest_chunk
 from pipeline_lib.imaging.nifti import Volume
 from pipeline_lib.imaging.preprocess import preprocess_chunk
@@ -78,7 +81,8 @@ def test_directions_in_the_patient_stay_for_every_orientation(tmp_path: Path, de
     signs = set()
     for axes in ORIENTATIONS:
         stored = series(tmp_path / "dwi.nii", axes, oblique(degrees))
-        volume, before = open_series(tmp_path / "dwi.nii", axes)
+        opened = open_described(tmp_path / "dwi.nii", axes, volumes=True)
+        volume, before = opened.volume, opened.stored
         after = turn(Gradients(BVALS, directions()), before, volume.affine)
         np.testing.assert_allclose(in_patient(volume.affine, after.bvecs), in_patient(stored, directions()), atol=1e-6)
         signs.add(np.sign(np.linalg.det(stored)))
@@ -90,7 +94,8 @@ def test_directions_in_the_patient_stay_for_every_orientation(tmp_path: Path, de
 )
 def test_direction_worked_out_by_hand(tmp_path: Path, axes: str, wanted: tuple[int, int, int]) -> None:
     series(tmp_path / "dwi.nii", axes, np.diag([2.0, 2.0, 2.0, 1.0]))
-    volume, before = open_series(tmp_path / "dwi.nii", axes)
+    opened = open_described(tmp_path / "dwi.nii", axes, volumes=True)
+    volume, before = opened.volume, opened.stored
     after = turn(Gradients(BVALS[:1], SLANTED[None]), before, volume.affine)
     np.testing.assert_allclose(after.bvecs[0] * np.sqrt(14), wanted, atol=1e-6)
 
@@ -113,8 +118,8 @@ def test_ingested_scan_has_its_table_beside_it(tmp_path: Path) -> None:
     ("volume", "direction", "bvalue", "message"),
     [
         (2, (0.5, 0, 0), 1000, r"volume 2 \(the first is 0\) has b = 1000 and a direction of length 0.5 in b.bvec"),
-        (3, (0, 0, 0), 2000, "direction of length 0 in b.bvec"),
-        (3, (np.nan, 0, 0), 2000, "direction of length nan in b.bvec"),
+        (3, (0, 0, 0), 2000, "no direction in b.bvec"),
+        (3, (np.nan, 0, 0), 2000, "no direction in b.bvec"),
         (1, (1, 0, 0), -1000, r"b-value of volume 1 \(the first is 0\) in b.bval is -1000"),
         (1, (1, 0, 0), np.nan, "in b.bval is nan"),
     ],
@@ -127,6 +132,103 @@ def test_table_that_cannot_be_meant_is_refused(
     with pytest.raises(UserError, match=message) as refusal:
         read_gradients(*write_table(tmp_path, bvals, bvecs), len(BVALS), "dwi.nii (row 2)")
     assert "\n" not in str(refusal.value)
+
+
+def text_of(table: np.ndarray) -> str:
+    return "\n".join(" ".join(f"{value:.6f}" for value in line) for line in table) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("bval", "bvec"),
+    [
+        ("0 1000\n1000 2000\n2000\n", text_of(directions().T)),
+        ("\ufeff0 1000 1000 2000 2000\n", text_of(directions().T)),
+        ("0,1000,1000,2000,2000", text_of(directions())),
+        ("0 1000 1000 2000 2000", text_of(np.where(BVALS > 0, directions().T, np.nan)).replace("nan", "n/a")),
+    ],
+    ids=["several lines", "byte order mark", "commas, a row a direction", "n/a"],
+)
+def test_tables_of_other_hands_are_read(tmp_path: Path, bval: str, bvec: str) -> None:
+    (tmp_path / "b.bval").write_text(bval, encoding="utf-8")
+    (tmp_path / "b.bvec").write_text(bvec, encoding="utf-8")
+    read = read_gradients(tmp_path / "b.bval", tmp_path / "b.bvec", 5, "dwi.nii (row 2)")
+    np.testing.assert_array_equal(read.bvals, BVALS)
+    np.testing.assert_allclose(read.bvecs, directions(), atol=1e-5)
+
+
+def test_directions_over_several_lines_a_row_are_read(tmp_path: Path) -> None:
+    lines = [line for row in directions().T for line in (row[:4], row[4:])]
+    (tmp_path / "b.bval").write_text("0 1000 1000 2000 2000")
+    (tmp_path / "b.bvec").write_text("\n".join(" ".join(map(str, line)) for line in lines))
+    read = read_gradients(tmp_path / "b.bval", tmp_path / "b.bvec", 5, "dwi.nii (row 2)")
+    np.testing.assert_allclose(read.bvecs, directions(), atol=1e-9)
+
+
+def test_b0_of_60_names_the_limit(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"volume 0 .* has b = 60 and no direction in b.bvec; up to b = 50 a volume counts"
+    ):
+        read_gradients(*write_table(tmp_path, np.where(BVALS > 0, BVALS, 60), directions()), 5, "dwi.nii (row 2)")
+
+
+@settings(max_examples=80)
+@given(st.binary(max_size=200), st.binary(max_size=200))
+def test_no_gradient_table_is_a_traceback(bval: bytes, bvec: bytes) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name, "b.bval").write_bytes(bval)
+        Path(name, "b.bvec").write_bytes(bvec)
+        with pytest.raises(UserError, match=r"^dwi.nii \(row 2\): ") as refusal:
+            read_gradients(Path(name, "b.bval"), Path(name, "b.bvec"), 5, "dwi.nii (row 2)")
+        assert "\n" not in str(refusal.value)
+
+
+@settings(max_examples=80)
+@given(st.lists(st.floats(width=32), min_size=5, max_size=5), st.lists(st.floats(width=32), min_size=15, max_size=15))
+def test_no_numbers_are_a_traceback(bvals: list[float], bvecs: list[float]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        paths = write_table(Path(name), np.array(bvals), np.array(bvecs).reshape(5, 3))
+        try:
+            read = read_gradients(*paths, 5, "dwi.nii (row 2)")
+        except UserError as error:
+            said = str(error)
+        else:
+            said = "read"
+            assert np.isfinite(read.bvals).all()
+            assert np.isfinite(read.bvecs).all()
+        assert "\n" not in said
+
+
+SHELLS = np.array([0, 0, *[1000] * 6, *[2000] * 6], float)
+
+
+def shelled() -> tuple[np.ndarray, np.ndarray]:
+    """A series whose signal falls with b, by a tenth more or less from direction to direction, and its brain."""
+    random = np.random.default_rng(0)
+    level = np.array([{0: 1000, 1000: 400, 2000: 150}[int(b)] for b in SHELLS]) * random.uniform(
+        0.95, 1.05, len(SHELLS)
+    )
+    return (random.normal(1, 0.05, (6, 6, 6, 1)) * level).astype(np.float32), np.ones((6, 6, 6), bool)
+
+
+def test_series_that_fits_its_table_has_no_fault() -> None:
+    data, mask = shelled()
+    assert series_fault(data, SHELLS, mask) == ""
+
+
+@pytest.mark.parametrize("factor", [1e6, 10.0, 2.0, 0.4])
+def test_volume_of_another_scale_is_named(factor: float) -> None:
+    data, mask = shelled()
+    data[..., 9] *= factor
+    assert series_fault(data, SHELLS, mask).startswith("volume 9 (the first is 0) is ")
+
+
+def test_table_of_another_series_is_noticed() -> None:
+    data, mask = shelled()
+    assert "not the b-values of this series" in series_fault(data, SHELLS[::-1], mask)
+    swapped = np.where(SHELLS == 1000, 2000, np.where(SHELLS == 2000, 1000, 0))
+    assert "b = 2000 is brighter than b = 1000" in series_fault(data, swapped, mask)
+    shuffled = np.array([0, 0, *[1000, 2000] * 6], float)
+    assert "not the b-values of this series" in series_fault(data, shuffled, mask)
 
 
 def test_unweighted_volume_needs_no_direction(tmp_path: Path) -> None:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline_lib.cohort.sheet import Scan
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import image_files, read_table
-from pipeline_lib.imaging.canonical import open_scan, open_series
+from pipeline_lib.imaging.canonical import open_described, open_scan
 from pipeline_lib.imaging.ingest import ingest_chunk
 from pipeline_lib.imaging.nifti import read_volume
 from pipeline_lib.imaging.pictures import find_slices
+from pipeline_lib.imaging.stacks import Stacks
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 
@@ -107,7 +113,87 @@ def singular(path: Path) -> str:
     return path.name
 
 
+def plain_called_gz(path: Path) -> str:
+    save(path.with_suffix(""), head())
+    path.with_suffix("").rename(path)
+    return path.name
+
+
+def gz_called_plain(path: Path) -> str:
+    save(path, head())
+    return path.rename(path.with_suffix("")).name
+
+
+def header_alone(path: Path) -> str:
+    nib.save(nib.Nifti1Pair(head(), AFFINE), path.with_name("broken.hdr"))
+    path.with_name("broken.img").unlink()
+    return "broken.hdr"
+
+
+def text(content: str) -> Callable[[Path], str]:
+    def write(path: Path) -> str:
+        path.write_text(content)
+        return path.name
+
+    return write
+
+
+def annexed(path: Path) -> str:
+    path.symlink_to(".git/annex/objects/k1/2Z/MD5E-s8215304--0.nii.gz")
+    return path.name
+
+
+def pipe(path: Path) -> str:
+    os.mkfifo(path)
+    return path.name
+
+
+def zeros(path: Path) -> str:
+    path.symlink_to("/dev/zero")
+    return path.name
+
+
+def millimetres_in_metres(path: Path) -> str:
+    return save_with(path, head(), np.diag([0.001, 0.001, 0.001, 1]) @ AFFINE)
+
+
+def save_with(path: Path, data: np.ndarray, affine: np.ndarray, unit: str = "mm") -> str:
+    image = nib.Nifti1Image(data, affine)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, path)
+    return path.name
+
+
+def wrapped(path: Path) -> str:
+    image = np.clip(np.hypot(*np.mgrid[-20:20, -20:20]), 0, 20)[..., None] * np.ones(40)
+    return save(path, ((20 - image) * 2400).astype(np.int64).astype(np.int16))
+
+
+def too_large(path: Path) -> str:
+    save(path.with_suffix(""), head())
+    content = bytearray(path.with_suffix("").read_bytes())
+    content[42:48] = np.array([30000, 30000, 30000], "<i2").tobytes()
+    with gzip.open(path, "wb") as file:
+        file.write(content)
+    return path.name
+
+
 BROKEN = {
+    "plain called gz": (plain_called_gz, r"not compressed though its name ends in .gz; rename it to broken.nii$"),
+    "gz called plain": (gz_called_plain, "rename it to broken.nii.gz"),
+    "header alone": (header_alone, r"its .img is missing \(broken.img\)"),
+    "LFS pointer": (text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 8\n"), "git lfs pull"),
+    "annex pointer": (text("/annex/objects/MD5E-s8215304--0.nii.gz\n"), "datalad get or git annex get"),
+    "annex link": (annexed, "not fetched.*datalad get or git annex get"),
+    "pipe": (pipe, "a pipe or a device"),
+    "device": (zeros, "a pipe or a device"),
+    "metres called mm": (millimetres_in_metres, "its affine seems to be in metres"),
+    "wrapped int16": (wrapped, "values above 32767 were stored as int16 and wrapped"),
+    "header of a giant": (too_large, "its header promises 30000 x 30000 x 30000 voxels"),
+    "labels": (
+        lambda path: save(path, np.kron(np.arange(27).reshape(3, 3, 3), np.ones((9, 9, 9))).astype(np.int16)),
+        "labels",
+    ),
     "missing": (lambda path: path.name, "no such file"),
     "truncated": (truncated, "truncated"),
     "empty file": (empty, "the file is empty"),
@@ -141,10 +227,70 @@ def test_broken_scan_is_excluded_in_one_line_and_the_others_go_on(tmp_path: Path
     assert rows[0]["stage"] == "ingest"
 
 
+def test_units_other_than_mm_are_read(tmp_path: Path) -> None:
+    plain = open_scan(tmp_path / save(tmp_path / "plain.nii", head()), "plain")
+    for unit, factor in (("meter", 0.001), ("micron", 1000.0)):
+        name = save_with(tmp_path / f"{unit}.nii", head(), np.diag([factor] * 3 + [1]) @ AFFINE, unit)
+        opened = open_described(tmp_path / name, name)
+        np.testing.assert_allclose(opened.volume.affine, plain.affine, rtol=1e-5)
+        assert {"meter": "given in metres", "micron": "given in micrometres"}[unit] in opened.notes["affine"]
+    name = save_with(tmp_path / "wrong.nii", head(), AFFINE, "meter")
+    np.testing.assert_allclose(
+        open_scan(tmp_path / name, name).affine, plain.affine, err_msg="no head has voxels of 2 m"
+    )
+
+
+def test_the_same_voxels_in_another_container_have_one_hash(tmp_path: Path) -> None:
+    data = np.round(head() * 100)
+    turned = nib.Nifti1Image(data, AFFINE).as_reoriented(np.array([[1, -1], [2, 1], [0, 1]]))
+    nib.save(turned, tmp_path / "c.nii")
+    names = [
+        save(tmp_path / "a.nii.gz", data.astype(np.int16)),
+        save(tmp_path / "b.nii", data.astype(np.float32)[..., None]),
+        "c.nii",
+        save(tmp_path / "d.nii", data.astype(np.int16)[::-1]),
+    ]
+    rows = ingest(tmp_path, *(Scan(f"{n:02d}", "", "T1w", name, row=n) for n, name in enumerate(names, 2)))
+    assert [row["ok"] for row in rows] == ["true"] * 4, [row["reason"] for row in rows]
+    hashes = [row["voxels_sha256"] for row in rows]
+    assert len(set(hashes[:3])) == 1
+    assert hashes[3] != hashes[0]
+    assert len({row["sha256"] for row in rows}) == 4
+
+
+HEADER = st.lists(st.tuples(st.integers(0, 347), st.integers(0, 255)), min_size=1, max_size=12)
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=100)
+@given(HEADER)
+def test_no_header_is_a_traceback(changes: list[tuple[int, int]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "fuzzed.nii")
+        save(path, head((6, 6, 6)))
+        content = bytearray(path.read_bytes())
+        for place, value in changes:
+            content[place] = value
+        path.write_bytes(content)
+        try:
+            volume = open_scan(path, "fuzzed.nii")
+        except UserError as error:
+            said = str(error)
+        else:
+            said = "fuzzed.nii: read"
+            assert np.isfinite(volume.data).all()
+            assert np.isfinite(volume.affine).all()
+        assert said.startswith("fuzzed.nii: ")
+        assert "\n" not in said
+
+
 def test_a_dicom_folder_is_refused_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "dicom").mkdir()
     (tmp_path / "dicom" / "IM0001").write_bytes(b"x")
-    rows = ingest(tmp_path, Scan("01", "", "T1w", "dicom", row=2), Scan("02", "", "image", "dico*", row=3))
+    rows = [
+        *ingest(tmp_path, Scan("01", "", "T1w", "dicom", row=2)),
+        *ingest(tmp_path, Scan("02", "", "image", "dico*", row=3)),
+    ]
     assert "dicom (row 2 of the sheet): a folder" in rows[0]["reason"]
     assert all("dcm2niix" in row["reason"] for row in rows)
 
@@ -178,7 +324,7 @@ def test_grey_levels_of_16_bits_keep_their_order(tmp_path: Path) -> None:
     levels = np.linspace(0, 4000, 64).astype(np.uint16).reshape(8, 8)
     Image.fromarray(levels).save(tmp_path / "p_1.png")
     row = ingest(tmp_path, Scan("01", "", "image", "p_*.png", row=2))[0]
-    pixels = np.load(tmp_path / "out" / json.loads(row["outputs"])["image"])
+    pixels = Stacks(tmp_path / "out")[json.loads(row["outputs"])["image"]]
     np.testing.assert_allclose(pixels[0, ..., 0], levels * (255 / 4000), atol=0.6)
 
 
@@ -207,11 +353,11 @@ def test_nan_in_one_volume_of_many_is_found(tmp_path: Path) -> None:
     data[3:9, 4:10, 3:7, 7] = np.nan
     save(tmp_path / "dwi.nii", data)
     with pytest.raises(UserError, match="in the middle of the head"):
-        open_series(tmp_path / "dwi.nii", "dwi.nii")
+        open_described(tmp_path / "dwi.nii", "dwi.nii", volumes=True)
     data[3:9, 4:10, 3:7, 7] = 50
     data[5:6, 4:10, 3:7, 7] = np.nan
     save(tmp_path / "dwi.nii", data)
-    assert not open_series(tmp_path / "dwi.nii", "dwi.nii")[0].data[5, 5, 5, 7]
+    assert not open_described(tmp_path / "dwi.nii", "dwi.nii", volumes=True).volume.data[5, 5, 5, 7]
 
 
 def test_nan_background_becomes_zero(tmp_path: Path) -> None:
@@ -315,7 +461,7 @@ def test_pictures_of_a_person_become_one_stack_in_natural_order(tmp_path: Path) 
     for number in (10, 2, 1):
         Image.fromarray(np.full((6, 5), number, np.uint8)).save(tmp_path / f"p1_{number}.png")
     row = ingest(tmp_path, Scan("p1", "", "image", "p1_*.png", row=2))[0]
-    stack = np.load(tmp_path / "out" / json.loads(row["outputs"])["image"])
+    stack = Stacks(tmp_path / "out")[json.loads(row["outputs"])["image"]]
     assert stack.shape == (3, 6, 5, 1)
     assert stack[:, 0, 0, 0].tolist() == [1, 2, 10]
 

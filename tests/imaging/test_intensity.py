@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pipeline_lib.imaging.brain import extract_brain
-from pipeline_lib.imaging.intensity import correct_bias, normalise, white_stripe
+from pipeline_lib.imaging.canonical import open_scan
+from pipeline_lib.imaging.intensity import correct_bias, fit_normalisation, normalise, white_stripe
 from pipeline_lib.imaging.nifti import Volume, read_volume
 from pipeline_lib.imaging.registration import template
 
@@ -58,3 +59,38 @@ def test_white_stripe_finds_white_matter(modality: str) -> None:
     stripe = white_stripe(brain, modality)
     assert len(stripe) == pytest.approx(0.1 * len(brain), rel=0.05)
     assert stripe.mean() == pytest.approx(white, abs=12)
+
+
+METHODS = ("percentile", "zscore", "median_mad", "whitestripe", "none")
+
+
+def test_constants_are_those_of_the_definitions() -> None:
+    brain = np.random.default_rng(0).normal(50, 10, 100_000).astype(np.float32)
+    robust = fit_normalisation(np.append(brain, np.full(10_000, 500, np.float32)), "median_mad")
+    plain = fit_normalisation(brain, "median_mad")
+    assert (plain.centre, plain.scale) == (pytest.approx(50, abs=0.1), pytest.approx(10, abs=0.1))
+    assert robust.scale == pytest.approx(plain.scale, rel=0.15), "a tenth of the brain, ten times as bright"
+    assert fit_normalisation(brain, "zscore").scale == pytest.approx(10, abs=0.1)
+    assert fit_normalisation(np.linspace(0, 1, 100, dtype=np.float32), "none").high == 1
+    assert fit_normalisation(np.full(10, 7, np.float32), "median_mad").scale == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_setting_shows_a_network_the_brains_of_three_real_heads(shared_data: Path, method: str) -> None:
+    levels = []
+    for name in (
+        "ixi_t1_2mm_rawhead/t1/IXI049-HH-1358_T1.nii.gz",
+        "ds002748_mdd_vs_control_stripped_2mm/sub-13_T1w_2mm.nii.gz",
+        "ds000011_t1_rawhead_defaced/sub-12_T1w.nii.gz",
+    ):
+        head = open_scan(shared_data / name, name)
+        mask = extract_brain(head, "learned").mask
+        even = correct_bias(head, mask).data
+        used = fit_normalisation(even[mask], method, "T1w")
+        inside = used.apply(even, mask)[mask]
+        assert used.clipped(inside) < 0.01, (
+            f"{name}: {used.clipped(inside):.1%} of the brain beyond {used.low} to {used.high}"
+        )
+        seen = np.clip((inside - used.low) / (used.high - used.low), 0, 1)
+        levels.append(float(np.percentile(seen, 95) - np.percentile(seen, 5)))
+    assert min(levels) > 0.2, "the brain takes up the range"

@@ -162,7 +162,7 @@ def test_two_contrasts_of_a_session_have_files_of_their_own(tmp_path: Path) -> N
     rows = read_table(tmp_path / "out" / "status.tsv")
     assert [row["ok"] for row in rows] == ["true", "true"], [row["reason"] for row in rows]
     first, second = (set(json.loads(row["outputs"]).values()) for row in rows)
-    assert len(first) == len(second) == 5
+    assert len(first) == len(second) == 6
     assert not first & second
 
 
@@ -173,6 +173,7 @@ def test_two_contrasts_of_a_session_have_files_of_their_own(tmp_path: Path) -> N
         {"intensity": "zscore"},
         {"intensity": "whitestripe"},
         {"intensity": "none"},
+        {"intensity": "median_mad"},
         {"brain_extraction": "given"},
     ],
     ids=str,
@@ -187,6 +188,13 @@ def test_what_is_asked_for_is_done(people: tuple[Path, list[Scan]], tmp_path: Pa
     assert row["ok"] == "true", row["reason"]
     image, mask = (read_volume(output(tmp_path / "out", row, name)) for name in ("image", "mask"))
     inside = image.data[mask.data > 0]
+    assert row["brain_method"] == "given", "a mask in the sheet wins, whatever brain_extraction says"
+    given, written = read_volume(folder / truth), read_volume(output(tmp_path / "out", row, "native_mask"))
+    np.testing.assert_array_equal(written.data > 0, given.data > 0)
+    np.testing.assert_allclose(written.affine, given.affine, atol=1e-4)
+    assert row["intensity"] == options.intensity
+    low, high = float(row["intensity_low"]), float(row["intensity_high"])
+    assert float(row["intensity_clipped"]) == pytest.approx(((inside < low) | (inside > high)).mean(), abs=0.01)
     if "space" in choice:
         native = read_volume(
             tmp_path / "in" / json.loads(read_table(tmp_path / "in" / "status.tsv")[0]["outputs"])["image"]
@@ -199,8 +207,9 @@ def test_what_is_asked_for_is_done(people: tuple[Path, list[Scan]], tmp_path: Pa
         assert np.median(inside) < -0.5, "most of the brain is darker than white matter in a T1-weighted scan"
     elif choice == {"intensity": "none"}:
         assert inside.max() > 100
-    else:
-        assert row["brain_method"] == "given"
+    elif choice == {"intensity": "median_mad"}:
+        assert np.median(inside) == pytest.approx(0, abs=1e-3)
+        assert np.median(np.abs(inside)) == pytest.approx(1 / 1.4826, abs=1e-3)
 
 
 def test_a_neck_is_not_taken_for_a_brain(shared_data: Path, tmp_path: Path) -> None:

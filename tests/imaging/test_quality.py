@@ -25,7 +25,13 @@ def test_many_pieces_or_an_odd_median_are_a_reason_to_exclude() -> None:
     assert "25 pieces, more than 20 (quality.max_mask_components)" in verdict(pieces, limits, extracted=True)
     assert verdict(pieces, limits) == "", "a given mask may have specks"
     unlike = figures | {"registration_cost": -0.41}
-    assert "-0.41 is above -0.5 (quality.max_registration_cost)" in verdict(unlike, limits, extracted=True)
+    assert "-0.41 is above -0.57 (quality.max_registration_cost)" in verdict(unlike, limits, extracted=True)
+    for figure, value, said in (
+        ("outside_field", 0.07, "7.0% of the template's brain lies beyond what was scanned, more than 3.0%"),
+        ("empty_inside", 0.05, "5.0% of the template's inner brain is empty in the scan"),
+        ("empty_slices", 4.0, "4 slices through the brain are empty, more than 0 (quality.max_empty_slices)"),
+    ):
+        assert said in verdict(figures | {figure: value}, limits, extracted=True)
     dark = figures | {"brain_median": 0.02}
     assert "0.02 is outside 0.1 to 0.95 (quality.brain_median)" in verdict(dark, limits, extracted=True)
 

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from pipeline_lib.imaging.nifti import Volume
 from pipeline_lib.imaging.quality import dice
-from pipeline_lib.imaging.registration import output_grid, register, resample, template, to_sitk
+from pipeline_lib.imaging.registration import TURNS, output_grid, register, register_turned, resample, template, to_sitk
 
 
 @pytest.mark.parametrize("angles", [(0.15, -0.1, 0.12), (0.5, -0.2, 0.2), (-0.5, 0.2, 0.1)])
@@ -51,3 +51,14 @@ def test_output_grid_holds_the_template() -> None:
         inside = resample(Volume(mask.astype(np.float32), reference.affine), grid, None).data > 0.5
         assert inside.sum() * grid.voxel_ml == pytest.approx(mask.sum() * reference.voxel_ml, rel=0.03)
         assert not any(inside.take(end, axis).any() for axis in range(3) for end in (0, -1))
+
+
+def test_a_turned_header_is_turned_back() -> None:
+    reference, _ = template()
+    assert len(TURNS) == 23
+    back_to_front = Volume(np.ascontiguousarray(reference.data[:, ::-1]), reference.affine)
+    on_the_side = Volume(np.ascontiguousarray(np.rot90(reference.data, 3, (0, 1))), reference.affine)
+    for turned, name in ((back_to_front, "180 degrees about z"), (on_the_side, "90 degrees about z")):
+        found, registered = register_turned(turned)
+        assert found == name
+        assert registered.cost < register(turned).cost - 0.05

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 
 from pipeline_lib.bundles.bundle import FORMAT, save_bundle
 from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.dataset.conditions import Conditions
 from pipeline_lib.dataset.people import trained_people
 from pipeline_lib.files import write_json
 from pipeline_lib.models.autoencoder import KLAutoencoder
@@ -34,7 +35,7 @@ def one_thread() -> None:
 def make_recipe() -> Callable[..., RecipeOptions]:
     """A recipe at the smallest scale; keyword arguments replace parts."""
 
-    def make(task: str, *, dimensions: int = 2, condition: str = "none", **sampling: Any) -> RecipeOptions:
+    def make(task: str, *, dimensions: int = 2, condition: Sequence[str] = (), **sampling: Any) -> RecipeOptions:
         latent = task in ("synthesis", "translation")
         values: dict[str, Any] = {
             "task": task,
@@ -45,7 +46,7 @@ def make_recipe() -> Callable[..., RecipeOptions]:
                 "attention": [False, False],
                 "blocks": 1,
                 "head_channels": 8,
-                "condition": condition,
+                "condition": list(condition),
             },
             "sampling": {"steps": 4, "count": 5, "batch_size": 3, **sampling},
         }
@@ -86,13 +87,14 @@ def make_chunk(tmp_path: Path) -> Callable[..., Path]:
                     "participant": person,
                     "session": "",
                     "group": "AB"[n % 2],
-                    "age": 40,
+                    "age": 30 + 5 * n,
                     "sex": "F",
                     "site": "",
                     "sha256": f"sha-{person}",
-                    "slice": place if dimensions == 2 else "",
+                    "slice": 5 * place if dimensions == 2 else "",
                     "has_lesion": "false",
                     "affine": json.dumps([[2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 2, 5 * place], [0, 0, 0, 1]]),
+                    "space": "MNI152",
                 }
                 for n, person in enumerate(people)
                 for place in range(slices)
@@ -114,7 +116,8 @@ def make_denoiser(tmp_path: Path) -> Callable[..., Path]:
         recipe: RecipeOptions, people: list[str], *, channels: int, concat: int = 0, steps: tuple[int, ...] = ()
     ) -> Path:
         torch.manual_seed(0)
-        groups = ["A", "B"] if recipe.denoiser.condition == "group" else []
+        told = pd.DataFrame({"group": ["A", "B"], "age": [20.0, 80.0], "slice": [0.0, 10.0]})
+        conditions = Conditions.fitted(recipe.denoiser.condition, told)
         architecture = {
             "dimensions": recipe.data.dimensions,
             "in_channels": channels + concat,
@@ -123,7 +126,7 @@ def make_denoiser(tmp_path: Path) -> Callable[..., Path]:
             "blocks": 1,
             "attention": recipe.denoiser.attention,
             "head_channels": 8,
-            "classes": len(groups),
+            "conditions": [condition.size for condition in conditions],
         }
         network = UNet(**architecture)
         for parameter in network.parameters():
@@ -131,7 +134,8 @@ def make_denoiser(tmp_path: Path) -> Callable[..., Path]:
         folder = tmp_path / "diffusion"
         index = pd.DataFrame({"participant": people, "sha256": [f"sha-{person}" for person in people]})
         folder.mkdir()
-        info = {**trained_people(index), **TOLD, "groups": groups, "process": process_of(recipe, recipe.data.size)}
+        process = process_of(recipe, recipe.data.size)
+        info = {**trained_people(index), **TOLD, "conditions": conditions.described(), "process": process}
         save_bundle(folder, network, kind="unet", architecture=architecture, info=info)
         (folder / "checkpoints").mkdir()
         for step in steps:

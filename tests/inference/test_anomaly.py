@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,13 +11,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+import SimpleITK as sitk
 import torch
+from scipy import ndimage
 
+from pipeline_lib.files import read_json
+from pipeline_lib.imaging.nifti import Volume, write_volume
+from pipeline_lib.imaging.status import write_status
 from pipeline_lib.inference import anomaly
 from pipeline_lib.inference.anomaly import infer_anomaly, reconstruct
 from pipeline_lib.inference.baselines import Standard, excess_map, intensity_map
 from pipeline_lib.inference.denoise import load_denoiser
-from pipeline_lib.inference.geometry import stack_slices
+from pipeline_lib.inference.geometry import stack_slices, write_nifti
+from pipeline_lib.inference.maps import write_maps
+from pipeline_lib.inference.native import write_native_maps
+from pipeline_lib.metrics.smoothing import smooth
 
 
 def test_maps_are_squared_errors_of_the_reconstruction(
@@ -33,25 +42,96 @@ def test_maps_are_squared_errors_of_the_reconstruction(
     assert len(pd.read_csv(tmp_path / "out/refused.tsv", sep="\t")) == 0
 
 
-def test_a_scans_map_is_one_volume_with_every_slice_in_its_place(
+def test_a_scans_map_is_one_volume_smoothed_as_judged_and_masked(
     make_recipe: Callable, make_chunk: Callable, make_denoiser: Callable, tmp_path: Path
 ) -> None:
     recipe = make_recipe("anomaly")
-    infer_anomaly(
-        recipe, make_denoiser(recipe, ["z"], channels=1), make_chunk("test-anat-0001", ["a", "b"]), tmp_path / "out"
-    )
-    maps = np.load(tmp_path / "out/maps.npy")
+    chunk = make_chunk("test-anat-0001", ["a", "b"])
+    infer_anomaly(recipe, make_denoiser(recipe, ["z"], channels=1), chunk, tmp_path / "out")
+    maps, mask = np.load(tmp_path / "out/maps.npy")[2:], np.load(chunk / "mask.npy")[2:] > 0
     volume = nib.load(tmp_path / "out/nifti/b_FLAIR_desc-anomaly_map.nii.gz")
-    np.testing.assert_allclose(volume.get_fdata(), np.moveaxis(maps[2:, 0], 0, -1), atol=1e-6)
+    judged = smooth(maps, mask, recipe.evaluation.smoothing_mm / 2)
+    np.testing.assert_allclose(volume.get_fdata(), np.moveaxis(judged[:, 0], 0, -1), atol=1e-6)
+    assert not volume.get_fdata()[~np.moveaxis(mask[:, 0], 0, -1)].any()
     np.testing.assert_allclose(volume.affine, np.diag([2, 2, 5, 1]))
 
 
-def test_slices_are_stacked_in_order_and_a_missing_one_is_zero() -> None:
+def test_slices_are_stacked_in_order_and_what_lies_between_is_interpolated() -> None:
     turn = np.array([[0, 2.0, 0, 1], [-2.0, 0, 0, 2], [0, 0, 1, 0], [0, 0, 0, 1]])
     affines = [turn + np.array([[0] * 4, [0] * 4, [0, 0, 0, depth], [0] * 4]) for depth in (10, -2, 4, 1)]
-    volume, affine = stack_slices(np.arange(1.0, 5)[:, None, None] * np.ones((4, 3, 2)), affines)
-    assert volume[0, 0].tolist() == [2, 4, 3, 0, 1]
-    np.testing.assert_allclose(affine @ [1, 1, 4, 1], affines[0] @ [1, 1, 0, 1])
+    stacked = stack_slices(np.arange(1.0, 5)[:, None, None] * np.ones((4, 3, 2)), affines)
+    # 2 at -2 mm, 4 at 1, 3 at 4 and 1 at 10: planes of 1 mm, as the scan's.
+    wanted = np.interp(np.arange(13), [0, 3, 6, 12], [2, 4, 3, 1])
+    np.testing.assert_allclose(stacked.values[0, 0], wanted, atol=1e-6)
+    assert stacked.given == [0, 3, 6, 12]
+    np.testing.assert_allclose(stacked.affine @ [1, 1, 12, 1], affines[0] @ [1, 1, 0, 1])
+
+
+def test_slices_that_lie_on_no_plane_of_the_scan_keep_their_own_distance() -> None:
+    affines = [np.diag([2.0, 2, 3, 1]) + np.array([[0] * 4, [0] * 4, [0, 0, 0, z], [0] * 4]) for z in (0, 4, 8)]
+    stacked = stack_slices(np.ones((3, 2, 2)), affines)
+    assert stacked.values.shape == (2, 2, 3)
+    assert stacked.affine[2, 2] == 4
+
+
+def test_sparse_slices_give_a_complete_masked_map_in_template_space(tmp_path: Path) -> None:
+    """3 mm voxels and slices every 5 mm: some neighbours are 3 mm apart and some 6."""
+    random = np.random.default_rng(0)
+    depths = [-9, -6, 0, 6, 9, 15]
+    mask = np.zeros((6, 12, 10), bool)
+    mask[:, 2:10, 2:8] = True
+    mask[3:, 2:4] = False
+    maps = random.uniform(0.5, 1, mask.shape).astype(np.float32)
+    affine = [[0, 3, 0, -15], [-3, 0, 0, 18], [0, 0, 3, 0], [0, 0, 0, 1]]
+    rows = [
+        {"scan": "p", "space": "MNI152", "affine": json.dumps([*affine[:2], [0, 0, 3, z], affine[3]])} for z in depths
+    ]
+    write_maps(tmp_path / "nifti", maps, mask, pd.DataFrame(rows), smoothing_mm=3)
+    image = nib.load(tmp_path / "nifti" / "p_desc-anomaly_map.nii.gz")
+    data = image.get_fdata()
+    assert data.shape == (12, 10, 9)
+    assert data.any((0, 1)).all(), "no empty plane"
+    assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (4, 4)
+    np.testing.assert_allclose(image.get_qform(), image.affine, atol=1e-5)
+    given = [0, 1, 3, 5, 6, 8]
+    np.testing.assert_allclose(data[..., given], np.moveaxis(smooth(maps[:, None], mask[:, None], 1)[:, 0], 0, -1))
+    assert not data[..., 4][~mask[2]].any(), "between two slices, where at least half is brain"
+    about = read_json(tmp_path / "nifti" / "p_desc-anomaly_map.json")
+    assert (about["InferredPlanes"], about["InterpolatedPlanes"]) == (given, [2, 4, 7])
+    assert (about["Space"], about["SmoothingSigmaMillimetres"]) == ("MNI152", 3)
+
+
+def test_a_map_comes_back_to_the_grid_of_its_scan(tmp_path: Path) -> None:
+    """A bright ball in template space must lie, in the scan, where the transform says that it came from."""
+    turn = sitk.Euler3DTransform((0, 0, 0), 0.1, -0.2, 0.3, (8.0, -5.0, 12.0))  # points of template to scan, LPS mm
+    grid = np.diag([2.0, 2, 2, 1])
+    grid[:3, 3] = -40
+    place = np.stack(np.meshgrid(*[np.arange(40)] * 3, indexing="ij"), -1) * 2 - 40.0
+    ball = np.array([10.0, 6, -4])
+    brain = (np.exp(-((place - ball) ** 2).sum(-1) / 50)).astype(np.float32)
+    (tmp_path / "inferred" / "nifti").mkdir(parents=True)
+    write_nifti(tmp_path / "inferred/nifti/p_T1w_desc-anomaly_map.nii.gz", brain[None], grid, {"Sources": ["p_T1w"]})
+    native = np.diag([1.5, 1.5, 3, 1])
+    native[:3, 3] = (-50, -45, -40)
+    for stage, outputs in (
+        ("ingest", {"image": "scans/p_T1w.nii.gz"}),
+        ("preprocess", {"image": "scans/p_T1w.nii.gz", "to_scan": "scans/p_from-MNI152_to-T1w_mode-image_xfm.tfm"}),
+    ):
+        folder = tmp_path / stage
+        write_volume(folder / "scans/p_T1w.nii.gz", Volume(np.ones((60, 64, 30), np.float32), native))
+        sitk.WriteTransform(turn.GetInverse(), str(folder / "scans/p_from-MNI152_to-T1w_mode-image_xfm.tfm"))
+        row = dict.fromkeys(("participant", "session", "modality"), "x") | {"scan": "p_T1w", "ok": "true"}
+        write_status(folder / "status.tsv", [row | {"outputs": json.dumps(outputs)}])
+    write_native_maps(tmp_path / "inferred", tmp_path / "preprocess", tmp_path / "ingest", tmp_path / "out")
+    image = nib.load(tmp_path / "out" / "p_T1w_space-individual_desc-anomaly_map.nii.gz")
+    assert image.shape == (60, 64, 30)
+    np.testing.assert_allclose(image.affine, native)
+    centre = np.array(ndimage.center_of_mass(image.get_fdata() ** 2))
+    flip = np.array([-1, -1, 1])
+    wanted = np.array(turn.TransformPoint((ball * flip).tolist())) * flip
+    np.testing.assert_allclose(nib.affines.apply_affine(native, centre), wanted, atol=0.3)
+    about = read_json(tmp_path / "out" / "p_T1w_space-individual_desc-anomaly_map.json")
+    assert about["Space"] == "individual"
 
 
 @pytest.mark.parametrize("trained", [["a"], ["a", "b"]])

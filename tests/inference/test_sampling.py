@@ -12,9 +12,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from pipeline_lib.dataset.conditions import Conditions
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import sha256_file
+from pipeline_lib.inference.anomaly import reconstruct
+from pipeline_lib.inference.chunks import read_index
 from pipeline_lib.inference.denoise import load_denoiser
-from pipeline_lib.inference.generation import draw_samples, sample_generation, spread, wanted_samples
+from pipeline_lib.inference.generation import sample_generation, spread
+from pipeline_lib.inference.sampling import draw_samples, held_out_people, wanted_samples
 from pipeline_lib.inference.synthesis import sample_synthesis
+
+TOLD = pd.DataFrame({"group": ["A", "B"], "age": [20.0, 80.0], "slice": [0.0, 10.0]})
 
 
 def test_generation_samples_checkpoints_from_the_same_noise(
@@ -22,7 +30,7 @@ def test_generation_samples_checkpoints_from_the_same_noise(
 ) -> None:
     recipe = make_recipe("generation", checkpoints=2)
     diffusion = make_denoiser(recipe, ["z"], channels=1, steps=(10, 20, 30))
-    sample_generation(recipe, diffusion, tmp_path / "out")
+    sample_generation(recipe, diffusion, [], tmp_path / "out")
     steps = sorted(path.name for path in (tmp_path / "out").glob("step-*"))
     assert steps == ["step-00000010", "step-00000030"]
     first = np.load(tmp_path / "out/step-00000010/samples.npy")
@@ -40,7 +48,7 @@ def test_generation_is_reproducible_and_animated(
     recipe = make_recipe("generation")
     diffusion = make_denoiser(recipe, ["z"], channels=1)
     for name in ("one", "two"):
-        sample_generation(recipe, diffusion, tmp_path / name)
+        sample_generation(recipe, diffusion, [], tmp_path / name)
     for name in ("samples.npy", "reverse.gif", "reverse.png", "grid.png", "samples.tsv"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     with Image.open(tmp_path / "one/reverse.gif") as animation:
@@ -52,7 +60,7 @@ def test_generation_is_reproducible_and_animated(
 def test_samples_do_not_depend_on_the_batch_size(sampler: str, make_recipe: Callable, make_denoiser: Callable) -> None:
     recipe = make_recipe("generation", sampler=sampler)
     diffusion = make_denoiser(recipe, ["z"], channels=1)
-    wanted = wanted_samples(recipe, {}, per_group=False)
+    wanted = wanted_samples(recipe, Conditions(), pd.DataFrame())
     drawn = [
         draw_samples(load_denoiser(recipe_of, diffusion), (1, 16, 16), wanted)
         for recipe_of in (make_recipe("generation", sampler=sampler, batch_size=size) for size in (1, 5))
@@ -60,35 +68,125 @@ def test_samples_do_not_depend_on_the_batch_size(sampler: str, make_recipe: Call
     np.testing.assert_allclose(drawn[0], drawn[1], atol=1e-3)
 
 
-def test_generation_conditioned_on_groups_takes_them_in_turn(make_recipe: Callable) -> None:
-    wanted = wanted_samples(make_recipe("generation", condition="group"), {"groups": ["A", "B"]}, per_group=False)
-    assert wanted.table["group"].tolist() == ["A", "B", "A", "B", "A"]
-    assert wanted.classes is not None
-    assert wanted.classes.tolist() == [0, 1, 0, 1, 0]
+def test_generation_is_told_what_held_out_people_have(make_recipe: Callable, make_chunk: Callable) -> None:
+    """Group, age and slice jointly, each person and slice as often as there are."""
+    chunk = make_chunk("test-anat-0001", list("abcd"))
+    recipe = make_recipe("generation", condition=["group", "age", "slice"], count=16)
+    people = held_out_people(recipe, [chunk])
+    wanted = wanted_samples(recipe, Conditions.fitted(recipe.denoiser.condition, TOLD), people)
+    found = wanted.table[["group", "age", "slice"]].value_counts().to_dict()
+    assert found == {
+        (group, age, place): 2 for group, age in zip("ABAB", (30, 35, 40, 45), strict=True) for place in (0, 5)
+    }
+    assert set(wanted.cells) == {"A", "B"}
+    assert wanted.table["seed"].nunique() == wanted.table["id"].nunique() == 16
+    assert wanted.condition is not None
+    np.testing.assert_allclose(wanted.condition[:, 1], (wanted.table["age"].to_numpy(float) - 50) / 30, rtol=1e-5)
 
 
+def test_values_are_varied_and_the_rest_follows_each_groups_people(make_recipe: Callable, make_chunk: Callable) -> None:
+    chunk = make_chunk("test-anat-0001", list("abcd"))
+    recipe = make_recipe("synthesis", condition=["group", "age", "slice"], count=4, conditions={"slice": [0, 10]})
+    conditions = Conditions.fitted(recipe.denoiser.condition, TOLD)
+    wanted = wanted_samples(recipe, conditions, held_out_people(recipe, [chunk]))
+    table = wanted.table
+    assert list(wanted.cells) == ["A, slice 0", "A, slice 10", "B, slice 0", "B, slice 10"]
+    for (group, _), rows in table.groupby(["group", "slice"]):
+        assert sorted(rows["age"]) == ([30, 30, 40, 40] if group == "A" else [35, 35, 45, 45])
+        assert rows["seed"].tolist() == table["seed"][:4].tolist(), "the same noise for every combination"
+    assert table["id"][5] == "syn-A-slice-10-0002"
+    with pytest.raises(UserError, match="no held-out image to draw age after"):
+        wanted_samples(recipe, conditions, pd.DataFrame())
+    fixed = make_recipe("synthesis", condition=["group", "age"], count=1, conditions={"age": [25, 70]})
+    assert len(wanted_samples(fixed, Conditions.fitted(["group", "age"], TOLD), pd.DataFrame()).table) == 4
+
+
+@pytest.mark.parametrize("latent", [True, False])
 @pytest.mark.parametrize("dimensions", [2, 3])
-def test_synthesis_draws_each_group_from_the_same_noise(
-    dimensions: int, make_recipe: Callable, make_denoiser: Callable, make_autoencoder: Callable, tmp_path: Path
-) -> None:
-    recipe = make_recipe("synthesis", dimensions=dimensions, condition="group", guidance=2.0, count=3)
-    diffusion = make_denoiser(recipe, ["z"], channels=3)
-    sample_synthesis(recipe, diffusion, make_autoencoder("image", ["z"], dimensions=dimensions), tmp_path / "out",
-                     voxel_size=3.0)  # fmt: skip
+def test_synthesis_draws_each_combination_from_the_same_noise(
+    dimensions: int, latent: bool, make_recipe: Callable, make_denoiser: Callable, make_autoencoder: Callable,
+    make_chunk: Callable, tmp_path: Path,
+) -> None:  # fmt: skip
+    told = ["group", "slice"] if dimensions == 2 else ["group"]
+    values = {"slice": [0, 7.5]} if dimensions == 2 else {}
+    recipe = make_recipe(
+        "synthesis", dimensions=dimensions, condition=told, guidance=2.0, count=3, conditions=values, others="every"
+    )
+    diffusion = make_denoiser(recipe, ["z"], channels=3 if latent else 1)
+    autoencoder = make_autoencoder("image", ["z"], dimensions=dimensions) if latent else None
+    if not latent:
+        recipe = recipe.model_copy(update={"autoencoder": None})
+    people = [make_chunk("test-anat-0001", list("ab"), dimensions=dimensions)]
+    sample_synthesis(recipe, diffusion, people, tmp_path / "out", autoencoder)
     table = pd.read_csv(tmp_path / "out/samples.tsv", sep="\t")
     images = np.load(tmp_path / "out/samples.npy")
-    assert images.shape == (6, 1, *[16] * dimensions)
+    combinations = 4 if dimensions == 2 else 2
+    assert images.shape == (3 * combinations, 1, *[16] * dimensions)
     assert np.abs(images).max() <= 1
-    assert table["id"].tolist()[:4] == ["syn-A-0001", "syn-A-0002", "syn-A-0003", "syn-B-0001"]
-    assert table["seed"][:3].tolist() == table["seed"][3:].tolist()
-    assert not np.allclose(images[:3], images[3:])
-    assert {"grid.png", "groups.png", "reverse.gif", "reverse.png"} <= {p.name for p in (tmp_path / "out").iterdir()}
-    volumes = sorted((tmp_path / "out").glob("nifti/*.nii.gz"))
-    assert len(volumes) == (6 if dimensions == 3 else 0)
-    for path in volumes:
-        assert "desc-synthetic" in path.name
-        assert json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())["Synthetic"] is True
-        assert nibabel.load(path).header.get_zooms() == (3, 3, 3)
+    assert table["group"].tolist() == ["A"] * len(table[table["group"] == "A"]) + ["B"] * (len(table) // 2)
+    assert table["seed"].tolist() == table["seed"][:3].tolist() * combinations
+    assert not np.allclose(images[:3], images[-3:])
+    expected = {"grid.png", "conditions.png", "reverse.gif", "reverse.png", "png", "nifti"}
+    assert expected <= {path.name for path in (tmp_path / "out").iterdir()}
+
+    for number, (image, entry) in enumerate(zip(images, table.to_dict("records"), strict=True)):
+        path = tmp_path / "out/nifti" / f"{entry['id']}_desc-synthetic_FLAIR.nii.gz"
+        about = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
+        assert about["Synthetic"] is True
+        assert about["Conditions"] == {name: entry[name] for name in told}
+        assert (about["Guidance"], about["Seed"]) == (2.0, entry["seed"])
+        assert about["Model"]["sha256"] == sha256_file(diffusion / "model.safetensors")
+        assert about["SpatialReference"] == "MNI152"
+        volume = nibabel.load(path)
+        assert volume.header["sform_code"] == 4
+        expected_affine = np.diag([2.0, 2, 2, 1])
+        expected_affine[2, 3] = entry.get("slice", 0)
+        np.testing.assert_allclose(volume.affine, expected_affine)
+        np.testing.assert_allclose(volume.get_fdata().reshape(image.shape[1:]), (image[0] + 1) / 2, atol=1e-6)
+        with Image.open(tmp_path / "out/png" / f"{entry['id']}.png") as picture:
+            assert picture.text["Synthetic"] == "True"
+            if dimensions == 2:
+                np.testing.assert_allclose(np.asarray(picture) / 255, (images[number, 0] + 1) / 2, atol=1 / 255)
+
+
+def test_a_volume_that_nobody_shares_a_grid_with_says_so(
+    make_recipe: Callable, make_denoiser: Callable, make_autoencoder: Callable, tmp_path: Path
+) -> None:
+    recipe = make_recipe("synthesis", dimensions=3, condition=["group"], count=1)
+    model, autoencoder = make_denoiser(recipe, ["z"], channels=3), make_autoencoder("image", ["z"], dimensions=3)
+    sample_synthesis(recipe, model, [], tmp_path / "out", autoencoder)
+    path = next((tmp_path / "out/nifti").glob("*.json"))
+    assert "origin in the middle" in json.loads(path.read_text())["SpatialReference"]
+
+
+def test_samples_are_told_apart_by_each_of_their_conditions(make_recipe: Callable, make_denoiser: Callable) -> None:
+    """The same noise, one value changed at a time."""
+    recipe = make_recipe(
+        "generation", condition=["group", "age"], count=1, conditions={"group": ["A", "B"], "age": [30, 60]}
+    )
+    denoiser = load_denoiser(recipe, make_denoiser(recipe, ["z"], channels=1))
+    images = draw_samples(denoiser, (1, 16, 16), wanted_samples(recipe, denoiser.conditions, pd.DataFrame()))
+    for one in range(4):
+        for other in range(one):
+            assert not np.allclose(images[one], images[other], atol=1e-4)
+
+
+def test_anomaly_maps_are_told_each_images_own_conditions(
+    make_recipe: Callable, make_denoiser: Callable, make_chunk: Callable
+) -> None:
+    """Changing the age of one image changes its reconstruction and no other; its slice is told, too."""
+    recipe = make_recipe("anomaly", condition=["age", "slice"])
+    denoiser = load_denoiser(recipe, make_denoiser(recipe, ["z"], channels=1))
+    chunk = make_chunk("test-anat-0001", list("ab"))
+    images, index = np.load(chunk / "data.npy"), read_index(chunk)
+    older = index.copy()
+    older.loc[1, "age"] = 75.0
+    before, after = (reconstruct(denoiser, images, rows) for rows in (index, older))
+    np.testing.assert_allclose(np.delete(before, 1, axis=0), np.delete(after, 1, axis=0), atol=1e-5)
+    assert not np.allclose(before[1], after[1], atol=1e-4)
+    told = denoiser.told(index)
+    assert told is not None
+    np.testing.assert_allclose(told[:, 1], [-1, 0, -1, 0], atol=1e-6)
 
 
 def test_spread_keeps_first_and_last() -> None:

@@ -15,7 +15,7 @@ from pipeline_lib.report.methods import (
     split_paragraph,
 )
 
-VAE: dict[str, Any] = {"task": "synthesis", "autoencoder": {"kind": "vae"}, "denoiser": {"condition": "group"}}
+VAE: dict[str, Any] = {"task": "synthesis", "autoencoder": {"kind": "vae"}, "denoiser": {"condition": ["group"]}}
 VQGAN: dict[str, Any] = {
     "task": "translation",
     "autoencoder": {"kind": "vqgan"},
@@ -42,6 +42,17 @@ def test_choices_are_cited(options: dict[str, Any], cited: list[str]) -> None:
     references = " ".join(text.references)
     assert all(reference in references for reference in cited)
     assert not any("[" in paragraph.replace("[-1, 1]", "") for paragraph in text.paragraphs)
+
+
+def test_changes_of_training_images_are_told_as_they_were_made() -> None:
+    scans = " ".join(recipe_methods(RecipeOptions.model_validate({"task": "anomaly"})).paragraphs)
+    assert "left and right exchanged in half of them, rotated by up to 6 degrees, scaled by up to 7 %" in scans
+    sagittal = {"task": "anomaly", "data": {"slices": {"plane": "sagittal"}}}
+    assert "left and right" not in " ".join(recipe_methods(RecipeOptions.model_validate(sagittal)).paragraphs)
+    latent = " ".join(recipe_methods(RecipeOptions.model_validate(VAE)).paragraphs)
+    assert latent.count("changed at random") == 1, "those of the autoencoder; latents are encoded once"
+    pictures = {"task": "generation", "data": {"modality": "image"}}
+    assert "changed at random" not in " ".join(recipe_methods(RecipeOptions.model_validate(pictures)).paragraphs)
 
 
 @pytest.mark.parametrize("method", ["learned", "given", "synthstrip", "hd-bet", "none"])
@@ -94,3 +105,17 @@ def test_a_scan_is_told_as_its_own_kind() -> None:
 
 def test_split_names_its_fractions() -> None:
     assert "(70%, 15%, 15%), stratified by group, sex and age band" in split_paragraph(SplitOptions())
+
+
+def test_what_the_model_and_its_samples_were_told_is_said() -> None:
+    told = {"condition": ["group", "age", "slice"], "drop_condition": 0.2}
+    values: dict[str, Any] = {"task": "synthesis", "denoiser": told}
+    values["sampling"] = {"conditions": {"age": [25, 70]}, "count": 10}
+    text = " ".join(recipe_methods(RecipeOptions.model_validate(values)).paragraphs)
+    assert "told the group, the age and the slice's position" in text
+    assert "all were hidden in 20% of the training images and each by chance in as many again" in text
+    assert "10 of each combination of conditions" in text
+    assert "What was not varied (the slice's position) was drawn as held-out people have it" in text
+    plain = " ".join(recipe_methods(RecipeOptions.model_validate({"task": "generation"})).paragraphs)
+    assert "told" not in plain
+    assert "combination" not in plain

@@ -160,7 +160,7 @@ def recipe_page(tmp_path: Path) -> Path:
     write_json(evaluation / "metrics.json", [metric("diffusion", 0.5), metric("intensity", 0.6, "floor"), against])
     write_json(
         diffusion / "model.json",
-        {"steps": 10, "train_people": 5, "train_images": 50, "train_scans": 5, "best_step": 10},
+        {"steps": 10, "train_people": 5, "train_images": 50, "train_scans": 5, "best_step": 10, "brain_outside": 0.198},
     )
     out = tmp_path / "report" / "anomaly.html"
     recipe = RecipeOptions.model_validate({"task": "anomaly"})
@@ -170,6 +170,7 @@ def recipe_page(tmp_path: Path) -> Path:
 
 def test_recipe_page_puts_the_baseline_beside_the_model(recipe_page: Path) -> None:
     page = check(recipe_page)
+    assert "leave out 19.8% of the brain" in page.text
     assert "0.500" in page.text
     assert "0.600" in page.text
     assert '<span class="quiet">floor:</span> intensity' in page.text
@@ -255,6 +256,46 @@ def test_index_links_to_pages_that_exist(tmp_path: Path, scan_pages: Path, recip
     links = [reference for reference in page.references if reference.endswith(".html")]
     assert {"anomaly.html", "scans/test-anat-0001/good.html", "scans/test-anat-0001/bad.html"} <= set(links)
     assert all((out.parent / link).is_file() for link in links)
+
+
+def test_pictures_have_one_page_a_chunk_and_a_line_in_the_index(tmp_path: Path, recipe_page: Path) -> None:
+    rows = []
+    for n in range(700):
+        row = status(f"p{n}", n % 100 != 7 and n < 40, "" if n < 40 else f"p{n}.png: {EVIL}")
+        log = {"log": "" if row["ok"] == "true" else "logs/tracebacks.log", "outputs": "{}", "slices": "2"}
+        rows.append(row | log | {"modality": "image", "group": "cat" if n % 2 else "dog"})
+    for stage in ("ingest", "preprocess"):
+        table(tmp_path / stage / "status.tsv", rows)
+    (tmp_path / "ingest" / "logs").mkdir()
+    (tmp_path / "ingest" / "logs" / "tracebacks.log").write_text(f"p7\nEOFError: {EVIL}")
+    picture(tmp_path / "preprocess" / "figures" / "pictures.png")
+    out = tmp_path / "report" / "scans" / "test-image-0001"
+    write_scan_pages(tmp_path / "ingest", tmp_path / "preprocess", PreprocessOptions(), COHORT, out)
+    assert sorted(path.name for path in out.iterdir()) == ["pictures.html", "scans.tsv"]
+    page = check(out / "pictures.html")
+    assert "700 rows of the sheet with 1,400 pictures: 39 passed, 661 excluded" in page.text
+    assert page.text.count("EOFError: &lt;script&gt;") == 1
+    assert page.text.count("&lt;/script&gt;") < 600
+    assert "And 161 more" in page.text
+    index = tmp_path / "report" / "index.html"
+    people = [row | {"split": "test", "included": row["ok"]} for row in rows]
+    table(tmp_path / "test-image.tsv", people)
+    checks = {"duplicates": [], "people_in_two_splits": [], "balance": [], "excluded_rows": [], "sheet_problems": []}
+    write_json(tmp_path / "checks.json", checks)
+    write_index(
+        COHORT,
+        SplitOptions(),
+        PreprocessOptions(),
+        [tmp_path / "test-image.tsv"],
+        tmp_path / "checks.json",
+        [out / "scans.tsv"],
+        {"anomaly": recipe_page},
+        index,
+    )
+    page = check(index)
+    links = {reference for reference in page.references if reference.endswith(".html")}
+    assert links == {"anomaly.html", "scans/test-image-0001/pictures.html"}
+    assert "p38<" not in page.text, "no line a picture that passed"
 
 
 def test_every_picture_the_library_draws_has_a_caption(repository: Path) -> None:

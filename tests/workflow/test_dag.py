@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 from workspace import BROKEN
 
 pytestmark = pytest.mark.dag
@@ -63,6 +65,10 @@ def test_everything_is_made(workspace) -> None:
     for recipe in ("anomaly", "synthesis", "generation", "translation"):
         metrics = json.loads((results / recipe / "evaluation" / "metrics.json").read_text())
         assert metrics, f"{recipe} has no metric"
+    inferred = [path.name for path in (results / "anomaly" / "inference").glob("*/nifti/*.nii.gz")]
+    native = [path.name for path in (results / "anomaly" / "native").glob("*/*.nii.gz")]
+    assert inferred
+    assert sorted(name.replace("_space-individual", "") for name in native) == sorted(inferred)
 
 
 def test_every_result_says_what_made_it(workspace) -> None:
@@ -100,6 +106,27 @@ def test_broken_scan_is_excluded_with_its_reason_and_the_rest_goes_on(workspace)
 def test_faulty_row_is_said_at_the_start(workspace) -> None:
     notes = [line for line in workspace.planned().output.splitlines() if line.startswith("NOTE")]
     assert any("bad/id" in line and "row" in line for line in notes)
+
+
+def test_a_gradient_table_of_equal_size_is_noticed_and_a_touched_one_is_not(workspace) -> None:
+    table = next(scan for scan in rows_of(workspace) if "\tdwi\t" in scan).split("\t")
+    name = next(value for value in table if value.endswith(".bvec"))
+    x, y, z = (workspace.folder / name).read_text().splitlines()
+    with workspace.edited(name, (f"{x}\n{y}\n{z}\n", f"{y}\n{x}\n{z}\n")):
+        assert workspace.planned().counts["ingest"] == 1
+    os.utime(workspace.folder / name)
+    assert "Nothing to be done" in workspace.planned().output
+
+
+def test_a_cohort_is_preprocessed_without_recipes(workspace) -> None:
+    values = workspace.configuration()
+    del values["recipes"]
+    (workspace.folder / "config" / "none.yaml").write_text(yaml.safe_dump(values))
+    assert "Nothing to be done" in workspace.snakemake("-n", "preprocessed", config="config/none.yaml").stdout
+    refused = workspace.snakemake("-n", "all", check=False, config="config/none.yaml")
+    assert refused.returncode
+    assert refused.stdout.splitlines()[-1].startswith("configuration: recipes: none given")
+    assert "Traceback" not in refused.stdout
 
 
 def test_new_training_person_says_what_will_be_trained_again(workspace) -> None:

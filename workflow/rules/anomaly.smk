@@ -23,6 +23,25 @@ use rule stage as infer_anomaly with:
         "Anomaly maps of {wildcards.chunk} ({wildcards.recipe})"
 
 
+use rule stage as native_maps with:
+    input:
+        inference=made("{recipe}", "inference", "{chunk}"),
+        preprocess=made("preprocess", "{chunk}"),
+        ingest=made("ingest", "{chunk}"),
+    output:
+        made("{recipe}", "native", "{chunk}"),
+    log:
+        log_of("native_maps", "{recipe}", "{chunk}"),
+    benchmark:
+        benchmark_of("native_maps", "{recipe}", "{chunk}")
+    wildcard_constraints:
+        recipe=recipes_of("anomaly"),
+    params:
+        **runs("native_maps"),
+    message:
+        "Anomaly maps of {wildcards.chunk} in the scans' own space ({wildcards.recipe})"
+
+
 use rule stage as evaluate_anomaly with:
     input:
         diffusion=made("{recipe}", "diffusion"),

@@ -36,7 +36,7 @@ use rule stage as cohort with:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        **runs("cohort"),
+        **runs("cohort", "sheet"),
         arguments=lambda wildcards, input: f'{flags(wildcards, input)} --subjects "$SUBJECTS" --root "$ROOT"',
         sheet=plan.sheet_key(),
     message:

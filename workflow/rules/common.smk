@@ -1,5 +1,6 @@
 # The plan of this run, and the few functions by which rules speak of it.
 
+import functools
 import shlex
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 checkout = Path(str(workflow.current_basedir)).resolve().parent.parent
 sys.path.insert(0, str(checkout))
 
+from pipeline_lib.cohort.chunks import PATTERN
 from pipeline_lib.config.load import read_yaml
 from pipeline_lib.errors import UserError
 from pipeline_lib.plan import Plan
@@ -17,7 +19,7 @@ from pipeline_lib.retraining import retraining
 try:
     for file in workflow.configfiles:
         read_yaml(Path(file))
-    plan = Plan(config)
+    plan = Plan(config, check_recipes=False)
 except UserError as error:
     raise WorkflowError(f"\n{error}") from None
 
@@ -51,7 +53,7 @@ onstart:
 
 
 wildcard_constraints:
-    chunk=r"(train|validation|test)-(anat|dmri|image)-\d+",
+    chunk=PATTERN,
     recipe=r"[a-z][a-z0-9_]*",
     role="image|source|target",
     split="train|validation|test",
@@ -61,6 +63,20 @@ wildcard_constraints:
 def made(*parts):
     """The sidecar that a stage writes when its folder in results/ is complete."""
     return Path(results, *parts, "provenance.json").as_posix()
+
+
+@functools.cache
+def refuse_faulty_recipes():
+    """End with the faults of the recipes: said where something is made that needs them, which `preprocessed` does not."""
+    try:
+        plan.check_recipes()
+    except UserError as error:
+        sys.exit(str(error))
+
+
+def when_recipes_fit(paths):
+    """An input function: paths that need recipes."""
+    return lambda wildcards: refuse_faulty_recipes() or paths
 
 
 def log_of(*parts):
@@ -80,7 +96,7 @@ def recipes_of(*tasks):
 
 def chunks_of(stage, *splits):
     """An input function: the chunks of a recipe's stage, in the given splits."""
-    return lambda wildcards: [
+    return lambda wildcards: refuse_faulty_recipes() or [
         made(wildcards.recipe, stage, chunk)
         for chunk in plan.chunks(*splits, recipe=wildcards.recipe)
     ]
@@ -109,6 +125,16 @@ def with_autoencoder(kind):
         if recipe.autoencoder and recipe.autoencoder.kind == kind
     ]
     return "|".join(names) or "(?!)"
+
+
+def native_maps():
+    """Anomaly maps on the grids of the scans; pictures have no other space."""
+    return [
+        made(recipe, "native", chunk)
+        for recipe in plan.recipes_of("anomaly")
+        if plan.family(recipe) != "image"
+        for chunk in plan.chunks("validation", "test", recipe=recipe)
+    ]
 
 
 def growing(start):

@@ -4,6 +4,7 @@
 use rule stage as sample_generation with:
     input:
         diffusion=made("{recipe}", "diffusion"),
+        held_out=chunks_of("dataset", "validation", "test"),
     output:
         made("{recipe}", "samples"),
     log:

@@ -10,8 +10,10 @@ use rule stage as ingest with:
         benchmark_of("ingest", "{chunk}")
     threads: 2
     params:
-        **runs("ingest"),
-        arguments=lambda wildcards: f'{wildcards.chunk} --subjects "$SUBJECTS" --splits "$SPLITS" --root "$ROOT"',
-        rows=lambda wildcards: plan.rows_key(wildcards.chunk),
+        **runs("ingest", "sheet"),
+        arguments=lambda wildcards: (
+            f"{wildcards.chunk} --rows {plan.rows_key(wildcards.chunk)}"
+            ' --subjects "$SUBJECTS" --splits "$SPLITS" --root "$ROOT"'
+        ),
     message:
         "Ingest {wildcards.chunk}"

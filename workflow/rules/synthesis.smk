@@ -1,10 +1,11 @@
-# What do brains of each group look like?
+# What do brains look like, given group, age and other conditions?
 
 
 use rule stage as sample_synthesis with:
     input:
         diffusion=made("{recipe}", "diffusion"),
         autoencoder=autoencoders,
+        held_out=chunks_of("dataset", "validation", "test"),
     output:
         made("{recipe}", "samples"),
     log:
@@ -20,13 +21,14 @@ use rule stage as sample_synthesis with:
     params:
         **of_task("sample_synthesis", "inference"),
     message:
-        "Sample {wildcards.recipe} for every group"
+        "Sample {wildcards.recipe} under every condition"
 
 
 use rule stage as embed with:
     input:
+        diffusion=made("{recipe}", "diffusion"),
         autoencoder=autoencoders,
-        latents=chunks_of("latents"),
+        data=training_data(),
         samples=made("{recipe}", "samples"),
     output:
         made("{recipe}", "embedding"),
@@ -42,7 +44,7 @@ use rule stage as embed with:
     params:
         **of_task("embed", "embedding"),
     message:
-        "Embed the latents of {wildcards.recipe}"
+        "Embed the images of {wildcards.recipe}"
 
 
 use rule stage as evaluate_synthesis with:

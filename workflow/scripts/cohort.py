@@ -1,5 +1,6 @@
 """Check the whole cohort for duplicates, leakage and balance."""
 
+import json
 from pathlib import Path
 
 from pipeline_lib.cohort.sheet import read_sheet
@@ -12,4 +13,5 @@ parser.add_argument("--subjects", required=True, help="the sheet")
 parser.add_argument("--root", required=True, help="folder from which the sheet's paths start")
 
 with stage(parser) as arguments:
-    check_cohort(arguments.tables, read_sheet(arguments.subjects, arguments.root), arguments.out)
+    sheet = read_sheet(arguments.subjects, arguments.root, json.loads(arguments.options)["covariates"])
+    check_cohort(arguments.tables, sheet, arguments.out)

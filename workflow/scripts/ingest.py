@@ -1,5 +1,6 @@
 """Check every scan of a chunk and make it canonical."""
 
+import json
 from pathlib import Path
 
 from pipeline_lib.cohort.ledger import read_ledger
@@ -11,15 +12,17 @@ parser = stage_parser(__doc__)
 parser.add_argument("chunk", help="name of the chunk in the ledger")
 parser.add_argument("--subjects", required=True, help="the sheet")
 parser.add_argument("--splits", required=True, help="the ledger")
+parser.add_argument("--rows", default="", help="hash of the chunk's rows and of the content of their files")
 parser.add_argument("--root", type=Path, required=True, help="folder from which the sheet's paths start")
 
 with stage(parser) as arguments:
     members = {row.scan for row in read_ledger(arguments.splits).rows if row.chunk == arguments.chunk}
-    sheet = read_sheet(arguments.subjects, arguments.root)
+    sheet = read_sheet(arguments.subjects, arguments.root, json.loads(arguments.options)["covariates"])
     ingest_chunk(
         [scan for scan in sheet.scans if scan.id in members],
         arguments.root,
         arguments.out,
         workers=arguments.threads,
         cache=Path("state/scans/ingest") / arguments.code,
+        key=arguments.rows,
     )

@@ -1,0 +1,62 @@
+"""Photographs and exported slices as training images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline_lib.config.schema import DataOptions
+from pipeline_lib.dataset.images import TrainingImage
+from pipeline_lib.dataset.pairs import Status, outputs_of
+from pipeline_lib.dataset.resample import at_least_half
+from pipeline_lib.dataset.volumes import Array, LeftOut
+from pipeline_lib.imaging.pictures import fit_picture
+from pipeline_lib.imaging.stacks import Stacks
+
+FOREGROUND = 0.05
+"""Grey level in [0, 1] above which a pixel of an image without a mask counts as foreground."""
+LUMA = np.array([0.299, 0.587, 0.114])
+"""Weights of red, green and blue in grey (ITU-R BT.601)."""
+LEVELS = (np.arange(256) / 255 * 2 - 1).astype(np.float32)
+"""Grey level of 8 bits -> value in [-1, 1]."""
+
+
+def images_of_pictures(stacks: Stacks, row: Status, data: DataOptions) -> Iterator[TrainingImage]:
+    """The training images of one person's pictures.
+
+    Args:
+        stacks: of the preprocessed chunk.
+        row: the person's status there.
+
+    Raises:
+        LeftOut: the colours cannot become ``data.channels``.
+    """
+    given = {name: stacks[place] for name, place in outputs_of(row).items()}
+    stack = given["image"]
+    size = tuple(data.size)
+    marks = {name: given[name][..., 0] for name in ("mask", "lesion") if name in given}
+    for n, picture in enumerate(stack):
+        values = _values(picture, data)
+        drawn = {
+            name: at_least_half(fit_picture((mark[n] > 0).astype(np.float32)[..., None], size, data.fit)[..., 0])[None]
+            for name, mark in marks.items()
+        }
+        seen = ((values.max(0, keepdims=True) + 1) / 2 > FOREGROUND).astype(np.uint8)
+        yield TrainingImage(values, None, drawn.get("mask", seen), drawn.get("lesion"), n)
+
+
+def _values(picture: NDArray[np.uint8], data: DataOptions) -> Array:
+    """A picture (H, W, colours) as an image (C, *size) in [-1, 1]."""
+    if picture.shape[:2] == tuple(data.size):
+        colours = np.take(LEVELS, np.ascontiguousarray(np.moveaxis(picture, -1, 0)))
+    else:
+        fitted = np.clip(fit_picture(picture / 255.0, tuple(data.size), data.fit), 0, 1)
+        colours = np.moveaxis(fitted * 2 - 1, -1, 0).astype(np.float32)
+    if len(colours) == data.channels:
+        return colours
+    if data.channels not in (1, 3):
+        raise LeftOut(f"a picture has 1 or 3 channels; data.channels is {data.channels}")
+    changed: Array = colours.repeat(3, 0) if data.channels == 3 else np.tensordot(LUMA, colours, 1)[None]
+    return changed.astype(np.float32)
