@@ -16,6 +16,7 @@ from pipeline_lib.metrics.distribution import FeatureNetwork, RandomConvFeatures
 
 RANDOM = "random"
 HASH_DIGITS = 12
+CELLS = 8
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class EncoderFeatures:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Features ``(N, D)`` of images ``(N, C, *spatial)`` in [-1, 1]."""
-        return torch.from_numpy(pooled(self.space.encode(images)))
+        return torch.from_numpy(pooled(self.space.encode(images), CELLS))
 
 
 @dataclass(frozen=True)

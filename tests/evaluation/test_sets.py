@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from pipeline_lib.bundles.bundle import save_bundle
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.features import feature_network
@@ -21,7 +22,6 @@ from pipeline_lib.evaluation.synthesis import evaluate_synthesis
 from pipeline_lib.files import read_json
 from pipeline_lib.metrics.distribution import extract
 from pipeline_lib.models.autoencoder import KLAutoencoder
-from pipeline_lib.training.artifact import save_model
 
 PEOPLE = [f"t{n}" for n in range(12)]
 OTHERS = [f"h{n}" for n in range(8)]
@@ -156,7 +156,7 @@ def test_a_feature_network_is_taken_from_a_file_and_named_by_its_hash(
 def test_an_own_encoder_gives_features(dimensions: int, tmp_path: Path) -> None:
     architecture = {"dimensions": dimensions, "in_channels": 1, "channels": [8, 8], "latent_channels": 2, "blocks": 1}
     encoder = KLAutoencoder(**architecture)
-    save_model(tmp_path / "vae", encoder, kind="autoencoder", architecture=architecture, info={"scale": [1.0, 2.0]})
+    save_bundle(tmp_path / "vae", encoder, kind="autoencoder", architecture=architecture, info={"scale": [1.0, 2.0]})
     network = feature_network(str(tmp_path / "vae"), dimensions=dimensions, channels=1)
     images = np.random.default_rng(0).uniform(-1, 1, (3, 1, *[8] * dimensions)).astype(np.float32)
     with torch.no_grad():
