@@ -9,19 +9,17 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 
 from PIL import Image
 
+from pipeline_lib.inference.pictures import save
+from pipeline_lib.report.figures import figures_of
+
 WIDTH = 1400
 ORDER = ("anomaly", "synthesis", "generation", "translation")
-PICTURES = {
-    "anomaly": "evaluation/examples.png",
-    "synthesis": "samples/grid.png",
-    "generation": "samples/grid.png",
-    "translation": "evaluation/examples.png",
-}
 
 
 def table(recipe: Path) -> str:
@@ -35,9 +33,13 @@ def table(recipe: Path) -> str:
         if row["value"] is None:
             continue
         interval = "" if row["low"] is None else f"{number(row['low'])} to {number(row['high'])}"
-        name = f"{row['name']} ({row['unit']})" if row["unit"] else row["name"]
-        cells = [name, row["split"], row["group"], row["method"], number(row["value"]), interval]
-        lines.append("| " + " | ".join([*cells, str(row["n_subjects"] or ""), str(row["n_images"] or "")]) + " |")
+        name = ", ".join(text for text in (row["name"], row["part"]) if text)
+        name = f"{name} ({row['unit']})" if row["unit"] else name
+        method = row["method"] if row["role"] == "result" else f"{row['role']}: {row['method']}"
+        method += f", step {row['step']}" if row["step"] is not None else ""
+        method += f" minus {row['against']}" if row["against"] else ""
+        cells = [name, row["split"], row["group"], method, number(row["value"]), interval]
+        lines.append("| " + " | ".join([*cells, str(row["people"] or ""), str(row["images"] or "")]) + " |")
     return "\n".join(lines)
 
 
@@ -63,8 +65,8 @@ def number(value: float | None) -> str:
 
 def picture(results: Path, out: Path) -> None:
     """The recipes' pictures in two columns, each below the shorter one."""
-    paths = [results / name / PICTURES[name] for name in ORDER if (results / name / PICTURES[name]).is_file()]
-    images = [Image.open(path).convert("RGB") for path in paths]
+    shown = [image for name in ORDER if (image := _shown(results / name)) is not None]
+    images = [image.convert("RGB") for image in shown]
     scaled = [image.resize((WIDTH // 2, round(image.height * WIDTH / 2 / image.width))) for image in images]
     heights = [0, 0]
     places = []
@@ -77,6 +79,20 @@ def picture(results: Path, out: Path) -> None:
         sheet.paste(image, place)
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet.quantize(192).save(out, optimize=True)
+
+
+def _shown(recipe: Path) -> Image.Image | None:
+    """The samples of a recipe, or else the examples of its evaluation."""
+    grid = recipe / "samples" / "grid.png"
+    if grid.is_file():
+        return Image.open(grid)
+    figure = dict(figures_of(recipe / "evaluation")).get("examples")
+    if figure is None:
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        save(figure, Path(scratch) / "examples.png")
+        with Image.open(Path(scratch) / "examples.png") as image:
+            return image.copy()
 
 
 def main() -> None:

@@ -484,6 +484,11 @@ class EvaluationOptions(Options):
 
     bootstrap: Positive = Field(1000, description="Resamples of subjects for confidence intervals.")
     smoothing_mm: float = Field(3.0, ge=0, description="Gaussian sigma on anomaly maps and their baselines.")
+    features: str = Field(
+        "random",
+        description="Network by which sets of images are compared (FID, KID): random, the folder of a trained "
+        "autoencoder, or a TorchScript file.",
+    )
     seed: Seed = Field(0, description="Of the resampling.")
 
 

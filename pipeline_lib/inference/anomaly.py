@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.dataset.prepared import refuse_prepared_otherwise
-from pipeline_lib.files import atomic_directory, read_json
-from pipeline_lib.inference.baselines import asymmetry_map, intensity_map
+from pipeline_lib.files import atomic_directory
 from pipeline_lib.inference.chunks import open_array, read_index
 from pipeline_lib.inference.denoise import Denoiser, load_denoiser
 from pipeline_lib.inference.maps import write_maps
@@ -31,10 +30,10 @@ def infer_anomaly(recipe: RecipeOptions, diffusion: Path, dataset: Path, out: Pa
         recipe: ``sampling.start`` is the fraction of the timesteps by which an image is noised.
         diffusion: folder of the trained denoiser.
         dataset: packed chunk folder.
-        out: folder for ``maps.npy``, ``baseline_intensity.npy``, ``baseline_asymmetry.npy`` float32
-            ``(N, 1, *spatial)``, ``reconstruction.npy`` float32 ``(N, C, *spatial)``, ``index.tsv`` (with
-            ``row``, the image's place in the chunk), ``refused.tsv`` (rows of people trained on) and
-            ``nifti/``, each scan's map as one volume, smoothed and masked, in the space of the preprocessed scan.
+        out: folder for ``maps.npy`` float32 ``(N, 1, *spatial)``, ``reconstruction.npy`` float32
+            ``(N, C, *spatial)``, ``index.tsv`` (with ``row``, the image's place in the chunk),
+            ``refused.tsv`` (rows of people trained on) and ``nifti/``, each scan's map as one volume, smoothed and
+            masked, in the space of the preprocessed scan.
     """
     denoiser = load_denoiser(recipe, diffusion)
     refuse_prepared_otherwise(diffusion, denoiser.info, dataset)
@@ -44,15 +43,8 @@ def infer_anomaly(recipe: RecipeOptions, diffusion: Path, dataset: Path, out: Pa
     mask = np.asarray(open_array(dataset, "mask")[rows]) > 0
     reconstruction = reconstruct(denoiser, images, kept)
     maps = ((images - reconstruction) ** 2).mean(axis=1, keepdims=True)
-    intensity = intensity_map(images, mask, modality=recipe.data.modality)
-    asymmetry = asymmetry_map(intensity, read_json(dataset / "layout.json")["left_right"])
     with atomic_directory(out) as folder:
-        for name, array in (
-            ("maps", maps),
-            ("reconstruction", reconstruction),
-            ("baseline_intensity", intensity),
-            ("baseline_asymmetry", asymmetry),
-        ):
+        for name, array in (("maps", maps), ("reconstruction", reconstruction)):
             np.save(folder / f"{name}.npy", array.astype(np.float32))
         write_maps(folder / "nifti", maps[:, 0], mask[:, 0], kept, recipe.evaluation.smoothing_mm)
         kept.to_csv(folder / "index.tsv", sep="\t", index=False)

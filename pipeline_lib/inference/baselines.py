@@ -1,21 +1,32 @@
-"""Anomaly maps that need no training: what a trained model has to beat.
+"""Anomaly scores that need no training: what a trained model has to beat.
 
-Lesions are bright on FLAIR, T2 and PD images and dark on T1 images, and mostly on one side. Smoothing
-comes later and is the same for every method.
+Lesions are bright on FLAIR, T2 and PD images and dark on T1 images, and mostly on one side. Every score here is
+computed from maps that are smoothed already, since the excess over the other side is not linear; the model's
+maps get the same smoothing.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
 
 DARK_LESIONS = ("T1w",)
+NORMAL_MAD = 0.6745
+"""Median absolute deviation of a standard normal."""
+NEIGHBOURHOOD = 5
+"""Voxels along each axis of the mirrored neighbourhood: as far as a head is off its midline, and sulci differ."""
 
 
 def intensity_map(
     images: NDArray[np.floating], mask: NDArray[np.bool_], *, modality: str = "FLAIR"
 ) -> NDArray[np.float32]:
-    """Intensity of ``(N, C, *spatial)`` images averaged over channels, as z-scores of each image's brain.
+    """Intensity of ``(N, C, *spatial)`` images averaged over channels, as robust z-scores of each image's brain.
+
+    The median and the median absolute deviation stand for mean and standard deviation: a large lesion does
+    not put itself into its own scale.
 
     Returns:
         ``(N, 1, *spatial)``; zero outside ``mask`` ``(N, 1, *spatial)``; turned round for modalities
@@ -25,19 +36,47 @@ def intensity_map(
     scores = np.zeros_like(grey)
     for image, inside, score in zip(grey, mask, scores, strict=True):
         values = image[inside]
-        if values.size and values.std() > 0:
-            score[inside] = (values - values.mean()) / values.std()
+        if not values.size:
+            continue
+        middle = np.median(values)
+        spread = np.median(np.abs(values - middle)) / NORMAL_MAD
+        if spread > 0:
+            score[inside] = (values - middle) / spread
     return -scores if modality in DARK_LESIONS else scores
 
 
-def asymmetry_map(intensity: NDArray[np.floating], left_right: int | None) -> NDArray[np.float32]:
-    """Intensity plus how much it exceeds the mirrored side: ``z + (z - mirror(z))``.
-
-    Linear in z, so that smoothing it afterwards equals comparing smoothed sides.
+def excess_map(scores: NDArray[np.floating], mask: NDArray[np.bool_], left_right: int) -> NDArray[np.float32]:
+    """How far scores ``(N, 1, *spatial)`` exceed the highest score around the mirrored place; zero outside ``mask``.
 
     Args:
-        intensity: `intensity_map` of images centred on the midline, ``(N, 1, *spatial)``.
-        left_right: the spatial axis from left to right; None (sagittal slices): intensity alone.
+        scores: smoothed scores of images centred on the midline.
+        mask: brain, of the same shape.
+        left_right: the spatial axis from left to right.
     """
-    z = np.asarray(intensity, dtype=np.float32)
-    return z if left_right is None else 2 * z - np.flip(z, axis=left_right + 2)
+    size = (1, 1, *[NEIGHBOURHOOD] * (scores.ndim - 2))
+    highest = maximum_filter(np.flip(scores, axis=left_right + 2), size=size, mode="nearest")
+    return np.where(mask, scores - highest, 0).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Standard:
+    """Mean and standard deviation of a score inside healthy brains."""
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, scores: NDArray[np.floating], mask: NDArray[np.bool_]) -> Standard:
+        """Of the scores ``(N, 1, *spatial)`` of healthy images inside ``mask``.
+
+        Raises:
+            ValueError: the mask is empty.
+        """
+        if not mask.any():
+            raise ValueError("no brain voxel to standardise a score on")
+        inside = np.asarray(scores, dtype=np.float64)[mask]
+        return cls(float(inside.mean()), max(float(inside.std()), 1e-6))
+
+    def __call__(self, scores: NDArray[np.floating]) -> NDArray[np.float32]:
+        """The scores in these units."""
+        return ((np.asarray(scores) - self.mean) / self.deviation).astype(np.float32)

@@ -1,1 +1,1 @@
-"""Figures with confidence intervals: image, detection, distribution, memorisation."""
+"""Numbers from arrays, nothing else: image, detection, distribution, memorisation, bootstrap."""

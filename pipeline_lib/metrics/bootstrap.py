@@ -63,21 +63,23 @@ def bootstrap_mean(per_subject: NDArray[np.floating], *, resamples: int, seed: i
     return bootstrap(mean, len(per_subject), resamples=resamples, seed=seed)
 
 
-def half_sampling(
-    statistic: Callable[[NDArray[np.intp]], float], subjects: int, *, resamples: int, seed: int
-) -> Interval:
-    """Value +- 1.96 standard deviations of the statistic over random halves of the people.
+def halves(subjects: int, number: int, seed: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Random halves of people: pairs of indices ``(subjects // 2,)`` and of the others."""
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(subjects) for _ in range(number)]
+    return [(np.sort(order[: subjects // 2]), np.sort(order[subjects // 2 :])) for order in orders]
+
+
+def half_sampling(values: NDArray[np.floating], subjects: int) -> Interval:
+    """Mean of a statistic over random halves of the people, +- 1.96 standard deviations over them.
 
     The variance over halves drawn without replacement estimates the variance of the whole for
     smooth statistics, and no person is counted twice.
 
     Args:
-        statistic: maps the indices of the people taken, ``(M,)``, to a value.
+        values: the statistic of each half, ``(number,)``.
+        subjects: number of people of both halves together.
     """
-    value = statistic(np.arange(subjects))
-    if subjects < 4:
-        return Interval(value, None, None)
-    rng = np.random.default_rng(seed)
-    halves = [statistic(rng.permutation(subjects)[: subjects // 2]) for _ in range(resamples)]
-    spread = 1.96 * float(np.std(halves, ddof=1)) * np.sqrt((subjects // 2) / (subjects - subjects // 2))
+    half = subjects // 2
+    value, spread = float(values.mean()), 1.96 * float(values.std(ddof=1)) * np.sqrt(half / (subjects - half))
     return Interval(value, value - spread, value + spread)

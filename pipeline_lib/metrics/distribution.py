@@ -1,27 +1,37 @@
 """How far a set of generated images lies from a set of real ones.
 
-Frechet distance between Gaussians fitted to features (Heusel 2017) and the unbiased squared maximum
-mean discrepancy with a cubic kernel (KID, Binkowski 2018). Both depend on the feature network and,
+Frechet distance between Gaussians fitted to features (Heusel 2017), the unbiased squared maximum
+mean discrepancy with a cubic kernel (KID, Binkowski 2018), and what the two mix up taken apart: precision and
+recall (Kynkaanniemi 2019), density and coverage (Naeem 2020). All depend on the feature network and,
 FID strongly, on the number of images: they are only ever reported with N, the network's name and the
-same distance between two sets of real images.
+same number between two sets of real images.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
 Features = NDArray[np.float64]
 
 
 class FeatureNetwork(Protocol):
-    """Any network from images ``(N, C, *spatial)`` in [-1, 1] to features ``(N, D)``, with a name to report."""
+    """Any network from images ``(N, C, *spatial)`` in [-1, 1] to features ``(N, D)``, with a name to report.
 
-    name: str
+    ``standardise``: whether its features have no scale of their own and are compared in units of their spread.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def standardise(self) -> bool: ...
 
     def __call__(self, images: Tensor) -> Tensor: ...
 
@@ -37,6 +47,7 @@ class RandomConvFeatures(nn.Module):
     scales = 4
     kernels = 8
     width = 5
+    standardise = True
 
     def __init__(self, *, dimensions: int, channels: int, seed: int = 0) -> None:
         super().__init__()
@@ -85,13 +96,21 @@ def gaussian_distance(mean_a: Features, covariance_a: Features, mean_b: Features
 
 
 def frechet_distance(features_a: Features, features_b: Features) -> float:
-    """FID of two sets of features ``(N, D)`` and ``(M, D)``, two or more each; in squared feature units."""
-    return gaussian_distance(
-        features_a.mean(axis=0),
-        np.cov(features_a, rowvar=False),
-        features_b.mean(axis=0),
-        np.cov(features_b, rowvar=False),
+    """FID of two sets of features ``(N, D)`` and ``(M, D)``, two or more each; in squared feature units.
+
+    The trace of the square root of A B is the nuclear norm of ``X Y^T``, X and Y being the centred features over the
+    root of their number less one. Where images are fewer than features that costs N M min(N, M) and not D^3.
+    """
+    means = features_a.mean(axis=0), features_b.mean(axis=0)
+    if max(len(features_a), len(features_b)) >= features_a.shape[1]:
+        covariances = np.cov(features_a, rowvar=False), np.cov(features_b, rowvar=False)
+        return gaussian_distance(means[0], covariances[0], means[1], covariances[1])
+    x, y = (
+        (features - mean) / np.sqrt(len(features) - 1)
+        for features, mean in zip((features_a, features_b), means, strict=True)
     )
+    root = np.linalg.norm(x @ y.T, ord="nuc")
+    return float(((means[0] - means[1]) ** 2).sum() + (x**2).sum() + (y**2).sum() - 2 * root)
 
 
 def kernel_distance(features_a: Features, features_b: Features) -> float:
@@ -106,6 +125,47 @@ def kernel_distance(features_a: Features, features_b: Features) -> float:
         return float((gram.sum() - np.trace(gram)) / (len(a) * (len(a) - 1)))
 
     return within(features_a) + within(features_b) - 2 * float(kernel(features_a, features_b).mean())
+
+
+@dataclass(frozen=True)
+class Manifolds:
+    """Shares of two sets that lie within each other's balls around the k nearest neighbours.
+
+    precision: generated images inside a ball of a real one. recall: real images inside a ball of a generated one.
+    density: real balls a generated image lies in, over k; may exceed 1. coverage: real balls that hold a generated image.
+    """
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def manifolds(real: Features, generated: Features, neighbours: int = 5) -> Manifolds:
+    """Precision, recall, density and coverage of ``generated`` ``(M, D)`` against ``real`` ``(N, D)``.
+
+    A ball's radius is the distance to the k-th nearest other image of the same set.
+
+    Raises:
+        ValueError: a set has no more images than ``neighbours``.
+    """
+    if min(len(real), len(generated)) <= neighbours:
+        raise ValueError(f"{min(len(real), len(generated))} images: more than {neighbours} are needed on each side")
+    of_real, of_generated = _radii(real, neighbours), _radii(generated, neighbours)
+    between = cdist(real, generated)
+    inside = between < of_real[:, None]
+    return Manifolds(
+        precision=float(inside.any(axis=0).mean()),
+        recall=float((between < of_generated[None]).any(axis=1).mean()),
+        density=float(inside.sum(axis=0).mean() / neighbours),
+        coverage=float((between.min(axis=1) < of_real).mean()),
+    )
+
+
+def _radii(features: Features, neighbours: int) -> Features:
+    distances = cdist(features, features)
+    radii: Features = np.partition(distances, neighbours, axis=1)[:, neighbours]
+    return radii
 
 
 def standardised(features: Features, reference: Features) -> Features:

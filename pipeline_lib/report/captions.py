@@ -27,8 +27,12 @@ CAPTIONS = {
         "Precision-recall curves of the model and of the untrained baselines.",
     ),
     "checkpoints": (
-        "Distance of samples to held-out images at every checkpoint, beside the distance of real to real images.",
+        "Distance of samples to held-out people at every checkpoint, beside real against real and the training images.",
         "Line plots of FID and KID against training steps with a real-against-real floor.",
+    ),
+    "distances": (
+        "Distance of each group's samples to that group's held-out people, beside real against real and the training images.",
+        "Dot plots of FID and KID by group with intervals, a floor and a reference.",
     ),
     "conditions": (
         "Combinations of conditions from the same noise, what each changes, and the mean over all samples.",

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline_lib.config.schema import CohortOptions, RecipeOptions
 from pipeline_lib.dataset.conditions import Conditions
 from pipeline_lib.dataset.grids import MOST_OUTSIDE
+from pipeline_lib.evaluation.metric import Metric, Role, best, read_metrics
 from pipeline_lib.files import read_json
+from pipeline_lib.inference.pictures import save
 from pipeline_lib.report.captions import CAPTIONS
 from pipeline_lib.report.charts import Interval, intervals
+from pipeline_lib.report.figures import figures_of
 from pipeline_lib.report.methods import recipe_methods
 from pipeline_lib.report.page import THUMBNAIL_WIDTH, Picture, load_picture, number, read_provenance, write_page
 from pipeline_lib.tasks import TASKS
@@ -41,9 +45,18 @@ class Judged:
     """One metric of one group: a line for each method, on one axis, the finished model first."""
 
     name: str
+    part: str
     unit: str
     group: str
-    rows: tuple[tuple[Mapping[str, Any], Interval], ...]
+    rows: tuple[tuple[Metric, Interval], ...]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The finished model minus another method, and which way the whole interval points."""
+
+    metric: Metric
+    verdict: str
 
 
 @dataclass(frozen=True)
@@ -94,37 +107,33 @@ def write_recipe_page(
     task = TASKS[recipe.task]
     networks = {key: folder for key, folder in folders.items() if (folder / "model.json").is_file()}
     results = {key: folder for key, folder in folders.items() if key not in networks}
-    galleries = [
-        _gallery(task, key, folder) for key, folder in sorted(results.items(), key=lambda item: _order(task, item[0]))
-    ]
-    galleries = [gallery for gallery in galleries if gallery.pictures]
-    curves = [
-        _gallery(task, key, folder) for key, folder in sorted(networks.items(), key=lambda item: _order(task, item[0]))
-    ]
-    metrics = [row for folder in results.values() for row in _metrics(folder)]
+    metrics = [row for folder in results.values() for row in read_metrics(folder)]
     judged = _judged(metrics)
+    headline = _headline(task.headline, judged)
     trained = [_trained(task, key, folder) for key, folder in networks.items()]
     made = [read_provenance(stage_title(task, key), folder) for key, folder in folders.items()]
-    write_page(
-        out,
-        "recipe.html",
-        title=name,
-        home="index.html",
-        cohort=cohort,
-        name=name,
-        recipe=recipe,
-        task=task,
-        galleries=galleries,
-        headline=_headline(task.headline, judged),
-        judged=judged,
-        missing=_missing(metrics),
-        curves=[gallery for gallery in curves if gallery.pictures],
-        trained=trained,
-        limits=[*task.limits, *_own_limits(task, trained, metrics), *_cut_brains(networks)],
-        methods=recipe_methods(recipe),
-        provenance=[item for item in made if item],
-        card=asdict(_card(name, task, _headline(task.headline, judged), results, _missing(metrics))),
-    )
+    with _pictures_of(task, results) as pictures, _pictures_of(task, networks) as of_networks:
+        write_page(
+            out,
+            "recipe.html",
+            title=name,
+            home="index.html",
+            cohort=cohort,
+            name=name,
+            recipe=recipe,
+            task=task,
+            galleries=_galleries(task, pictures, results),
+            headline=headline,
+            judged=judged,
+            compared=_compared(metrics),
+            missing=_missing(metrics),
+            curves=_galleries(task, of_networks, networks),
+            trained=trained,
+            limits=[*task.limits, *_own_limits(task, trained, metrics), *_cut_brains(networks)],
+            methods=recipe_methods(recipe),
+            provenance=[item for item in made if item],
+            card=asdict(_card(name, task, headline, pictures, _missing(metrics))),
+        )
 
 
 def stage_title(task: Task, key: str) -> str:
@@ -141,22 +150,46 @@ def _order(task: Task, key: str) -> tuple[int, str]:
     return (folders.index(folder) if folder in folders else len(folders), key)
 
 
+@contextmanager
+def _pictures_of(task: Task, folders: Mapping[str, Path]) -> Iterator[dict[str, list[Path]]]:
+    """The pictures of each stage in the order shown: those it wrote, and the figures drawn from its tables."""
+    with tempfile.TemporaryDirectory() as scratch:
+        pictures = {}
+        for key, folder in sorted(folders.items(), key=lambda item: _order(task, item[0])):
+            drawn = []
+            for stem, figure in figures_of(folder):
+                drawn.append(Path(scratch) / key.replace("/", "-") / f"{stem}.png")
+                save(figure, drawn[-1])
+            pictures[key] = _in_order([*_picture_files(folder), *drawn])
+        yield pictures
+
+
 def _picture_files(folder: Path) -> list[Path]:
-    found = [
+    return [
         path
         for place in (folder, folder / "figures")
         if place.is_dir()
         for path in place.iterdir()
         if path.suffix.lower() in PICTURE_SUFFIXES
     ]
+
+
+def _in_order(files: Sequence[Path]) -> list[Path]:
     known = list(CAPTIONS)
-    return sorted(found, key=lambda path: (known.index(path.stem) if path.stem in known else len(known), path.name))
+    return sorted(files, key=lambda path: (known.index(path.stem) if path.stem in known else len(known), path.name))
 
 
-def _gallery(task: Task, key: str, folder: Path) -> Gallery:
-    files = _picture_files(folder)
-    pictures = tuple(_picture(path) for path in files[:MOST_PICTURES])
-    return Gallery(stage_title(task, key), pictures, max(0, len(files) - MOST_PICTURES), folder.name)
+def _galleries(task: Task, pictures: Mapping[str, Sequence[Path]], folders: Mapping[str, Path]) -> list[Gallery]:
+    return [
+        Gallery(
+            stage_title(task, key),
+            tuple(_picture(path) for path in files[:MOST_PICTURES]),
+            max(0, len(files) - MOST_PICTURES),
+            folders[key].name,
+        )
+        for key, files in pictures.items()
+        if files
+    ]
 
 
 def _picture(path: Path, **size: int) -> Picture:
@@ -169,55 +202,62 @@ def _picture(path: Path, **size: int) -> Picture:
     return load_picture(path, alt=alt, caption=caption, **size)
 
 
-def _metrics(folder: Path) -> list[Mapping[str, Any]]:
-    path = folder / "metrics.json"
-    return list(read_json(path)) if path.is_file() else []
+RANK: dict[Role, int] = {"result": 0, "baseline": 1, "floor": 1, "ceiling": 1, "reference": 1, "checkpoint": 2}
+"""The finished model, then what it is held against, then its checkpoints."""
 
 
-def _judged(metrics: Sequence[Mapping[str, Any]]) -> list[Judged]:
-    """Metrics with at least one value; baselines, floors and ceilings share the axis of what they are beside."""
-    together: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+def _judged(metrics: Sequence[Metric]) -> list[Judged]:
+    """Metrics with at least one value; what a method is held against shares its axis."""
+    together: dict[tuple[str, str, str, str], list[Metric]] = {}
     for row in metrics:
-        together.setdefault((row["name"], row["unit"] or "", row["group"] or "all"), []).append(row)
+        if not row.against:
+            together.setdefault((row.name, row.part, row.unit, row.group), []).append(row)
     judged = []
     for key, rows in together.items():
-        if any(row["value"] is not None for row in rows):
-            rows = sorted(rows, key=_reference)
+        if any(row.value is not None for row in rows):
+            rows = sorted(rows, key=lambda row: RANK[row.role])
             judged.append(Judged(*key, tuple(zip(rows, intervals([_triple(row) for row in rows]), strict=True))))
     return judged
 
 
-def _reference(row: Mapping[str, Any]) -> int:
-    """0 for the finished model, 1 for what it is held against, 2 for one of its checkpoints."""
-    if ", step " in row["method"]:
-        return 2
-    return int(row["method"].startswith(("baseline:", "floor:", "ceiling:")))
+def _compared(metrics: Sequence[Metric]) -> list[Compared]:
+    """Differences of the finished model to what it is held against, over all groups."""
+    rows = [row for row in metrics if row.against and row.value is not None and row.group == "all"]
+    return [Compared(row, _verdict(row)) for row in rows]
 
 
-def _missing(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+def _verdict(row: Metric) -> str:
+    """Better or worse where the whole interval lies on one side of 0, undecided elsewhere."""
+    if row.low is None or row.high is None or row.low <= 0 <= row.high or row.direction == "neither":
+        return "undecided"
+    return "better" if (row.low > 0) == (row.direction == "higher") else "worse"
+
+
+def _missing(metrics: Sequence[Metric]) -> list[str]:
     """What could not be computed for any method, and why: a line for each reason, the people in brackets."""
-    valued = {(row["name"], row["group"]) for row in metrics if row["value"] is not None}
-    missing = {(row["name"], row["group"]): row["note"] or "no reason given" for row in metrics}
+    valued = {(row.name, row.part, row.group) for row in metrics if row.value is not None}
+    missing = {(row.name, row.part, row.group): row.note or "no reason given" for row in metrics}
     reasons: dict[str, dict[str, None]] = {}
-    for (name, group), reason in missing.items():
-        if (name, group) in valued or (group != "all" and missing.get((name, "all")) == reason):
+    for (name, part, group), reason in missing.items():
+        if (name, part, group) in valued or (group != "all" and missing.get((name, part, "all")) == reason):
             continue
-        reasons.setdefault(reason, {})[name if group in ("", "all") else f"{name} ({group})"] = None
+        about = ", ".join(text for text in (part, "" if group == "all" else group) if text)
+        reasons.setdefault(reason, {})[f"{name} ({about})" if about else name] = None
     return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
 
 
-def _triple(row: Mapping[str, Any]) -> tuple[float, float, float]:
-    value, low, high = (math.nan if row[name] is None else float(row[name]) for name in ("value", "low", "high"))
+def _triple(row: Metric) -> tuple[float, float, float]:
+    value, low, high = (math.nan if end is None else float(end) for end in (row.value, row.low, row.high))
     return value, low, high
 
 
 def _headline(preferred: Sequence[str], judged: Sequence[Judged]) -> Judged | None:
     """The task's own metric, over all groups where possible; None where it could not be computed."""
+    wanted = [name.lower() for name in preferred]
     ranked = [
-        ((place, item.group != "all"), item)
+        ((wanted.index(item.name.lower()), item.group != "all"), item)
         for item in judged
-        for place, wanted in enumerate(preferred)
-        if item.name.lower().startswith(wanted) and item.rows[0][0]["value"] is not None
+        if item.name.lower() in wanted and item.rows[0][0].value is not None
     ]
     return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
@@ -246,9 +286,9 @@ def _cut_brains(networks: Mapping[str, Path]) -> list[str]:
     ]
 
 
-def _own_limits(task: Task, trained: Sequence[Trained], metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+def _own_limits(task: Task, trained: Sequence[Trained], metrics: Sequence[Metric]) -> list[str]:
     limits = []
-    people = [int(row["n_subjects"]) for row in metrics if row["split"] == "test" and row["n_subjects"]]
+    people = [row.people for row in metrics if row.split == "test" and row.people]
     if people and min(people) < FEW_PEOPLE:
         limits.append(
             f"At least one number rests on {min(people)} people only. Its interval is wide and a bootstrap over so few "
@@ -270,18 +310,21 @@ def _own_limits(task: Task, trained: Sequence[Trained], metrics: Sequence[Mappin
     return limits
 
 
-def _crossed_bounds(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of the similarities (higher is better) whose ceiling lies below their floor."""
-    bounds: dict[str, dict[str, float]] = {}
-    for row in metrics:
-        if row["group"] in ("", "all") and row["name"].startswith(("PSNR", "SSIM")) and row["value"] is not None:
-            bounds.setdefault(row["name"], {})[row["method"].partition(":")[0]] = row["value"]
-    return [name for name, of in bounds.items() if of.get("ceiling", math.inf) < of.get("floor", -math.inf)]
+def _crossed_bounds(metrics: Sequence[Metric]) -> list[str]:
+    """Metrics, over all groups, whose ceiling is worse than their floor."""
+    crossed = []
+    for item in _judged([row for row in metrics if row.group == "all"]):
+        rows = [row for row, _ in item.rows]
+        floor, ceiling = (best(row for row in rows if row.role == role) for role in ("floor", "ceiling"))
+        if floor is not None and ceiling is not None and floor.better(ceiling):
+            crossed.append(f"{item.name}, {item.part}" if item.part else item.name)
+    return crossed
 
 
-def _card(name: str, task: Task, headline: Judged | None, results: Mapping[str, Path], missing: Sequence[str]) -> Card:
-    ordered = sorted(results, key=lambda key: _order(task, key))
-    files = [path for key in ordered for path in _picture_files(results[key])]
+def _card(
+    name: str, task: Task, headline: Judged | None, pictures: Mapping[str, Sequence[Path]], missing: Sequence[str]
+) -> Card:
+    files = [path for of_stage in pictures.values() for path in of_stage]
     first = next((path for stem in TELLING for path in files if path.stem == stem), files[0] if files else None)
     thumbnail = _picture(first, width=THUMBNAIL_WIDTH) if first else None
     rows = [row for row, _ in headline.rows] if headline else []
@@ -290,9 +333,9 @@ def _card(name: str, task: Task, headline: Judged | None, results: Mapping[str, 
         task=task.name,
         question=task.question,
         headline=headline_title(headline) if headline else "",
-        value=number(rows[0]["value"]) if rows else "",
+        value=number(rows[0].value) if rows else "",
         interval=_interval_text(rows[0]) if rows else "",
-        baselines=tuple(f"{row['method']}: {number(row['value'])}" for row in rows if _reference(row) == 1),
+        baselines=tuple(f"{row.role}, {row.method}: {number(row.value)}" for row in rows if RANK[row.role] == 1),
         note="" if headline else next(iter(missing), "No metric was written."),
         thumbnail=(thumbnail.still or thumbnail.source) if thumbnail else "",
         alt=thumbnail.alt if thumbnail else "",
@@ -301,12 +344,12 @@ def _card(name: str, task: Task, headline: Judged | None, results: Mapping[str, 
 
 def headline_title(item: Judged) -> str:
     """``PSNR, ICVF (dB)``, and the group where it is of one."""
-    people = "" if item.group == "all" else f", {item.group}"
-    return f"{item.name}{f' ({item.unit})' if item.unit else ''}{people}"
+    named = ", ".join(text for text in (item.name, item.part, "" if item.group == "all" else item.group) if text)
+    return f"{named} ({item.unit})" if item.unit else named
 
 
-def _interval_text(row: Mapping[str, Any]) -> str:
-    if row["low"] is None or row["high"] is None:
+def _interval_text(row: Metric) -> str:
+    if row.low is None or row.high is None:
         return ""
-    people = f", {row['n_subjects']} people" if row["n_subjects"] else ""
-    return f"95% CI {number(row['low'])} to {number(row['high'])}{people}"
+    people = f", {row.people} people" if row.people else ""
+    return f"95% CI {number(row.low)} to {number(row.high)}{people}"

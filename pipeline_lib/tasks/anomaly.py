@@ -16,7 +16,7 @@ EVALUATION = Stage(
     "evaluation",
     "Evaluation",
     (*INFERENCE.reads, *INTERVALS),
-    "pipeline_lib.metrics.evaluate_anomaly:evaluate_anomaly",
+    "pipeline_lib.evaluation.anomaly:evaluate_anomaly",
     shown=True,
 )
 
@@ -28,7 +28,7 @@ TASK = Task(
         "use. The Dice at the threshold chosen on validation people is the one to expect in practice. The best "
         "achievable Dice uses the answer and is an upper bound."
     ),
-    headline=("pixel ap", "dice"),
+    headline=("pixel AP", "Dice"),
     limits=(
         "An anomaly map marks what the model cannot reproduce. Rare but healthy anatomy, registration errors and "
         "imaging artefacts are marked too.",
@@ -43,7 +43,9 @@ TASK = Task(
     ),
     judged=(
         "Confidence intervals are 95% percentile intervals over {recipe.evaluation.bootstrap:,} bootstrap resamples of "
-        "people, not of slices. Thresholds were chosen on validation people, never on test people."
+        "people, not of slices; differences between methods are paired over the same resamples. Each method's threshold "
+        "was chosen on validation people, never on test people. People of whom nobody said whether they have lesions "
+        "were not scored, unless of a group trained on as healthy."
     ),
     works_on="images",
 )

@@ -17,8 +17,8 @@ SAMPLES = Stage(
 EVALUATION = Stage(
     "evaluation",
     "Evaluation",
-    (*SAMPLES.reads, *UNSEEN, *INTERVALS),
-    "pipeline_lib.metrics.evaluate_generation:evaluate_generation",
+    (*SAMPLES.reads, *UNSEEN, *INTERVALS, "evaluation.features"),
+    "pipeline_lib.evaluation.generation:evaluate_generation",
     shown=True,
 )
 
@@ -26,14 +26,16 @@ TASK = Task(
     name="generation",
     question="How well does plain DDPM learn these images?",
     reading=(
-        "Follow the samples over the checkpoints: all start from the same noise. The distance to real images should "
-        "fall towards the floor, which is the distance of held-out real images."
+        "Follow the samples over the checkpoints: all start from the same noise. The distance to held-out people should "
+        "fall towards the floor, one half of them against the other. The share of suspected copies, read beside the "
+        "share among held-out people, tells whether it fell by copying."
     ),
-    headline=("fid", "kid"),
+    headline=("FID", "KID"),
     limits=(
         "Distances between sets of images depend on the feature network and on the number of images. Compare only "
         "numbers with the same two.",
-        "Samples that look right may be copies of training images. Read the memorisation test where there is one.",
+        "Samples that look right may be copies of training images. The test of copies finds flipped, turned, scaled and "
+        "shifted ones; it does not find parts of several images put together.",
     ),
     stages=(
         DATASET,
@@ -46,8 +48,9 @@ TASK = Task(
         "checkpoints, always from the same noise.{drawn}"
     ),
     judged=(
-        "Confidence intervals of distances between sets of images are 95% intervals over random halves of the samples, "
-        "and of the held-out people for the floor."
+        "Sets of images were compared in equal number with random halves of the held-out people; intervals are 1.96 "
+        "standard deviations over halves, and differences are paired over them. Copies were looked for by aligning "
+        "each sample with the training images most like it, under flips, rotation, scale and shift."
     ),
     works_on="images",
     others="cohort",

@@ -25,8 +25,8 @@ EMBEDDING = Stage(
 EVALUATION = Stage(
     "evaluation",
     "Evaluation",
-    (*SAMPLES.reads, *UNSEEN, *INTERVALS),
-    "pipeline_lib.metrics.evaluate_synthesis:evaluate_synthesis",
+    (*SAMPLES.reads, *UNSEEN, *INTERVALS, "evaluation.features"),
+    "pipeline_lib.evaluation.synthesis:evaluate_synthesis",
     shown=True,
 )
 
@@ -34,11 +34,12 @@ TASK = Task(
     name="synthesis",
     question="What do brains look like, given group, age and other conditions?",
     reading=(
-        "Compare the distance between synthetic and real scans with the distance of held-out real scans: "
-        "the second is the floor. The memorisation test asks whether synthetic scans lie closer to training scans than "
-        "new real scans do."
+        "Distances are to held-out people. The floor is one half of them against the other, and no model should be "
+        "nearer. The training images stand beside as a reference: a model that copies them reaches it, so the "
+        "distance alone says nothing about new scans. The share of suspected copies does, read beside the share "
+        "among held-out people."
     ),
-    headline=("fid", "kid"),
+    headline=("FID", "KID"),
     limits=(
         "A synthetic scan belongs to nobody. It shows what the model learned of a group and proves nothing about a "
         "person.",
@@ -50,8 +51,9 @@ TASK = Task(
     stages=(DATASET, AUTOENCODER, LATENTS, DENOISER, SAMPLES, EMBEDDING, EVALUATION),
     inferred="New scans, {recipe.sampling.count}{combinations}, were sampled by {sampler}.{drawn}",
     judged=(
-        "Confidence intervals of distances between sets of images are 95% intervals over random halves of the samples, "
-        "and of the held-out people for the floor."
+        "Sets of images were compared in equal number with random halves of the held-out people; intervals are 1.96 "
+        "standard deviations over halves, and differences are paired over them. Copies were looked for by aligning "
+        "each sample with the training images most like it, under flips, rotation, scale and shift."
     ),
     draws=64,
 )

@@ -17,7 +17,7 @@ EVALUATION = Stage(
     "evaluation",
     "Evaluation",
     (*INFERENCE.reads, *INTERVALS),
-    "pipeline_lib.metrics.evaluate_translation:evaluate_translation",
+    "pipeline_lib.evaluation.translation:evaluate_translation",
     shown=True,
 )
 
@@ -25,11 +25,11 @@ TASK = Task(
     name="translation",
     question="What would the target modality look like, given the source?",
     reading=(
-        "Read the model between two bounds. The floor is the interpolated source fitted linearly to the target. The "
-        "ceiling is the autoencoder's own reconstruction of the target: what is lost there is lost to every prediction "
-        "in its latent space."
+        "Read the model beside two others. The floor is the interpolated source fitted linearly to the target. The "
+        "ceiling is the measured target sent through its autoencoder: what the latents keep of it. A smoother prediction "
+        "can score higher than that."
     ),
-    headline=("psnr", "ssim"),
+    headline=("PSNR", "SSIM"),
     limits=(
         "The prediction is a plausible target, not a measurement. Detail that the source does not hold is invented.",
         "Image similarity rewards smooth predictions. Look at the pictures as well.",
@@ -39,7 +39,7 @@ TASK = Task(
     inferred="For each person the target's latent was sampled by {sampler}, given the source, and decoded; the prediction is the mean of {recipe.sampling.count} such draws.",
     judged=(
         "Confidence intervals are 95% percentile intervals over {recipe.evaluation.bootstrap:,} bootstrap resamples of "
-        "people."
+        "people; differences between methods are paired over people."
     ),
     works_on="latents",
     conditional=False,

@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import SimpleITK as sitk
 import torch
 from scipy import ndimage
@@ -19,7 +20,7 @@ from pipeline_lib.imaging.nifti import Volume, write_volume
 from pipeline_lib.imaging.status import write_status
 from pipeline_lib.inference import anomaly
 from pipeline_lib.inference.anomaly import infer_anomaly, reconstruct
-from pipeline_lib.inference.baselines import asymmetry_map, intensity_map
+from pipeline_lib.inference.baselines import Standard, excess_map, intensity_map
 from pipeline_lib.inference.denoise import load_denoiser
 from pipeline_lib.inference.geometry import stack_slices, write_nifti
 from pipeline_lib.inference.maps import write_maps
@@ -198,17 +199,26 @@ def test_a_perfect_denoiser_gives_the_scan_back(
     np.testing.assert_allclose(anomaly.reconstruct(denoiser, images, index), images, atol=1e-4)
 
 
-def test_asymmetry_sees_the_bright_side_and_only_it() -> None:
-    image = np.zeros((1, 1, 8, 8), np.float32)
-    mask = np.ones_like(image, dtype=bool)
-    image[0, 0, 2, 1] = image[0, 0, 5, 2] = image[0, 0, 5, 5] = 1
-    z = intensity_map(image, mask)
-    score = asymmetry_map(z, 1)
-    assert score[0, 0, 2, 1] == score.max()
-    np.testing.assert_allclose(score[0, 0, 5, 2], z[0, 0, 5, 2])
-    assert score[0, 0, 2, 6] == score.min()
-    assert asymmetry_map(z, None) is not score
-    np.testing.assert_array_equal(asymmetry_map(z, None), z)
+def test_excess_is_over_the_brightest_place_around_the_mirrored_one() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(2, 1, 12, 14)).astype(np.float32)
+    mask = rng.random(scores.shape) < 0.9
+    found = excess_map(scores, mask, left_right=1)
+    for place in np.argwhere(mask):
+        image, _, row, column = place
+        mirrored = scores[image, 0, max(0, row - 2) : row + 3, :][:, max(0, 13 - column - 2) : 13 - column + 3]
+        assert found[tuple(place)] == pytest.approx(scores[tuple(place)] - mirrored.max(), abs=1e-6)
+    assert not found[~mask].any()
+
+
+def test_a_score_is_standardised_on_healthy_brains() -> None:
+    rng = np.random.default_rng(1)
+    scores, mask = rng.normal(3, 2, size=(4, 1, 30, 30)), np.ones((4, 1, 30, 30), dtype=bool)
+    standard = Standard.of(scores, mask)
+    assert (standard.mean, standard.deviation) == (pytest.approx(scores.mean()), pytest.approx(scores.std()))
+    np.testing.assert_allclose(standard(scores).std(), 1, rtol=1e-5)
+    with pytest.raises(ValueError, match="no brain voxel"):
+        Standard.of(scores, ~mask)
 
 
 def test_lesions_are_dark_on_t1_and_outside_the_brain_nothing_scores() -> None:
@@ -218,5 +228,6 @@ def test_lesions_are_dark_on_t1_and_outside_the_brain_nothing_scores() -> None:
     bright = intensity_map(image, mask)
     np.testing.assert_array_equal(intensity_map(image, mask, modality="T1w"), -bright)
     assert not bright[~mask].any()
-    np.testing.assert_allclose([bright[n][mask[n]].mean() for n in range(2)], 0, atol=1e-6)
-    np.testing.assert_allclose([bright[n][mask[n]].std() for n in range(2)], 1, atol=1e-5)
+    for n in range(2):
+        assert np.median(bright[n][mask[n]]) == pytest.approx(0, abs=1e-6)
+        assert scipy.stats.median_abs_deviation(bright[n][mask[n]], scale="normal") == pytest.approx(1, rel=1e-4)

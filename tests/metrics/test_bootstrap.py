@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline_lib.metrics.bootstrap import bootstrap, bootstrap_mean, half_sampling, resample_counts
+from pipeline_lib.metrics.bootstrap import bootstrap, bootstrap_mean, half_sampling, halves, resample_counts
 
 
 def test_resamples_keep_the_number_of_people() -> None:
@@ -56,7 +56,28 @@ def test_resamples_without_a_value_are_left_out() -> None:
 
 
 def test_half_sampling_of_a_mean_matches_its_standard_error() -> None:
-    values = np.random.default_rng(3).normal(size=200)
-    interval = half_sampling(lambda rows: float(values[rows].mean()), 200, resamples=800, seed=0)
+    values = np.random.default_rng(3).normal(size=201)
+    of_halves = np.array([values[one].mean() for one, _ in halves(201, 800, seed=0)])
+    interval = half_sampling(of_halves, 201)
     width = float(interval.high or 0) - float(interval.low or 0)
-    assert width == pytest.approx(2 * 1.96 * values.std() / np.sqrt(200), rel=0.1)
+    assert width == pytest.approx(2 * 1.96 * values.std() / np.sqrt(201), rel=0.1)
+    assert interval.value == pytest.approx(values.mean(), abs=0.02)
+
+
+def test_halves_share_nobody_and_leave_nobody_out() -> None:
+    for one, other in halves(7, 20, seed=1):
+        assert sorted([*one, *other]) == list(range(7))
+        assert (len(one), len(other)) == (3, 4)
+
+
+def test_a_paired_difference_is_tighter_than_two_values_apart() -> None:
+    """Two methods on the same people: most of the spread is the people's and falls out of the difference."""
+    rng = np.random.default_rng(4)
+    easy = rng.normal(0, 3, size=60)
+    one, other = easy + rng.normal(1, 0.3, size=60), easy + rng.normal(0, 0.3, size=60)
+    paired = bootstrap_mean(one - other, resamples=1000, seed=0)
+    alone = bootstrap_mean(one, resamples=1000, seed=0)
+    assert float(paired.low or 0) > 0
+    assert float(alone.low or 0) < float(bootstrap_mean(other, resamples=1000, seed=0).high or 0)
+    error = (one - other).std() / np.sqrt(60)
+    assert float(paired.high or 0) - float(paired.low or 0) == pytest.approx(2 * 1.96 * error, rel=0.1)

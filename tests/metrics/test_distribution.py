@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.neighbors import NearestNeighbors
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
@@ -14,6 +15,7 @@ from pipeline_lib.metrics.distribution import (
     frechet_distance,
     gaussian_distance,
     kernel_distance,
+    manifolds,
     standardised,
 )
 
@@ -85,3 +87,51 @@ def test_features_tell_blurred_images_from_sharp_ones() -> None:
     network = RandomConvFeatures(dimensions=2, channels=1)
     a, b, c = (standardised(extract(network, x), extract(network, sharp)) for x in (sharp[:60], sharp[60:], blurred))
     assert frechet_distance(a, c) > 20 * frechet_distance(a, b)
+
+
+def test_fid_costs_less_and_is_the_same_with_fewer_images_than_features() -> None:
+    rng = np.random.default_rng(6)
+    a, b = rng.normal(size=(20, 50)), rng.normal(0.2, 1.3, size=(30, 50))
+    whole = gaussian_distance(a.mean(0), np.cov(a, rowvar=False), b.mean(0), np.cov(b, rowvar=False))
+    assert frechet_distance(a, b) == pytest.approx(whole, rel=1e-6)
+
+
+def test_precision_recall_density_and_coverage_equal_their_definitions_point_by_point() -> None:
+    """Naeem 2020, equations 2 to 5, written out with scikit-learn's neighbours."""
+    rng = np.random.default_rng(7)
+    real, fake, k = rng.normal(size=(60, 3)), rng.normal(0.7, 0.8, size=(40, 3)), 4
+
+    def radius(points: np.ndarray) -> np.ndarray:
+        return NearestNeighbors(n_neighbors=k + 1).fit(points).kneighbors(points)[0][:, -1]
+
+    def inside(point: np.ndarray, centres: np.ndarray, radii: np.ndarray) -> int:
+        return sum(np.linalg.norm(point - centre) < r for centre, r in zip(centres, radii, strict=True))
+
+    of_real, of_fake = radius(real), radius(fake)
+    found = manifolds(real, fake, k)
+    assert found.precision == pytest.approx(np.mean([inside(x, real, of_real) > 0 for x in fake]))
+    assert found.recall == pytest.approx(np.mean([inside(x, fake, of_fake) > 0 for x in real]))
+    assert found.density == pytest.approx(np.mean([inside(x, real, of_real) for x in fake]) / k)
+    covered = [any(np.linalg.norm(x - y) < r for y in fake) for x, r in zip(real, of_real, strict=True)]
+    assert found.coverage == pytest.approx(np.mean(covered))
+
+
+def test_coverage_of_two_samples_of_one_distribution_has_a_closed_form() -> None:
+    """Naeem 2020, lemma 3: E[coverage] = 1 - (N-1)...(N-k) / ((M+N-1)...(M+N-k)); E[density] = 1."""
+    rng = np.random.default_rng(8)
+    n, m, k = 80, 60, 5
+    found = [manifolds(rng.normal(size=(n, 6)), rng.normal(size=(m, 6)), k) for _ in range(60)]
+    expected = 1 - np.prod([(n - i) / (m + n - i) for i in range(1, k + 1)])
+    assert np.mean([f.coverage for f in found]) == pytest.approx(expected, abs=0.02)
+    assert np.mean([f.density for f in found]) == pytest.approx(1, abs=0.05)
+
+
+def test_memorised_and_collapsed_sets_are_told_apart() -> None:
+    real = np.random.default_rng(9).normal(size=(100, 4))
+    same = manifolds(real, real)
+    assert (same.precision, same.recall, same.coverage) == (1, 1, 1)
+    collapsed = manifolds(real, real[:1] + np.random.default_rng(0).normal(0, 1e-3, (100, 4)))
+    assert collapsed.precision == 1
+    assert collapsed.recall < 0.05
+    with pytest.raises(ValueError, match="more than 5"):
+        manifolds(real[:5], real)

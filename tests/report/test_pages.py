@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
 
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions, RecipeOptions, SplitOptions
+from pipeline_lib.evaluation.metric import Metric, Role
 from pipeline_lib.files import write_json
 from pipeline_lib.report.captions import CAPTIONS
 from pipeline_lib.report.index import read_card, write_index
@@ -142,10 +145,10 @@ def test_missing_figure_is_named_in_its_place(tmp_path: Path, scan_pages: Path) 
     assert "p.png: not a readable image" in page.text
 
 
-def metric(method: str, value: float) -> dict[str, object]:
-    bounds = {"value": value, "low": value - 0.1, "high": value + 0.1}
-    about = {"n_subjects": 4, "n_images": 12, "unit": "", "group": "", "split": "test", "note": ""}
-    return {"name": "pixel AP", "method": method} | bounds | about
+def metric(method: str, value: float | None, role: Role = "result", **about: Any) -> dict[str, Any]:
+    ends = {} if value is None else {"low": value - 0.1, "high": value + 0.1}
+    values: dict[str, Any] = {"name": "pixel AP", "direction": "higher", "people": 4, "images": 12} | ends | about
+    return asdict(Metric(value=value, method=method, role=role, **values))
 
 
 @pytest.fixture
@@ -153,7 +156,8 @@ def recipe_page(tmp_path: Path) -> Path:
     evaluation, diffusion = tmp_path / "anomaly" / "evaluation", tmp_path / "anomaly" / "diffusion"
     picture(evaluation / "examples.png")
     picture(diffusion / "loss.png")
-    write_json(evaluation / "metrics.json", [metric("diffusion", 0.5), metric("baseline: smoothed intensity", 0.6)])
+    against = metric("diffusion", -0.4, against="intensity")
+    write_json(evaluation / "metrics.json", [metric("diffusion", 0.5), metric("intensity", 0.6, "floor"), against])
     write_json(
         diffusion / "model.json",
         {"steps": 10, "train_people": 5, "train_images": 50, "train_scans": 5, "best_step": 10, "brain_outside": 0.198},
@@ -169,32 +173,38 @@ def test_recipe_page_puts_the_baseline_beside_the_model(recipe_page: Path) -> No
     assert "leave out 19.8% of the brain" in page.text
     assert "0.500" in page.text
     assert "0.600" in page.text
-    assert "baseline: smoothed intensity" in page.text
+    assert '<span class="quiet">floor:</span> intensity' in page.text
+    differences = page.text[page.text.index("Against what it has to beat") :]
+    row = differences[differences.index("<tbody>") : differences.index("</tbody>")]
+    assert "-0.500 to -0.300" in row
+    assert "<td>worse</td>" in row
     assert page.text.index(">Pictures</h2>") < page.text.index(">Results</h2>"), "pictures first"
     assert CAPTIONS["examples"][0] in page.text
 
 
 def test_floor_stands_beside_the_finished_model_and_checkpoints_come_after(tmp_path: Path) -> None:
-    floor = metric("floor: held-out real images", 0.2) | {"name": "FID", "split": "held-out"}
-    rows = [
-        metric(method, value) | {"name": "FID"} for method, value in (("diffusion, step 2", 0.9), ("diffusion", 0.7))
-    ]
-    write_json(tmp_path / "evaluation" / "metrics.json", [rows[0], floor, rows[1]])
+    about = {"name": "FID", "split": "held-out", "direction": "lower"}
+    floor = metric("half against half", 0.2, "floor", **about)
+    step = metric("diffusion", 0.9, "checkpoint", step=2, **about)
+    write_json(tmp_path / "evaluation" / "metrics.json", [step, floor, metric("diffusion", 0.7, **about)])
     out = tmp_path / "generation.html"
     recipe = RecipeOptions.model_validate({"task": "generation"})
     write_recipe_page("generation", recipe, COHORT, {"evaluation": tmp_path / "evaluation"}, out)
     text = re.sub(r"\s+", " ", check(out).text.split("<tbody>")[1])
-    assert text.index(">diffusion<") < text.index(">floor: held-out real images") < text.index(">diffusion, step 2<")
+    assert text.index(">diffusion <") < text.index("</span> half against half") < text.index(">step 2 <")
     assert text.count('scope="rowgroup"') == 1, "one axis for the model and its floor"
     card = read_card(out)
     assert card["value"] == "0.700"
-    assert card["baselines"] == ["floor: held-out real images: 0.200"]
+    assert card["baselines"] == ["floor, half against half: 0.200"]
+    assert CAPTIONS["checkpoints"][0] in check(out).text, "the figure is drawn from the table"
 
 
 @pytest.mark.parametrize(("ceiling", "crossed"), [(20.0, True), (30.0, False)])
 def test_ceiling_below_its_floor_is_said(tmp_path: Path, ceiling: float, crossed: bool) -> None:
-    values = {"diffusion": 19.0, "floor: linear fit": 25.0, "ceiling: target autoencoder": ceiling}
-    rows = [metric(method, value) | {"name": "PSNR, ICVF"} for method, value in values.items()]
+    values: list[tuple[str, float, Role]] = [
+        ("diffusion", 19.0, "result"), ("linear fit", 25.0, "floor"), ("target autoencoder", ceiling, "ceiling"),
+    ]  # fmt: skip
+    rows = [metric(method, value, role, name="PSNR", part="ICVF") for method, value, role in values]
     write_json(tmp_path / "evaluation" / "metrics.json", rows)
     recipe = RecipeOptions.model_validate(
         {"task": "translation", "data": {"modality": "dwi", "target": "noddi"}, "autoencoder": {"kind": "vqgan"}}
@@ -204,8 +214,7 @@ def test_ceiling_below_its_floor_is_said(tmp_path: Path, ceiling: float, crossed
 
 
 def test_number_that_could_not_be_computed_is_explained_once(tmp_path: Path) -> None:
-    absent = {"value": None, "low": None, "high": None, "note": "no lesion mask"}
-    rows = [metric("diffusion", 0) | absent | {"group": group} for group in ("all", "CN", "AD")]
+    rows = [metric("diffusion", None, note="no lesion mask", group=group) for group in ("all", "CN", "AD")]
     write_json(tmp_path / "evaluation" / "metrics.json", rows)
     out = tmp_path / "anomaly.html"
     recipe = RecipeOptions.model_validate({"task": "anomaly"})
@@ -292,9 +301,11 @@ def test_pictures_have_one_page_a_chunk_and_a_line_in_the_index(tmp_path: Path, 
 def test_every_picture_the_library_draws_has_a_caption(repository: Path) -> None:
     code = "".join(
         path.read_text()
-        for package in ("inference", "metrics", "training")
+        for package in ("inference", "training")
         for path in (repository / "pipeline_lib" / package).glob("*.py")
     )
     drawn = set(re.findall(r'"([a-z_]+)\.(?:png|gif)"', code))
-    assert drawn
+    figures = (repository / "pipeline_lib" / "report" / "figures.py").read_text()
+    drawn |= set(re.findall(r'yield "([a-z_]+)"', figures))
+    assert {"examples", "nearest", "loss"} <= drawn
     assert drawn <= set(CAPTIONS)

@@ -199,7 +199,7 @@ def test_changed_parameter_reruns_its_stage_and_nothing_before(workspace, old, n
         ),
         ("training/denoiser.py", {"train_denoiser"}, {"train_vae", "train_vqgan", "dataset"}),
         ("inference/anomaly.py", {"infer_anomaly", "evaluate_anomaly"}, {"sample_synthesis", "dataset"} | TRAINING),
-        ("metrics/evaluate_synthesis.py", {"evaluate_synthesis", "report_recipe"}, {"sample_synthesis"} | TRAINING),
+        ("evaluation/synthesis.py", {"evaluate_synthesis", "report_recipe"}, {"sample_synthesis"} | TRAINING),
         ("report/index.py", {"report_index"}, {"report_scans", "evaluate_anomaly"} | TRAINING),
     ],
 )

@@ -47,6 +47,7 @@ use rule stage as evaluate_anomaly with:
         diffusion=made("{recipe}", "diffusion"),
         inference=chunks_of("inference", "validation", "test"),
         datasets=chunks_of("dataset", "validation", "test"),
+        train=chunks_of("dataset", "train"),
     output:
         made("{recipe}", "evaluation"),
     log:

@@ -30,7 +30,7 @@ class Chunk:
     inference: Path
 
 
-def write_index(folder: Path, people: list[str], slices: int, groups: str = "AB") -> None:
+def write_index(folder: Path, people: list[str], slices: int, groups: str = "AB", *, known: bool = True) -> None:
     affine = json.dumps(np.diag([MILLIMETRES] * 3 + [1.0]).tolist())
     pd.DataFrame(
         [
@@ -45,6 +45,7 @@ def write_index(folder: Path, people: list[str], slices: int, groups: str = "AB"
                 "sha256": f"sha-{person}",
                 "slice": place,
                 "has_lesion": "false",
+                "lesion": "none" if known else "",
                 "affine": affine,
             }
             for n, person in enumerate(people)
@@ -87,9 +88,9 @@ def make_images(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_anomaly_chunk(tmp_path: Path) -> Callable[..., Chunk]:
-    """A chunk in which the diffusion map is the lesion plus little noise, and the baselines are noise."""
+    """A chunk in which the diffusion map is the lesion plus little noise, and images are noise."""
 
-    def make(name: str, people: list[str], *, lesions: bool = True, seed: int = 0) -> Chunk:
+    def make(name: str, people: list[str], *, lesions: bool = True, known: bool = True, seed: int = 0) -> Chunk:
         chunk = Chunk(tmp_path / "dataset" / name, tmp_path / "inference" / name)
         rng = np.random.default_rng(seed)
         shape = (2 * len(people), 1, SIDE, SIDE)
@@ -101,14 +102,14 @@ def make_anomaly_chunk(tmp_path: Path) -> Callable[..., Chunk]:
             lesion[image, 0, row : row + 6, column : column + 6] = 1
         for folder in (chunk.dataset, chunk.inference):
             folder.mkdir(parents=True)
-            write_index(folder, people, 2)
+            write_index(folder, people, 2, known=known)
+        write_json(chunk.dataset / "layout.json", {"left_right": 1})
         np.save(chunk.dataset / "data.npy", rng.uniform(-1, 1, shape).astype(np.float32))
         np.save(chunk.dataset / "mask.npy", mask)
         if lesions:
             np.save(chunk.dataset / "lesion.npy", lesion)
         np.save(chunk.inference / "maps.npy", (lesion + rng.normal(0, 0.2, shape)).astype(np.float32))
-        for part in ("reconstruction", "baseline_intensity", "baseline_asymmetry"):
-            np.save(chunk.inference / f"{part}.npy", rng.normal(size=shape).astype(np.float32))
+        np.save(chunk.inference / "reconstruction.npy", rng.normal(size=shape).astype(np.float32))
         return chunk
 
     return make

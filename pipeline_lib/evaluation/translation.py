@@ -1,40 +1,44 @@
-"""How close predicted maps are to the measured ones, between a floor and a ceiling.
+"""How close predicted maps are to the measured ones, beside a floor and a ceiling.
 
-The ceiling is the target autoencoder's own reconstruction of the measured maps, which no latent model
-passes; the floor is the interpolated source fitted linearly to each map on training people.
+The floor is the interpolated source fitted linearly to each map on training people. The ceiling is the target
+autoencoder's own reconstruction of the measured maps: what its latents keep of them. A prediction comes through the
+same decoder, but it need not be the measured map's own latent, and a smoother one can score higher.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.metric import Direction, Metric, Role, joined, write_metrics
 from pipeline_lib.files import atomic_directory, read_json
 from pipeline_lib.inference.chunks import matching, open_array, read_index
-from pipeline_lib.inference.pictures import Row, Tile, mosaic, plane, save
+from pipeline_lib.inference.pictures import plane
 from pipeline_lib.inference.refusal import caution
 from pipeline_lib.metrics.bootstrap import bootstrap_mean
 from pipeline_lib.metrics.image import mae, psnr, ssim
-from pipeline_lib.metrics.table import Metric, metric, write_metrics
 
-METHODS = {
-    "diffusion": "prediction",
-    "floor: linear fit of the interpolated source": "floor",
-    "ceiling: target autoencoder": "ceiling",
+RESULT = "diffusion"
+METHODS: dict[str, tuple[Role, str]] = {
+    RESULT: ("result", "prediction"),
+    "linear fit of the interpolated source": ("floor", "floor"),
+    "target autoencoder": ("ceiling", "ceiling"),
 }
+"""Method -> its role and its file."""
 CHANNELS = {"noddi": ("ICVF", "ODI", "ISOVF")}
-MEASURES = {
-    "PSNR": ("dB", "inside the brain"),
-    "SSIM": ("", "inside the brain"),
-    "MAE": ("fraction of the map's range", "inside the brain"),
+MEASURES: dict[str, tuple[str, Direction]] = {
+    "PSNR": ("dB", "higher"),
+    "SSIM": ("", "higher"),
+    "MAE": ("fraction of the map's range", "lower"),
 }
+CEILING = "the measured map through the autoencoder: not a limit, since a smoother prediction can score higher"
 DATA_RANGE = 2.0
 EXAMPLES = 2
 
@@ -53,7 +57,7 @@ def evaluate_translation(
         diffusion: folder of the trained denoiser, for who was in its training.
         inference: chunk folders of `infer_translation`; only those of the test split are judged.
         datasets: packed chunk folders of the same names.
-        out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv`` and ``examples.png``.
+        out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv`` and ``examples.npz``.
 
     Raises:
         UserError: there is no test image, a chunk is missing, or people were in training.
@@ -75,7 +79,7 @@ def evaluate_translation(
         metrics += _summary(members, recipe, group, note)
     with atomic_directory(out) as folder:
         write_metrics(folder, metrics, per_subject)
-        save(_examples(tested, recipe), folder / "examples.png")
+        _write_examples(folder / "examples.npz", tested, recipe)
 
 
 def channel_names(recipe: RecipeOptions) -> tuple[str, ...]:
@@ -90,7 +94,7 @@ def _measured(pair: tuple[Path, Path], recipe: RecipeOptions) -> pd.DataFrame:
     inferred, packed = pair
     index = read_index(inferred)
     rows = []
-    for method, name in METHODS.items():
+    for method, (_, name) in METHODS.items():
         results = open_array(inferred, name)
         for place, entry in enumerate(index.to_dict("records")):
             target = np.asarray(open_array(packed, "target")[entry["row"]])
@@ -113,32 +117,34 @@ def _measured(pair: tuple[Path, Path], recipe: RecipeOptions) -> pd.DataFrame:
 
 
 def _summary(per_subject: pd.DataFrame, recipe: RecipeOptions, group: str, note: str) -> list[Metric]:
-    options = recipe.evaluation
+    """Means over people, and the differences of the result to the other methods, person by person."""
+    settings = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.evaluation.seed}
     rows = []
-    for method in METHODS:
-        for channel in channel_names(recipe):
-            chosen = per_subject[(per_subject["method"] == method) & (per_subject["channel"] == channel)]
-            for name, (unit, remark) in MEASURES.items():
-                values: NDArray[np.floating] = chosen[name].to_numpy(dtype=float)
-                rows.append(
-                    metric(
-                        f"{name}, {channel}",
-                        bootstrap_mean(values, resamples=options.bootstrap, seed=options.seed),
-                        n_subjects=len(chosen),
-                        n_images=int(chosen["images"].sum()),
-                        unit=unit,
-                        group=group,
-                        method=method,
-                        note="; ".join(part for part in (remark, note) if part),
-                    )
-                )
+    for channel in channel_names(recipe):
+        own = per_subject[per_subject["channel"] == channel]
+        of = {method: table.set_index("participant").sort_index() for method, table in own.groupby("method")}
+        for name, (unit, direction) in MEASURES.items():
+            for method, (role, _) in METHODS.items():
+                table = of[method]
+                about = Metric(
+                    name, None, unit=unit, direction=direction, role=role, method=method, part=channel, group=group,
+                    people=len(table), images=int(table["images"].sum()), note=joined("inside the brain", note),
+                )  # fmt: skip
+                values = table[name].to_numpy(dtype=float)
+                remark = CEILING if role == "ceiling" else ""
+                rows.append(about.measured(bootstrap_mean(values, **settings), remark))
+                if role == "result":
+                    continue
+                paired = (of[RESULT][name] - table[name]).to_numpy(dtype=float)
+                about = replace(about, role="result", method=RESULT, against=method)
+                rows.append(about.measured(bootstrap_mean(paired, **settings), "paired over people"))
     return rows
 
 
-def _examples(pairs: Sequence[tuple[Path, Path]], recipe: RecipeOptions) -> Figure:
-    """One image of each of the first test people: source, floor, prediction, ceiling, target and error."""
-    rows: list[Row] = []
-    shown: set[str] = set()
+def _write_examples(path: Path, pairs: Sequence[tuple[Path, Path]], recipe: RecipeOptions) -> None:
+    """2D views of one image of each of the first test people, a row a channel: source, methods, target."""
+    views: dict[str, list[NDArray[np.floating]]] = {}
+    labels, shown = [], set[str]()
     for inferred, packed in pairs:
         for place, entry in enumerate(read_index(inferred).to_dict("records")):
             if entry["participant"] in shown or len(shown) == EXAMPLES:
@@ -146,19 +152,11 @@ def _examples(pairs: Sequence[tuple[Path, Path]], recipe: RecipeOptions) -> Figu
             shown.add(entry["participant"])
             source = plane(np.asarray(open_array(packed, "data")[entry["row"]])[:1])
             target = np.asarray(open_array(packed, "target")[entry["row"]])
-            results = {name: np.asarray(open_array(inferred, name)[place]) for name in METHODS.values()}
+            results = {name: np.asarray(open_array(inferred, name)[place]) for _, name in METHODS.values()}
             for number, channel in enumerate(channel_names(recipe)):
-                views = {name: plane(result[number : number + 1]) for name, result in results.items()}
-                true = plane(target[number : number + 1])
-                error = views["prediction"] - true
-                tiles = [
-                    Tile(source, float(source.min()), float(source.max()), title="source, channel 1"),
-                    Tile(views["floor"], title="floor"),
-                    Tile(views["prediction"], title="prediction"),
-                    Tile(views["ceiling"], title="ceiling"),
-                    Tile(true, title="target"),
-                    Tile(error, -0.5, 0.5, "RdBu_r", title="prediction - target"),
-                ]
-                tiles = tiles if number == 0 else [Tile(t.image, t.low, t.high, t.colours) for t in tiles]
-                rows.append(Row(tiles, f"{entry['participant']}\n{channel}"))
-    return mosaic(rows, "Test people")
+                views.setdefault("source", []).append(source)
+                for name, result in {**results, "target": target}.items():
+                    views.setdefault(name, []).append(plane(result[number : number + 1]))
+                labels.append(f"{entry['participant']}\n{channel}")
+    arrays = {name: np.stack(images) for name, images in views.items()}
+    np.savez(path, labels=np.array(labels), **arrays)  # type: ignore[arg-type]

@@ -12,8 +12,8 @@ import pytest
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.translation import channel_names, evaluate_translation
 from pipeline_lib.files import read_json
-from pipeline_lib.metrics.evaluate_translation import channel_names, evaluate_translation
 
 ERRORS = {"floor": 0.4, "prediction": 0.2, "ceiling": 0.1}
 
@@ -54,18 +54,37 @@ def test_known_errors_are_found_between_floor_and_ceiling(
     inferred, packed = make_translated("test-dmri-0001", ["a", "b", "c"])
     evaluate_translation(recipe(), make_model(["z"]), [inferred], [packed], tmp_path / "out")
     rows = read_json(tmp_path / "out/metrics.json")
-    values = {(r["name"], r["method"].split(":")[0]): r for r in rows if r["group"] == "all"}
-    for method, error in (("floor", 0.4), ("diffusion", 0.2), ("ceiling", 0.1)):
+    levels = [r for r in rows if r["group"] == "all" and not r["against"]]
+    values = {(r["name"], r["part"], r["role"]): r for r in levels}
+    for role, error in (("floor", 0.4), ("result", 0.2), ("ceiling", 0.1)):
         for channel in ("ICVF", "ODI", "ISOVF"):
-            mae, psnr = values[f"MAE, {channel}", method], values[f"PSNR, {channel}", method]
+            mae, psnr = values["MAE", channel, role], values["PSNR", channel, role]
             assert mae["value"] == pytest.approx(error / 2, abs=1e-5)
             assert psnr["value"] == pytest.approx(20 * np.log10(2 / error), abs=1e-3)
-            assert (mae["n_subjects"], mae["n_images"]) == (3, 6)
+            assert (mae["people"], mae["images"]) == (3, 6)
             assert mae["low"] <= mae["value"] + 1e-6
-    ssim = [values["SSIM, ICVF", method]["value"] for method in ("floor", "diffusion", "ceiling")]
+    ssim = [values["SSIM", "ICVF", role]["value"] for role in ("floor", "result", "ceiling")]
     assert ssim == sorted(ssim)
     assert len(pd.read_csv(tmp_path / "out/per_subject.tsv", sep="\t")) == 3 * 3 * 3
-    assert (tmp_path / "out/examples.png").is_file()
+    with np.load(tmp_path / "out/examples.npz") as views:
+        assert views["prediction"].shape == views["target"].shape == (2 * 3, 32, 32)
+
+
+def test_differences_are_paired_over_people(make_translated: Callable, make_model: Callable, tmp_path: Path) -> None:
+    """Every person is .2 better than the floor, however much people differ: the interval has no width."""
+    inferred, packed = make_translated("test-dmri-0001", ["a", "b", "c", "d"])
+    target = np.load(packed / "target.npy")
+    own = np.repeat([0.0, 0.2, 0.4, 0.6], 2).reshape(-1, 1, 1, 1)
+    np.save(inferred / "floor.npy", (target + own + 0.4).astype(np.float32))
+    np.save(inferred / "prediction.npy", (target + own + 0.2).astype(np.float32))
+    evaluate_translation(recipe(), make_model(["z"]), [inferred], [packed], tmp_path / "out")
+    rows = read_json(tmp_path / "out/metrics.json")
+    (difference,) = [
+        r for r in rows
+        if (r["name"], r["part"], r["group"]) == ("MAE", "ODI", "all") and r["against"].startswith("linear fit")
+    ]  # fmt: skip
+    assert (difference["value"], difference["low"], difference["high"]) == pytest.approx((-0.1, -0.1, -0.1), abs=1e-5)
+    assert (difference["people"], difference["direction"]) == (4, "lower")
 
 
 def test_only_test_people_are_judged(make_translated: Callable, make_model: Callable, tmp_path: Path) -> None:

@@ -1,0 +1,66 @@
+"""How near generated images come to real ones as training goes on, and whether they are copies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.evaluation.features import feature_network
+from pipeline_lib.evaluation.metric import Metric, write_metrics
+from pipeline_lib.evaluation.sets import Memory, Yardstick, held_out_table, read_real, write_copies
+from pipeline_lib.files import atomic_directory, read_json
+from pipeline_lib.inference.refusal import caution
+from pipeline_lib.metrics.distribution import extract
+
+FINAL = "diffusion"
+
+
+def evaluate_generation(
+    recipe: RecipeOptions,
+    diffusion: Path,
+    samples: Path,
+    train: list[Path],
+    held_out: list[Path],
+    out: Path,
+) -> None:
+    """Distances to held-out people and suspected copies, of the finished model and of every kept checkpoint.
+
+    Args:
+        recipe: ``evaluation`` says the feature network, resamples and seed.
+        diffusion: folder of the trained denoiser, for who was in its training.
+        samples: folder of `sample_generation`.
+        train: packed chunk folders of the training split.
+        held_out: packed chunk folders of people the model has not seen.
+        out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``nearest.tsv`` and ``nearest.npz``.
+
+    Raises:
+        UserError: there is no real image, or held-out people were in training.
+    """
+    options, data = recipe.evaluation, recipe.data
+    network = feature_network(options.features, dimensions=data.dimensions, channels=data.channels)
+    known = read_real(train, network, data.train_groups)
+    other = read_real(held_out, network, data.train_groups)
+    note = caution(other.index, read_json(diffusion / "model.json"), recipe.sampling.allow_trained_people)
+
+    final = np.load(samples / "samples.npy", mmap_mode="r")
+    yardstick = Yardstick(known, other, len(final), network, options.seed, group="all", note=note)
+    memory = Memory(known, other, options, note)
+    result = Metric("", None, role="result", method=FINAL, split="held-out")
+    near = memory.look_up(final)
+    metrics = [
+        *yardstick.measure(extract(network, final), result),
+        *yardstick.real(),
+        *memory.measure(near, result),
+        *memory.real(),
+    ]
+    for path in sorted(samples.glob("step-*/samples.npy")):
+        step = int(path.parent.name.removeprefix("step-"))
+        images = np.load(path, mmap_mode="r")
+        about = Metric("", None, role="checkpoint", method=FINAL, step=step, split="held-out")
+        metrics += yardstick.measure(extract(network, images), about)
+        metrics += memory.measure(memory.look_up(images), about)
+    with atomic_directory(out) as folder:
+        write_metrics(folder, metrics, held_out_table(memory))
+        write_copies(folder, [f"sample {n + 1}" for n in range(len(final))], final, near, memory)

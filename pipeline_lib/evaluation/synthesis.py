@@ -1,0 +1,66 @@
+"""Are new images of each group like that group's real people, and are they new?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.features import feature_network
+from pipeline_lib.evaluation.metric import Metric, write_metrics
+from pipeline_lib.evaluation.sets import Memory, Yardstick, held_out_table, read_real, write_copies
+from pipeline_lib.files import atomic_directory, read_json
+from pipeline_lib.inference.refusal import caution
+from pipeline_lib.metrics.distribution import extract
+
+METHOD = "latent diffusion"
+
+
+def evaluate_synthesis(
+    recipe: RecipeOptions,
+    diffusion: Path,
+    samples: Path,
+    train: list[Path],
+    held_out: list[Path],
+    out: Path,
+) -> None:
+    """Distances of each group's samples to that group's held-out people, and suspected copies.
+
+    Args:
+        recipe: ``evaluation`` says the feature network, resamples and seed.
+        diffusion: folder of the trained denoiser, for who was in its training.
+        samples: folder of `sample_synthesis`.
+        train: packed chunk folders of the training split.
+        held_out: packed chunk folders of people the model has not seen.
+        out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``nearest.tsv`` and ``nearest.npz``.
+
+    Raises:
+        UserError: there is no real image, or held-out people were in training.
+    """
+    options, data = recipe.evaluation, recipe.data
+    network = feature_network(options.features, dimensions=data.dimensions, channels=data.channels)
+    known = read_real(train, network, data.train_groups)
+    other = read_real(held_out, network, data.train_groups)
+    note = caution(other.index, read_json(diffusion / "model.json"), recipe.sampling.allow_trained_people)
+    images = np.load(samples / "samples.npy", mmap_mode="r")
+    table = pd.read_csv(samples / "samples.tsv", sep="\t", dtype=str, keep_default_na=False)
+    if len(table) != len(images):
+        raise UserError(f"{samples}: {len(images)} samples but {len(table)} rows in samples.tsv; sample again")
+
+    features = extract(network, images)
+    result = Metric("", None, role="result", method=METHOD, split="held-out")
+    metrics: list[Metric] = []
+    groups = [g for g in sorted(set(table["group"])) if g != "all" and (known.index["group"] == g).any()]
+    for group in ["all", *groups]:
+        chosen = np.ones(len(table), dtype=bool) if group == "all" else (table["group"] == group).to_numpy()
+        yardstick = Yardstick(known, other, int(chosen.sum()), network, options.seed, group=group, note=note)
+        metrics += [*yardstick.measure(features[chosen], result), *yardstick.real()]
+    memory = Memory(known, other, options, note)
+    near = memory.look_up(images)
+    metrics += [*memory.measure(near, result), *memory.real()]
+    with atomic_directory(out) as folder:
+        write_metrics(folder, metrics, held_out_table(memory))
+        write_copies(folder, list(table["id"]), images, near, memory)

@@ -1,0 +1,153 @@
+"""The figures of an evaluation, drawn from the tables and views it wrote: which are drawn is what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pipeline_lib.evaluation.metric import Metric, read_metrics
+from pipeline_lib.inference.pictures import Row, Tile, mosaic
+
+SET_DISTANCES = ("FID", "KID")
+COLOURS = {"result": "tab:blue", "checkpoint": "tab:blue", "floor": "grey", "reference": "tab:orange"}
+
+
+def figures_of(folder: Path) -> Iterator[tuple[str, Figure]]:
+    """Every figure of an evaluation's folder, by the name of its caption."""
+    if (folder / "examples.npz").is_file():
+        with np.load(folder / "examples.npz") as views:
+            yield "examples", _anomalies(views) if "methods" in views else _translations(views)
+    if (folder / "precision_recall.tsv").is_file():
+        yield "precision_recall", _precision_recall(pd.read_csv(folder / "precision_recall.tsv", sep="\t"))
+    metrics = read_metrics(folder)
+    if any(metric.role == "checkpoint" for metric in metrics):
+        yield "checkpoints", _over_steps(metrics)
+    if len({metric.group for metric in metrics if metric.name in SET_DISTANCES}) > 1:
+        yield "distances", _by_group(metrics)
+    if (folder / "nearest.npz").is_file():
+        with np.load(folder / "nearest.npz") as views:
+            yield "nearest", _closest_pairs(views)
+
+
+def _anomalies(views: Mapping[str, NDArray]) -> Figure:
+    rows = []
+    for place, person in enumerate(views["people"]):
+        truth = views["truth"][place]
+        tiles = [
+            Tile(views["image"][place], title="scan"),
+            Tile(views["reconstruction"][place], title="reconstruction"),
+        ]
+        for method, scores in zip(views["methods"], views["scores"][place], strict=True):
+            low, high = np.nanpercentile(scores, [1, 99.5])
+            shown = np.where(np.isnan(scores), low, scores)
+            tiles.append(Tile(shown, float(low), float(max(high, low + 1e-6)), "inferno", truth, _wrapped(method)))
+        tiles.append(Tile(views["image"][place], contour=truth, title="truth"))
+        rows.append(Row(tiles if not place else [_untitled(tile) for tile in tiles], str(person)))
+    return mosaic(rows, "Test people" + (": the red line is the true lesion" if views["truth"].any() else ""))
+
+
+def _translations(views: Mapping[str, NDArray]) -> Figure:
+    rows = []
+    for place, label in enumerate(views["labels"]):
+        source, target, prediction = (views[name][place] for name in ("source", "target", "prediction"))
+        tiles = [
+            Tile(source, float(source.min()), float(source.max()), title="source, channel 1"),
+            *(Tile(views[name][place], title=name) for name in ("floor", "prediction", "ceiling", "target")),
+            Tile(prediction - target, -0.5, 0.5, "RdBu_r", title="prediction - target"),
+        ]
+        rows.append(Row(tiles if not place else [_untitled(tile) for tile in tiles], str(label)))
+    return mosaic(rows, "Test people")
+
+
+def _untitled(tile: Tile) -> Tile:
+    return Tile(tile.image, tile.low, tile.high, tile.colours, tile.contour)
+
+
+def _wrapped(text: str) -> str:
+    return str(text).replace(" + ", "\n+ ")
+
+
+def _precision_recall(curves: pd.DataFrame) -> Figure:
+    figure = Figure(figsize=(5.5, 4.2), layout="constrained")
+    axis = figure.subplots()
+    for (method, role), curve in curves.groupby(["method", "role"], sort=False):
+        style = "-" if role == "result" else "--"
+        axis.plot(curve["recall"], curve["precision"], style, label=method if role == "result" else f"{role}: {method}")
+    axis.axhline(float(curves["chance"].iloc[0]), linestyle=":", color="grey", label="chance: share of lesion pixels")
+    axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+    axis.set_title("Lesion pixels of test people, all methods with the same smoothing", fontsize=9)
+    axis.legend(fontsize=7)
+    return figure
+
+
+def _over_steps(metrics: Sequence[Metric]) -> Figure:
+    """FID and KID against the training step; what they are read by as lines with their intervals as bands."""
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    for axis, name in zip(figure.subplots(1, 2), SET_DISTANCES, strict=True):
+        rows = [row for row in metrics if row.name == name and row.value is not None and not row.against]
+        stepped = [row for row in rows if row.role == "checkpoint"]
+        if stepped:
+            values = np.array([row.value for row in stepped], dtype=float)
+            ends = np.array([_ends(row) for row in stepped])
+            axis.errorbar(
+                [row.step for row in stepped], values, yerr=np.abs(ends.T - values), marker="o", capsize=3, label="samples"
+            )  # fmt: skip
+        for row in rows:
+            if row.role in ("floor", "reference"):
+                axis.axhline(row.value, color=COLOURS[row.role], linestyle="--", label=row.method)
+                axis.axhspan(*_ends(row), color=COLOURS[row.role], alpha=0.15)
+        axis.set(xlabel="training step", title=f"{name} to held-out people")
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=7)
+    number = max((row.images for row in metrics if row.name in SET_DISTANCES), default=0)
+    figure.suptitle(f"N = {number} a set", fontsize=9)
+    return figure
+
+
+def _by_group(metrics: Sequence[Metric]) -> Figure:
+    """FID and KID of each group's samples beside the floor and the reference."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    for axis, name in zip(figure.subplots(1, 2), SET_DISTANCES, strict=True):
+        rows = [row for row in metrics if row.name == name and row.value is not None and not row.against]
+        groups = list(dict.fromkeys(row.group for row in metrics if row.name == name))
+        methods = list(dict.fromkeys((row.method, row.role) for row in rows))
+        for number, (method, role) in enumerate(methods):
+            own = [row for row in rows if row.method == method]
+            values = np.array([row.value for row in own], dtype=float)
+            axis.errorbar(
+                [groups.index(row.group) + 0.15 * (number - (len(methods) - 1) / 2) for row in own],
+                values, yerr=np.abs(np.array([_ends(row) for row in own]).T - values),
+                linestyle="none", marker="o" if role == "result" else "s", color=COLOURS[role], capsize=3, label=method,
+            )  # fmt: skip
+        axis.set_xticks(range(len(groups)), groups)
+        axis.set_title(f"{name} to the group's held-out people", fontsize=9)
+        if methods:
+            axis.legend(fontsize=7)
+    return figure
+
+
+def _closest_pairs(views: Mapping[str, NDArray]) -> Figure:
+    """The samples most like a training image, above that image and their difference."""
+    rows: list[list[Tile]] = [[], [], []]
+    for sample, training, similarity in zip(views["sample"], views["training"], views["similarity"], strict=True):
+        rows[0].append(Tile(sample, title=f"similarity {similarity:.3f}"))
+        rows[1].append(Tile(training))
+        rows[2].append(Tile(_grey(sample) - _grey(training), colours="RdBu_r"))
+    return mosaic(
+        [Row(tiles, label) for tiles, label in zip(rows, ("sample", "nearest training", "difference"), strict=True)],
+        f"Most similar pairs (held-out people: median similarity {float(views['typical']):.3f})",
+    )
+
+
+def _grey(picture: NDArray[np.floating]) -> NDArray[np.floating]:
+    return picture.mean(axis=-1) if picture.ndim == 3 else picture
+
+
+def _ends(row: Metric) -> tuple[float, float]:
+    value = float(row.value or 0)
+    return (value if row.low is None else row.low, value if row.high is None else row.high)
