@@ -41,7 +41,8 @@ exported = {name: shlex.quote(str(path)) for name, path in exported.items()}
 if not workflow.deployment_settings.deployment_method:
     exported["PATH"] = f'{shlex.quote(str(Path(sys.executable).parent))}:"$PATH"'
 exports = "".join(f"export {name}={value}; " for name, value in exported.items())
-shell.prefix("set -euo pipefail; " + exports.replace("{", "{{").replace("}", "}}"))
+escaped = exports.replace("{", "{{").replace("}", "}}")
+shell.prefix(f"set -euo pipefail; {escaped}")
 
 if workflow.is_main_process:
     for line in [*plan.notices(), *retraining(plan, Path(results))]:
