@@ -413,8 +413,9 @@ class DenoiserOptions(Options):
     @field_validator("condition", mode="before")
     @classmethod
     def _condition_is_a_list(cls, written: Any) -> Any:
+        """A single name is a list of one; ``none`` and null are an empty one."""
         if isinstance(written, str) or written is None:
-            raise ValueError(f"write a list: {'[]' if written in (None, 'none') else f'[{written}]'}")
+            return [] if written in (None, "none") else [written]
         return written
 
     @field_validator("condition")

@@ -16,6 +16,11 @@ ONLY_WHERE: dict[str, tuple[str, Callable[[RecipeOptions], bool]]] = {
         lambda recipe: recipe.data.dimensions == 2 and recipe.data.modality != "image",
     ),
     "data.voxel_size": ("the modality has volumes", lambda recipe: recipe.data.modality != "image"),
+    "data.fit": ("the modality is image", lambda recipe: recipe.data.modality == "image"),
+    "autoencoder.training.augment.gamma": (
+        "images are no pairs, whose intensities belong together",
+        lambda recipe: not TASKS[recipe.task].source_and_target or not recipe.autoencoder.training.augment.gamma,  # type: ignore[union-attr]
+    ),
     "autoencoder.kl_weight": ("autoencoder.kind is vae", lambda recipe: _kind(recipe) == "vae"),
     **dict.fromkeys(
         [f"autoencoder.{key}" for key in ("codes", "commitment", "adversarial_weight", "adversarial_start")],

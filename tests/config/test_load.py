@@ -50,9 +50,9 @@ def test_every_configuration_file_is_valid(repository: Path, monkeypatch: pytest
         (("recipes", "anomaly", "denoiser", "fold"), 3, "fold: 3 is not one of"),
         (("recipes", "anomaly", "diffusion", "loss_weight"), "min-snr", "did you mean min_snr?"),
         (
-            ("recipes", "anomaly", "diffusion", "loss_weight_cap"),
-            5,
-            "read only where diffusion.loss_weight is v or min_snr",
+            ("recipes", "anomaly", "diffusion", "noise"),
+            {"kind": "gaussian", "octaves": 3},
+            "read only where diffusion.noise.kind is simplex",
         ),
         (("recipes", "anomaly", "diffusion", "shift"), "automatic", "shift"),
         (("recipes", "translation", "data", "target"), None, "translation needs data.target"),
@@ -96,8 +96,6 @@ def test_zero_snr_with_eps_is_refused(demo: dict) -> None:
 @pytest.mark.parametrize(
     ("denoiser", "sampling", "expected"),
     [
-        ({"condition": "group"}, {}, r"recipes\.one\.denoiser\.condition: write a list: \[group\]"),
-        ({"condition": "none"}, {}, r"denoiser\.condition: write a list: \[\]"),
         ({"condition": ["age", "age"]}, {}, "age is there twice"),
         ({"condition": ["grp"]}, {}, r"grp is not known; write any of group, age, sex, site, slice, education"),
         (
@@ -113,6 +111,12 @@ def test_conditions_that_cannot_be_are_named(denoiser: dict, sampling: dict, exp
     recipe = {"task": "generation", "denoiser": denoiser, "sampling": sampling}
     with pytest.raises(UserError, match=expected):
         load_config({"cohort": {"covariates": {"education": "number"}}, "recipes": {"one": recipe}})
+
+
+@pytest.mark.parametrize(("written", "told"), [("group", ["group"]), ("none", []), (None, []), (["group"], ["group"])])
+def test_one_condition_may_be_written_without_brackets(written: object, told: list[str]) -> None:
+    recipe = {"task": "generation", "denoiser": {"condition": written}}
+    assert load_config({"recipes": {"one": recipe}}).recipes["one"].denoiser.condition == told
 
 
 def test_columns_and_covariates_may_be_conditions_and_a_covariate_no_other_column() -> None:
