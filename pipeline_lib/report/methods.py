@@ -15,6 +15,7 @@ from pipeline_lib.config.schema import (
     TrainingOptions,
 )
 from pipeline_lib.tasks import TASKS
+from pipeline_lib.tasks.task import covers
 
 REFERENCES = {
     "daducci": ("Daducci et al., 2015", "Daducci A, Canales-Rodríguez EJ, Zhang H, Dyrby TB, Alexander DC, Thiran JP. Accelerated Microstructure Imaging via Convex Optimization (AMICO) from diffusion MRI data. NeuroImage 2015; 105:32-44"),
@@ -119,6 +120,8 @@ def preprocess_paragraph(options: PreprocessOptions, modalities: Collection[str]
     anatomical = bool({*modalities} - {"dwi", "noddi", "image"})
     if anatomical:
         steps.append(_anatomical(options, options.brain_extraction))
+        if options.brain_extraction != "given":
+            steps.append("Where the sheet gave a brain mask, it was used instead.")
     if "dwi" in modalities:
         steps.append(_diffusion_series(options))
     return " ".join([*steps, _excluded(options, anatomical=anatomical)])
@@ -136,11 +139,11 @@ def scan_paragraph(options: PreprocessOptions, row: Mapping[str, str]) -> str:
             else "The maps stayed in their own space, within their mask."
         )
         return f"{OPENED} {done} {_excluded(options, anatomical=False)}"
-    known = row.get("brain_method") == "already stripped"
+    method = row.get("brain_method") or options.brain_extraction
     return " ".join(
         [
             OPENED,
-            _anatomical(options, "found" if known else options.brain_extraction),
+            _anatomical(options, "found" if method == "already stripped" else method),
             _excluded(options, anatomical=True),
         ]
     )
@@ -259,7 +262,7 @@ def _autoencoder(recipe: RecipeOptions) -> str:
     train = options.training
     return (
         f"{text} It was trained for {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
-        f"[loshchilov] at a learning rate of {train.learning_rate:g}. Latents were scaled per channel to unit variance "
+        f"[loshchilov], {_rate(train)}. Latents were scaled per channel to unit variance "
         f"over the training set.{_augmentation(train, recipe.data)}"
     )
 
@@ -304,10 +307,25 @@ def _denoiser(recipe: RecipeOptions) -> str:
         text += " The source's latent was concatenated to the input."
     return (
         f"{text} Training took {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
-        f"[loshchilov], learning rate {train.learning_rate:g}, {train.warmup:,} steps of warm-up, gradients clipped to "
+        f"[loshchilov], {_rate(train)}, gradients clipped to "
         f"norm {train.clip:g}, {train.precision} precision and seed {train.seed}. The weights used are an exponential "
-        f"moving average with decay {train.ema:g}.{_augmentation(train, recipe.data)}"
+        f"moving average with decay {train.ema:g}{_stopped(train)}.{_augmentation(train, recipe.data)}"
     )
+
+
+def _rate(train: TrainingOptions) -> str:
+    """The learning rate over the training, and the weight decay."""
+    return (
+        f"weight decay {train.weight_decay:g}, learning rate {train.learning_rate:g} after {train.warmup:,} steps of warm-up and "
+        "from there down to 0 by half a cosine"
+    )
+
+
+def _stopped(train: TrainingOptions) -> str:
+    """Which step's weights are used where a training may end early."""
+    if not train.patience:
+        return ""
+    return f", at the lowest validation loss; training stopped after {train.patience} validations without a lower one"
 
 
 def _augmentation(train: TrainingOptions, data: DataOptions) -> str:
@@ -330,7 +348,7 @@ def _folded(fold: int) -> str:
 
 def _sampling(recipe: RecipeOptions) -> str:
     sampling = recipe.sampling
-    how = f"{SAMPLER[sampling.sampler]} over {sampling.steps} steps"
+    how = f"{SAMPLER[sampling.sampler]} over {min(sampling.steps, _undone(recipe))} steps"
     if sampling.sampler == "ddim":
         how += f" with eta {sampling.eta:g}"
     if recipe.denoiser.condition and sampling.guidance != 1:
@@ -339,10 +357,17 @@ def _sampling(recipe: RecipeOptions) -> str:
     return TASKS[recipe.task].inferred.format(recipe=recipe, sampler=how, **told)
 
 
+def _undone(recipe: RecipeOptions) -> int:
+    """Timesteps from where sampling starts down to the image: as many steps are taken at most."""
+    timesteps = recipe.diffusion.timesteps
+    part = covers(TASKS[recipe.task].reads, "sampling.start")
+    return max(1, round(recipe.sampling.start * timesteps)) if part else timesteps
+
+
 def _combinations(recipe: RecipeOptions) -> str:
     """Whether so many samples are of each combination of conditions, or in all."""
     every = (recipe.sampling.others or TASKS[recipe.task].others) == "every"
-    varied = recipe.sampling.conditions or (every and recipe.denoiser.condition)
+    varied = recipe.sampling.conditions or (every and set(recipe.denoiser.condition) - {"age", "slice"})
     return " of each combination of conditions" if varied else ""
 
 
