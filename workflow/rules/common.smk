@@ -104,10 +104,10 @@ def chunks_of(stage, *splits):
 
 
 def told_people(wildcards):
-    """An input function: held-out people, whose values samples are told where there are conditions."""
-    if not plan.recipes[wildcards.recipe].denoiser.condition:
-        return []
-    return chunks_of("dataset", "validation", "test")(wildcards)
+    """An input function: held-out people, on whose grid samples lie, and whose values they are told where there are any."""
+    told = plan.recipes[wildcards.recipe].denoiser.condition
+    splits = ("validation", "test") if told else ("validation",)
+    return chunks_of("dataset", *splits)(wildcards)
 
 
 def training_data(*splits):
