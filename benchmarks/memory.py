@@ -43,11 +43,12 @@ RECIPES = Path(__file__).resolve().parent.parent / "config" / "recipes"
 GB = 1e9
 CARDS = (16, 24, 40, 80)
 """GB."""
-SIZES = {2: ([128, 128], [192, 160], [256, 256]), 3: ([64, 80, 64], [80, 96, 80], [112, 128, 112])}
+SIZES = {2: ([128, 128], [192, 160]), 3: ([80, 96, 80], [112, 128, 112])}
+"""Those of the recipes, and larger ones; memory is about linear in the voxels."""
 POINTS = (4, 8)
 """Batches that are computed; memory is linear in the batch, but for a step so small that the optimiser takes most."""
 BATCHES = (1, 8, 32, 128)
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("bfloat16", "float32")
 
 
 class Live(TorchDispatchMode):
@@ -124,7 +125,12 @@ def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
 
 
 def update(
-    module: nn.Module, losses: Callable[[], Tensor], device: str, precision: str, optimiser: AdamW, average: Sequence[Tensor]
+    module: nn.Module,
+    losses: Callable[[], Tensor],
+    device: str,
+    precision: str,
+    optimiser: AdamW,
+    average: Sequence[Tensor],
 ) -> None:
     """One optimiser step and the average, as the training loop makes them."""
     optimiser.zero_grad(set_to_none=True)
@@ -226,7 +232,9 @@ def networks(name: str, recipe: RecipeOptions, size: Sequence[int]) -> list[Netw
     found, grid, channels, concat = [], list(size), data.channels, 0
     if options is not None:
         label = f"{options.kind.upper()}{' and discriminator' if options.kind == 'vqgan' else ''}"
-        found.append(Network(name, label, size, options.training.batch_size, autoencoder_step(recipe, size, data.channels)))
+        found.append(
+            Network(name, label, size, options.training.batch_size, autoencoder_step(recipe, size, data.channels))
+        )
         factor = options.fold * 2 ** (len(options.channels) - 1)
         grid, channels = [-(-length // factor) for length in size], options.latent_channels
         concat = channels if data.target else 0
@@ -245,12 +253,19 @@ def recipes() -> dict[str, RecipeOptions]:
 
 def table() -> Iterator[str]:
     """Memory of every network by size, precision and batch, and the largest batch of a card."""
-    yield "| recipe | network | image | precision | " + " | ".join(f"batch {n}" for n in BATCHES) + " | " + " | ".join(f"largest in {n} GB" for n in CARDS) + " |"
+    yield (
+        "| recipe | network | image | precision | "
+        + " | ".join(f"batch {n}" for n in BATCHES)
+        + " | "
+        + " | ".join(f"largest in {n} GB" for n in CARDS)
+        + " |"
+    )
     yield "|---|---|---|---|" + "---:|" * (len(BATCHES) + len(CARDS))
     for name, recipe in recipes().items():
         for size in SIZES[recipe.data.dimensions]:
             for network in networks(name, recipe, size):
-                for precision in PRECISIONS if "checkpointing" not in network.name else PRECISIONS[1:]:
+                plain = size == recipe.data.size and "checkpointing" not in network.name
+                for precision in PRECISIONS if plain else PRECISIONS[:1]:
                     fixed, each = network.line(precision)
                     fits = [max(0, int((card * GB * 0.9 - fixed) / each)) for card in CARDS]
                     cells = [name, network.name, " x ".join(map(str, size)), precision,
@@ -297,7 +312,9 @@ def checks(device: str) -> Iterator[str]:
         for network in small(name, recipe) if device == "cpu" else networks(name, recipe, size):
             batch, precision = (4, "float32") if device == "cpu" else (network.batch, "bfloat16")
             computed = network.computed(batch, precision)
-            measured = measured_on_cpu(network, batch) if device == "cpu" else measured_on_gpu(network, batch, precision)
+            measured = (
+                measured_on_cpu(network, batch) if device == "cpu" else measured_on_gpu(network, batch, precision)
+            )
             cells = [name, network.name, " x ".join(map(str, network.size)), precision, str(batch),
                      f"{computed / GB:.3f}", f"{measured / GB:.3f}", f"{measured / computed:.2f}"]  # fmt: skip
             yield "| " + " | ".join(cells) + " |"

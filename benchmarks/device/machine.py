@@ -24,7 +24,9 @@ def main() -> None:
         print("no CUDA device")
         return
     card = torch.cuda.get_device_properties(0)
-    print(f"{card.name}, {card.total_memory / 2**30:.0f} GiB, {card.multi_processor_count} multiprocessors, CUDA {torch.version.cuda}")
+    print(
+        f"{card.name}, {card.total_memory / 2**30:.0f} GiB, {card.multi_processor_count} multiprocessors, CUDA {torch.version.cuda}"
+    )
     query = ["nvidia-smi", "--query-gpu=driver_version,clocks.sm,clocks.max.sm,power.limit", "--format=csv"]
     subprocess.run(query, check=False)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from train import changed, read_recipe
 
@@ -93,7 +94,8 @@ def main() -> None:
 
     each = 1e3 * clock.wall / timed
     averages = clock.profiler.key_averages()
-    on_card = sum(event.self_device_time_total for event in averages) / 1e3 / profiled
+    kernels = [event for event in averages if event.device_type == DeviceType.CUDA and not event.is_user_annotation]
+    on_card = sum(event.self_device_time_total for event in kernels) / 1e3 / profiled
     rows = {
         "wall": each,
         "waiting for data": 1e3 * clock.waited / timed,
@@ -106,7 +108,13 @@ def main() -> None:
     for name, value in rows.items():
         print(f"| {name} | {value:.2f} | {100 * value / each:.0f} |")
     print(f"\n{batch * 1e3 / each:.0f} images a second\n")
-    print(averages.table(sort_by="self_device_time_total" if on_card else "self_cpu_time_total", row_limit=15, max_name_column_width=60))
+    print(
+        averages.table(
+            sort_by="self_device_time_total" if on_card else "self_cpu_time_total",
+            row_limit=15,
+            max_name_column_width=60,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -80,8 +80,8 @@ OPENING=$!
 TESTS=(tests/models tests/noise tests/diffusion tests/training)
 if [ $DEVICE = cuda ]; then
 	TINY=()
-	phase tests 90 "$PYTHON" -m pytest -p no:cacheprovider -m cuda -n 6 --durations 10 "${TESTS[@]}"
-	phase bench 95 "$PYTHON" benchmarks/peers.py --device cuda --repeats 5 --eager
+	phase tests 110 "$PYTHON" -m pytest -p no:cacheprovider -m cuda -n 6 --durations 10 "${TESTS[@]}"
+	phase bench 100 "$PYTHON" benchmarks/peers.py --device cuda --repeats 5 --eager
 	wait $OPENING
 	phase profile 30 "$PYTHON" "$HERE/profile_step.py" ixi --chunks "$WORK/chunks" --work "$WORK/profile"
 	phase memory 45 "$PYTHON" benchmarks/memory.py --device cuda

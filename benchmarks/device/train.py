@@ -53,7 +53,9 @@ class Run:
         """The chunks of a split."""
         return [str(path) for path in sorted((folder or self.chunks).glob(f"{split}-*"))]
 
-    def script(self, script: str, stage: str, *arguments: object, out: Path, recipe: RecipeOptions | None = None) -> None:
+    def script(
+        self, script: str, stage: str, *arguments: object, out: Path, recipe: RecipeOptions | None = None
+    ) -> None:
         """Run a script of the workflow with its part of the recipe."""
         task = TASKS[self.recipe.task]
         command = [
@@ -75,7 +77,9 @@ class Run:
         self.script(script, stage, *shared, out=self.work / "trial" / out.name, recipe=short)
         history = pd.read_csv(self.work / "trial" / out.name / "history.csv")
         half = history[history["step"] >= trial // 2]
-        each = (half["seconds"].iloc[-1] - half["seconds"].iloc[0]) / max(1, half["step"].iloc[-1] - half["step"].iloc[0])
+        each = (half["seconds"].iloc[-1] - half["seconds"].iloc[0]) / max(
+            1, half["step"].iloc[-1] - half["step"].iloc[0]
+        )
 
         left = SHARE * (seconds - (time.monotonic() - began))
         steps = max(trial, min(chosen.steps, int(left / max(each, 1e-4))))
@@ -127,7 +131,10 @@ def sample(run: Run) -> None:
     began = time.monotonic()
     run.script("run_stage", "inference", "inference", *inputs, out=out)
     count, steps = run.recipe.sampling.count, run.recipe.sampling.steps
-    print(f"{run.name}: {count} samples of {steps} steps and their pictures in {time.monotonic() - began:.0f} s", flush=True)
+    print(
+        f"{run.name}: {count} samples of {steps} steps and their pictures in {time.monotonic() - began:.0f} s",
+        flush=True,
+    )
     for name in ("grid.png", "reverse.png"):
         (run.back / run.name / name).write_bytes((out / name).read_bytes())
 

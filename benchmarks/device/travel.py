@@ -1,14 +1,12 @@
 """Packed chunks and trained bundles made small for a journey, and opened again.
 
-    python benchmarks/device/travel.py open travel/images/ixi results/ixi     # chunks as a training reads them
-    python benchmarks/device/travel.py halve results/ixi/diffusion back/ixi   # a bundle with weights of 16 bits
+python benchmarks/device/travel.py open travel/images/ixi results/ixi     # chunks as a training reads them
+python benchmarks/device/travel.py halve results/ixi/diffusion back/ixi   # a bundle with weights of 16 bits
 """
 
 from __future__ import annotations
 
 import argparse
-import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from pipeline_lib.bundles.bundle import PLAN, WEIGHTS, save_tensors
+from pipeline_lib.bundles.bundle import PLAN, WEIGHTS, load_bundle, save_tensors
 from pipeline_lib.files import atomic_directory, atomic_path, read_json, sha256_file, write_json
 
 LEVELS = 255
@@ -93,6 +91,20 @@ def halve(bundle: Path, out: Path) -> None:
                 (folder / name).write_bytes((bundle / name).read_bytes())
 
 
+@torch.no_grad()
+def difference(bundle: Path, other: Path) -> float:
+    """Root mean square of how two bundles of one network differ, over that of their output, for noise of one image."""
+    outputs = []
+    for path in (bundle, other):
+        network, info = load_bundle(path)
+        shape = (1, info["architecture"]["in_channels"], *info["data"]["size"])
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        outputs.append(
+            network(x, torch.tensor([100])) if info["kind"] == "unet" else network.decode(network.encode(x)[0])
+        )  # type: ignore[operator]
+    return float((outputs[1] - outputs[0]).norm() / outputs[0].norm())
+
+
 def main() -> None:
     """Open or halve."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -102,6 +114,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.what == "halve":
         halve(arguments.source, arguments.out)
+        print(f"{arguments.out}: its output differs by {difference(arguments.source, arguments.out):.1e}")
         return
     for file in sorted(arguments.source.glob("*.npz")):
         open_chunk(file, arguments.out / file.stem)
