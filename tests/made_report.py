@@ -88,7 +88,8 @@ def _scans(folder: Path, out: Path, number: int) -> tuple[list[dict[str, str]], 
         rows.append(row)
         values = {name: f"{value:.6f}" for name, value in zip(MEASURED, rng.standard_t(4, len(MEASURED)), strict=True)}
         statuses.append(row | values | {"ok": row["included"], "log": "", "outputs": '{"figure": "figure.png"}'})
-    shown = [dict(row) for row in statuses[:WITH_PAGES]]
+    unknown = ("split", "chunk", "included")  # to the stages that write these tables
+    shown = [{name: value for name, value in row.items() if name not in unknown} for row in statuses[:WITH_PAGES]]
     for stage in ("ingest", "preprocess"):
         write_table(folder / stage / "train-anat-0001" / "status.tsv", list(shown[0]), shown)
     _picture(folder / "preprocess" / "train-anat-0001" / "figure.png", rng)

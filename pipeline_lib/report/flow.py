@@ -78,7 +78,7 @@ def recipe_flow(datasets: Iterable[Path], model: Mapping[str, Any] | None) -> li
     total = packed.total()
     kept_apart = total - packed["train"]
     steps = [
-        Step("Included scans that it uses", total + len(left)),
+        Step("Included scans, or pairs, of its modality", total + len(left)),
         Step("Gave images", total, len(left), reasons(left, {})),
         Step("In the training split", packed["train"], kept_apart, _bulk("of validation and test people", kept_apart)),
     ]
