@@ -33,11 +33,11 @@ demo: $(READY)
 	$(BIN)/snakemake all --cores $(CORES) $(DEMO_THREADS) && \
 	echo "Report: results/report/index.html ($$(( $$(date +%s) - started )) s)"
 
-test: $(READY)
-	$(BIN)/python -m pytest -m 'not slurm and not browser'
+test: test-fast
+	$(BIN)/python -m pytest -m dag
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m 'not dag and not slurm and not browser'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not dag and not slurm and not browser' --numprocesses $(CORES)
 
 test-browser: $(READY)
 	@sh tests/browser/install.sh $(VENV)-browser

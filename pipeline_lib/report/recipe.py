@@ -27,6 +27,7 @@ from pipeline_lib.report.plots import Plot
 from pipeline_lib.report.run import as_yaml, seeds
 from pipeline_lib.report.tables import download, packed, tsv
 from pipeline_lib.report.verdict import FEW_PEOPLE, RANK, Judged, Verdict, compared, headline, judged, verdict
+from pipeline_lib.state import without_run_time
 from pipeline_lib.tasks import TASKS
 from pipeline_lib.tasks.task import Task
 
@@ -121,7 +122,7 @@ def write_recipe_page(
     missing = _missing(metrics)
     said = verdict(task, metrics, chosen, missing)
     trained = [_trained(task, key, folder) for key, folder in networks.items()]
-    options = recipe.model_dump(mode="json")
+    options = without_run_time(recipe.model_dump(mode="json"))
     flow = _flow(datasets, networks)
     made = [read_provenance(stage_title(task, key), folder) for key, folder in folders.items()]
     with _pictures_of(task, results) as pictures, _pictures_of(task, networks) as of_networks:
