@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline_lib.config.schema import CohortOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.metric import Metric, read_metrics
 from pipeline_lib.files import read_json, read_table
@@ -17,6 +18,7 @@ from pipeline_lib.metrics.bootstrap import bootstrap_mean
 from pipeline_lib.report.page import write_page
 from pipeline_lib.state import SIDECAR
 
+TITLE = "Two runs"
 RESAMPLES, SEED = 2000, 0
 FEWEST = 2
 """People in both runs below which no interval is given."""
@@ -91,7 +93,9 @@ def compare(first: Path, second: Path, out: Path) -> list[str]:
     write_page(
         out,
         "compare.html",
-        scripts=["page.js"],
+        title=TITLE,
+        home="",
+        cohort=CohortOptions(name=TITLE),
         first=first,
         second=second,
         options=options,
