@@ -1,5 +1,6 @@
 # make demo   the embedded cohort through all four recipes, to results/report/index.html
 # make test   the tests;  make test-slurm   on a SLURM of its own (root, Debian);  make test-noddi   with AMICO;
+# make test-browser   the report in a headless Chromium (installs Debian's);
 # make lint   the checks;  make doctor   is this machine ready?
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DEMO_THREADS := --set-threads train_vae=1 train_vqgan=1 train_denoiser=1 infer_anomaly=1 infer_translation=1 \
 	sample_generation=1 sample_synthesis=1
 
-.PHONY: all demo cohort test test-fast test-slurm test-noddi lint bench format doctor schema clean
+.PHONY: all demo cohort test test-fast test-browser test-slurm test-noddi lint bench format doctor schema clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml envs/constraints.txt
@@ -36,7 +37,12 @@ test: test-fast
 	$(BIN)/python -m pytest -m dag
 
 test-fast: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not dag and not slurm' --numprocesses $(CORES)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not dag and not slurm and not browser' --numprocesses $(CORES)
+
+test-browser: $(READY)
+	@sh tests/browser/install.sh $(VENV)-browser
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt --editable '.[dev,browser]'
+	AXE=$(VENV)-browser/package/axe.min.js $(BIN)/python -m pytest -m browser tests/browser
 
 test-slurm: $(READY)
 	@sh tests/cluster/install.sh

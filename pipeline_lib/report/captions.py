@@ -22,14 +22,6 @@ CAPTIONS = {
         "Test people: what went in, what the model made of it, the baselines, and the truth where it is known.",
         "Rows of test people with columns for input, model, baselines and truth.",
     ),
-    "precision_recall": (
-        "Precision against recall over the lesion pixels of test people; every method is smoothed alike.",
-        "Precision-recall curves of the model and of the untrained baselines.",
-    ),
-    "checkpoints": (
-        "Distance of samples to held-out people at every checkpoint, beside real against real and the training images.",
-        "Line plots of FID and KID against training steps with a real-against-real floor.",
-    ),
     "distances": (
         "Distance of each group's samples to that group's held-out people, beside real against real and the training images.",
         "Dot plots of FID and KID by group with intervals, a floor and a reference.",

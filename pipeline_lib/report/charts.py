@@ -16,8 +16,10 @@ STRIP_WIDTH, STRIP_HEIGHT, STRIP_MARGIN = 480, 60, 8
 INTERVAL_WIDTH, INTERVAL_MARGIN = 220, 8
 FENCE = 1.5
 FEWEST = 5
-MOST_DOTS = 2000
+MOST_DOTS = 1000
 """Of more values not every one is drawn; quartiles are those of all."""
+MOST_NAMED = 20
+"""Outliers with a name and a link, those farthest from the median; the others are drawn and counted."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Strip:
-    """A distribution: dots as one path, the box of the quartiles, outliers one by one. Positions in SVG units."""
+    """A distribution: dots as one path, the box of the quartiles, outliers one by one. Positions in SVG units.
+
+    ``unnamed`` counts the outliers beyond those in ``outliers``; they are drawn in the path ``others``.
+    """
 
     title: str
     unit: str
@@ -55,6 +60,8 @@ class Strip:
     middle: float
     dots: str
     outliers: tuple[Mark, ...]
+    others: str = ""
+    unnamed: int = 0
     width: int = STRIP_WIDTH
     height: int = STRIP_HEIGHT
 
@@ -85,22 +92,30 @@ def strip(
     values = [item for item in values if math.isfinite(item.value)]
     if not values:
         return None
+    values = sorted(values, key=lambda item: item.value)
     numbers = np.array([item.value for item in values])
     first, median, third = (float(q) for q in np.quantile(numbers, [0.25, 0.5, 0.75]))
     reach = FENCE * (third - first)
     fences = (first - reach, third + reach) if mark_outliers and len(values) >= FEWEST else None
     low, high = limits or (float(numbers.min()), float(numbers.max()))
     count = len(values)
-    if count > MOST_DOTS:  # spread evenly over the ranks, both ends among them
-        kept = np.argsort(numbers)[np.linspace(0, count - 1, MOST_DOTS).astype(int)]
-        values, numbers = [values[n] for n in kept], numbers[kept]
+    beyond = np.zeros(count, bool) if fences is None else (numbers < fences[0]) | (numbers > fences[1])
+    far = np.flatnonzero(beyond)
+    named = {int(n) for n in far[np.argsort(-np.abs(numbers[far] - median), kind="stable")][:MOST_NAMED]}
+    if count > MOST_DOTS:  # spread evenly over the ranks; outliers with a name are among them
+        kept = np.union1d(np.linspace(0, count - 1, MOST_DOTS).astype(int), np.array(sorted(named), int))
+        values, numbers, beyond = [values[n] for n in kept], numbers[kept], beyond[kept]
+        named = {place for place, n in enumerate(kept) if int(n) in named}
     x = _scale(numbers, low, high, STRIP_WIDTH, STRIP_MARGIN)
     y = _swarm(x)
-    outside = np.zeros(len(values), bool) if fences is None else (numbers < fences[0]) | (numbers > fences[1])
-    dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in zip(x[~outside], y[~outside], strict=True))
+    with_name = np.array([n in named for n in range(len(values))], bool)
+    dots, others = (
+        "".join(f"M{a:.4g} {b:.3g}h0" for a, b in zip(x[of], y[of], strict=True))
+        for of in (~beyond, beyond & ~with_name)
+    )
     outliers = [
         Mark(round(float(x[i]), 1), round(float(y[i]), 1), values[i].value, values[i].label, values[i].link)
-        for i in np.flatnonzero(outside)
+        for i in np.flatnonzero(with_name)
     ]
     edges = _scale(np.array([first, median, third]), low, high, STRIP_WIDTH, STRIP_MARGIN)
     return Strip(
@@ -117,6 +132,8 @@ def strip(
         middle=round(float(edges[1]), 1),
         dots=dots,
         outliers=tuple(sorted(outliers, key=lambda mark: mark.value)),
+        others=others,
+        unnamed=len(far) - len(outliers),
     )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -22,11 +21,7 @@ def figures_of(folder: Path) -> Iterator[tuple[str, Figure]]:
     if (folder / "examples.npz").is_file():
         with np.load(folder / "examples.npz") as views:
             yield "examples", _anomalies(views) if "methods" in views else _translations(views)
-    if (folder / "precision_recall.tsv").is_file():
-        yield "precision_recall", _precision_recall(pd.read_csv(folder / "precision_recall.tsv", sep="\t"))
     metrics = read_metrics(folder)
-    if any(metric.role == "checkpoint" for metric in metrics):
-        yield "checkpoints", _over_steps(metrics)
     if len({metric.group for metric in metrics if metric.name in SET_DISTANCES}) > 1:
         yield "distances", _by_group(metrics)
     if (folder / "nearest.npz").is_file():
@@ -70,43 +65,6 @@ def _untitled(tile: Tile) -> Tile:
 
 def _wrapped(text: str) -> str:
     return str(text).replace(" + ", "\n+ ")
-
-
-def _precision_recall(curves: pd.DataFrame) -> Figure:
-    figure = Figure(figsize=(5.5, 4.2), layout="constrained")
-    axis = figure.subplots()
-    for (method, role), curve in curves.groupby(["method", "role"], sort=False):
-        style = "-" if role == "result" else "--"
-        axis.plot(curve["recall"], curve["precision"], style, label=method if role == "result" else f"{role}: {method}")
-    axis.axhline(float(curves["chance"].iloc[0]), linestyle=":", color="grey", label="chance: share of lesion pixels")
-    axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-    axis.set_title("Lesion pixels of test people, all methods with the same smoothing", fontsize=9)
-    axis.legend(fontsize=7)
-    return figure
-
-
-def _over_steps(metrics: Sequence[Metric]) -> Figure:
-    """FID and KID against the training step; what they are read by as lines with their intervals as bands."""
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
-    for axis, name in zip(figure.subplots(1, 2), SET_DISTANCES, strict=True):
-        rows = [row for row in metrics if row.name == name and row.value is not None and not row.against]
-        stepped = [row for row in rows if row.role == "checkpoint"]
-        if stepped:
-            values = np.array([row.value for row in stepped], dtype=float)
-            ends = np.array([_ends(row) for row in stepped])
-            axis.errorbar(
-                [row.step for row in stepped], values, yerr=np.abs(ends.T - values), marker="o", capsize=3, label="samples"
-            )  # fmt: skip
-        for row in rows:
-            if row.role in ("floor", "reference"):
-                axis.axhline(row.value, color=COLOURS[row.role], linestyle="--", label=row.method)
-                axis.axhspan(*_ends(row), color=COLOURS[row.role], alpha=0.15)
-        axis.set(xlabel="training step", title=f"{name} to held-out people")
-        if axis.get_legend_handles_labels()[0]:
-            axis.legend(fontsize=7)
-    number = max((row.images for row in metrics if row.name in SET_DISTANCES), default=0)
-    figure.suptitle(f"N = {number} a set", fontsize=9)
-    return figure
 
 
 def _by_group(metrics: Sequence[Metric]) -> Figure:

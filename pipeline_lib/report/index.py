@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import urllib.parse
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
@@ -15,16 +16,32 @@ from pipeline_lib.config.schema import CohortOptions, PreprocessOptions, SplitOp
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, read_table
 from pipeline_lib.report.charts import Strip, Value, strip
+from pipeline_lib.report.flow import cohort_flow
 from pipeline_lib.report.measures import MEASURES, Measure
 from pipeline_lib.report.methods import methods_text, preprocess_paragraph, split_paragraph
 from pipeline_lib.report.page import number, read_provenance, write_page
+from pipeline_lib.report.run import as_yaml, git_state
+from pipeline_lib.report.tables import Column, Explorer, packed, tsv
 
 CARD_ID = "recipe-card"
 PERSON = ("scan", "participant", "session", "modality", "group", "age", "sex", "site")
 VERDICT = ("page", "ok", "stage", "reason")
 SPLITS = ("train", "validation", "test")
 MOST_ROWS = 1000
-"""Excluded scans and duplicates that the page lists."""
+"""Duplicates that the page lists."""
+MOST_SITES = 6
+"""Sites named in a line of the balance."""
+SHOWN = (
+    Column("scan", "Scan", link="page"),
+    Column("verdict", "Verdict"),
+    Column("split", "Split"),
+    Column("modality", "Modality"),
+    Column("group", "Group"),
+    Column("age", "Age", number=True),
+    Column("sex", "Sex"),
+    Column("site", "Site"),
+)
+FILTERS = ("verdict", "split", "modality", "group", "site")
 
 
 def write_index(
@@ -52,29 +69,37 @@ def write_index(
     people = [row for table in cohort_tables for row in read_table(table)]
     scans = _scans(scan_tables, out.parent)
     found: dict[str, Any] = read_json(checks)
-    splits = {row["scan"]: row["split"] for row in people}
     provenance = [read_provenance("Cohort", checks)]
+    pages = {scan: row["page"] for scan, row in scans.items()}
+    cards = [{**read_card(page), "page": os.path.relpath(page, out.parent)} for page in recipe_pages.values()]
     write_page(
         out,
         "index.html",
+        scripts=["page.js"],
         title=cohort.name,
         home="",
         cohort=cohort,
-        cards=[{**read_card(page), "page": os.path.relpath(page, out.parent)} for page in recipe_pages.values()],
+        cards=cards,
         tiles=_tiles(people, found),
         counts=_counts(people),
-        balance=[_balance(row) for split in SPLITS for row in found["balance"] if row["split"] == split],
+        balance=_balance(people, found["balance"]),
         ages=_ages(people, scans),
         found=found,
-        excluded=_excluded(people, found, scans),
-        reasons=Counter(row["stage"] or "sheet" for row in _excluded(people, found, scans)).most_common(),
+        flow=cohort_flow(people, found["excluded_rows"], pages),
         strips=_strips(scans),
-        measured=[(name, MEASURES.get(name, Measure(name))) for name in _measured(scans)],
-        scans=[{**row, "split": splits.get(name, "")} for name, row in scans.items() if row["modality"] != "image"],
+        table=_table(people, found["excluded_rows"], scans),
         chunks=_picture_chunks(scans),
         most=MOST_ROWS,
         methods=methods_text(
             split_paragraph(split), preprocess_paragraph(preprocess, {row["modality"] for row in scans.values()})
+        ),
+        git=git_state(),
+        configuration=as_yaml(
+            {
+                "cohort": {"name": cohort.name, "note": cohort.note},
+                "split": split.model_dump(mode="json"),
+                "preprocess": preprocess.model_dump(mode="json"),
+            }
         ),
         provenance=[item for item in provenance if item],
     )
@@ -170,17 +195,31 @@ def _counts(people: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     return {"groups": groups, "rows": rows, "total": ([cell(None, group) for group in groups], cell(None, None))}
 
 
-def _balance(row: Mapping[str, Any]) -> dict[str, str]:
-    age = "" if row["age_mean"] is None else f"{row['age_mean']:.1f}"
-    if row["age_sd"] is not None:
-        age += f" (SD {row['age_sd']:.1f})"
-    return {
-        "split": row["split"],
-        "group": row["group"] or "not given",
-        "people": number(row["people"]),
-        "age": age,
-        "sex": ", ".join(f"{name} {count}" for name, count in row["sex"].items()),
-    }
+def _balance(people: Sequence[Mapping[str, str]], cells: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """A line for each split and group: people, age, sex, and sites, which the cells of the checks do not have."""
+    sites: dict[tuple[str, str], dict[str, str]] = {}
+    for row in people:
+        if row["included"] == "true":
+            sites.setdefault((row["split"], row["group"]), {})[row["participant"]] = row["site"] or "not given"
+    lines = []
+    for cell in (cell for split in SPLITS for cell in cells if cell["split"] == split):
+        age = "" if cell["age_mean"] is None else f"{cell['age_mean']:.1f}"
+        if cell["age_sd"] is not None:
+            age += f" (SD {cell['age_sd']:.1f})"
+        of = Counter(sites.get((cell["split"], cell["group"]), {}).values()).most_common()
+        rest = sum(count for _, count in of[MOST_SITES:])
+        lines.append(
+            {
+                "split": cell["split"],
+                "group": cell["group"] or "not given",
+                "people": number(cell["people"]),
+                "age": age,
+                "sex": ", ".join(f"{name} {count}" for name, count in cell["sex"].items()),
+                "site": ", ".join(f"{name} {count}" for name, count in of[:MOST_SITES])
+                + (f", {len(of) - MOST_SITES} others {rest}" if rest else ""),
+            }
+        )
+    return lines
 
 
 def _ages(people: Sequence[Mapping[str, str]], scans: Mapping[str, Mapping[str, str]]) -> list[Strip]:
@@ -201,22 +240,59 @@ def _ages(people: Sequence[Mapping[str, str]], scans: Mapping[str, Mapping[str, 
     return [drawn for drawn in strips if drawn]
 
 
-def _excluded(
-    people: Sequence[Mapping[str, str]], found: Mapping[str, Any], scans: Mapping[str, Mapping[str, str]]
-) -> list[dict[str, str]]:
-    refused = [
-        {"scan": row["scan"], "split": "", "stage": "sheet", "reason": row["reason"], "page": ""}
-        for row in found["excluded_rows"]
-    ]
-    failed = [
+def _table(
+    people: Sequence[Mapping[str, str]],
+    refused: Sequence[Mapping[str, Any]],
+    scans: Mapping[str, Mapping[str, str]],
+) -> Explorer:
+    """Every scan of the sheet but pictures, which are many: verdict, reason, and what was measured."""
+    measured = _measured(scans)
+    rows = [
         {
-            **{name: row[name] for name in ("scan", "split", "stage", "reason")},
-            "page": scans.get(row["scan"], {}).get("page", ""),
+            **{name: row.get(name, "") for name in (*PERSON, "split", "stage", "reason")},
+            **{name: _short(scans.get(row["scan"], {}).get(name, "")) for name in measured},
+            "verdict": "included" if row["included"] == "true" else "excluded",
+            "page": urllib.parse.quote(scans[row["scan"]]["page"]) if row["scan"] in scans else "",
         }
         for row in people
-        if row["included"] != "true"
+        if row["modality"] != "image"
     ]
-    return refused + failed
+    rows += [
+        {
+            "scan": row["scan"],
+            "participant": row["participant"],
+            "verdict": "excluded",
+            "stage": "sheet",
+            "reason": row["reason"],
+        }
+        for row in refused
+    ]
+    titles = [(name, MEASURES.get(name, Measure(name))) for name in measured]
+    columns = [
+        *SHOWN,
+        Column("reason", "Reason"),
+        *(Column(name, f"{of.title}, {of.unit}" if of.unit else of.title, number=True) for name, of in titles),
+    ]
+    names = [column.name for column in columns]
+    names += [name for name in (*PERSON, "stage", "page") if name not in names]
+    values = {name: sorted({row.get(name, "") for row in rows} - {""}) for name in FILTERS}
+    return Explorer(
+        name="scans",
+        file="scans.tsv",
+        columns=tuple(columns),
+        filters=tuple(
+            (column.name, column.title, tuple(values[column.name]))
+            for column in SHOWN
+            if len(values.get(column.name, ())) > 1
+        ),
+        rows=len(rows),
+        packed=packed(tsv(names, rows)),
+    )
+
+
+def _short(text: str) -> str:
+    """A number with four significant digits; other text as it is."""
+    return f"{float(text):.4g}" if _finite(text) else text
 
 
 def _strips(scans: Mapping[str, Mapping[str, str]]) -> list[Strip]:

@@ -14,6 +14,7 @@ from pipeline_lib.config.schema import (
     SplitOptions,
     TrainingOptions,
 )
+from pipeline_lib.report.bibtex import bibtex
 from pipeline_lib.tasks import TASKS
 from pipeline_lib.tasks.task import covers
 
@@ -95,10 +96,11 @@ SAMPLER = {
 
 @dataclass(frozen=True)
 class Methods:
-    """Paragraphs of plain text and the references they cite, in order of appearance."""
+    """Paragraphs of plain text and the references they cite, in order of appearance, as text and as BibTeX."""
 
     paragraphs: tuple[str, ...]
     references: tuple[str, ...]
+    bibtex: str = ""
 
 
 def methods_text(*paragraphs: str) -> Methods:
@@ -111,7 +113,8 @@ def methods_text(*paragraphs: str) -> Methods:
         return f"({'; '.join(REFERENCES[key][0] for key in keys)})"
 
     written = tuple(re.sub(r"\[([a-z ]+)\]", name, paragraph) for paragraph in paragraphs if paragraph)
-    return Methods(written, tuple(REFERENCES[key][1] for key in cited))
+    entries = [bibtex(f"{key}{REFERENCES[key][0][-4:]}", REFERENCES[key][1]) for key in cited]
+    return Methods(written, tuple(REFERENCES[key][1] for key in cited), "\n\n".join(entries))
 
 
 def preprocess_paragraph(options: PreprocessOptions, modalities: Collection[str]) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import io
 import math
 import urllib.parse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image, ImageOps, ImageSequence
 
 import pipeline_lib
@@ -21,7 +24,10 @@ from pipeline_lib.stage import sidecar_of
 PICTURE_WIDTH = 1600
 ANIMATION_WIDTH = 512
 THUMBNAIL_WIDTH = 480
-PNG_LIMIT = 500_000
+PICTURE_LIMIT, ANIMATION_LIMIT = 500_000, 2_000_000
+"""Bytes of a picture; a larger one is compressed harder, then made smaller."""
+QUALITIES = (90, 75, 60)
+TEMPLATES = Path(__file__).parent / "templates"
 MISSING = "n/a"
 
 
@@ -52,16 +58,40 @@ class Provenance:
     versions: str
 
 
-def write_page(path: Path, template: str, **values: Any) -> None:
-    """Render a template of this package and write it atomically."""
-    write_text(path, _environment().get_template(template).render(version=pipeline_lib.__version__, **values))
+def write_page(path: Path, template: str, *, scripts: Sequence[str] = (), **values: Any) -> None:
+    """Render a template of this package and write it atomically.
+
+    The page's content security policy allows its own style and ``scripts`` by their hashes, pictures that are embedded,
+    and nothing else.
+    """
+    style, *sources = [(TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", *scripts)]
+    page = _environment().get_template(template)
+    text = page.render(
+        version=pipeline_lib.__version__,
+        style=Markup(style),
+        scripts=[Markup(source) for source in sources],
+        policy=_policy(style, sources),
+        **values,
+    )
+    write_text(path, text)
+
+
+def _policy(style: str, scripts: Sequence[str]) -> str:
+    def hashes(texts: Sequence[str]) -> str:
+        found = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
+        return " ".join(f"'sha256-{digest}'" for digest in found) or "'none'"
+
+    return (
+        f"default-src 'none'; img-src data: blob:; style-src {hashes([style])}; script-src {hashes(scripts)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
 
 
 def load_picture(path: Path, *, alt: str, caption: str = "", width: int = PICTURE_WIDTH) -> Picture:
     """Embed an image at most ``width`` pixels wide; one that cannot be read is named in its place.
 
-    PNG is kept up to half a megabyte, larger images become WebP. A GIF keeps its frames and brings its
-    last one as a still picture for readers who asked their system for reduced motion.
+    It becomes WebP, without loss where that takes no more than `PICTURE_LIMIT`. An animation keeps its frames and
+    brings its last one as a still picture, for print and for readers who asked their system for reduced motion.
     """
     try:
         with Image.open(path) as image:
@@ -74,8 +104,7 @@ def load_picture(path: Path, *, alt: str, caption: str = "", width: int = PICTUR
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else "not a readable image"
         return Picture(path.name, alt, caption, problem=f"{path.name}: {reason}")
-    data, kind = _encode(small)
-    return Picture(path.name, alt, caption, _data_uri(data, kind), "", small.width, small.height)
+    return Picture(path.name, alt, caption, _data_uri(_encode([small], PICTURE_LIMIT)), "", small.width, small.height)
 
 
 def number(value: object) -> str:
@@ -116,9 +145,8 @@ def read_provenance(label: str, out: Path) -> Provenance | None:
 
 @functools.cache
 def _environment() -> Environment:
-    folder = Path(__file__).parent / "templates"
     environment = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -136,26 +164,27 @@ def _limit_width(image: Image.Image, width: int) -> Image.Image:
     return colours.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
 
 
-def _encode(image: Image.Image) -> tuple[bytes, str]:
-    data = io.BytesIO()
-    image.save(data, "PNG", optimize=True)
-    if data.tell() <= PNG_LIMIT:
-        return data.getvalue(), "png"
-    data = io.BytesIO()
-    image.convert("RGBA" if image.mode == "RGBA" else "RGB").save(data, "WEBP", quality=88)
-    return data.getvalue(), "webp"
+def _encode(frames: Sequence[Image.Image], limit: int, durations: Sequence[int] = ()) -> bytes:
+    """WebP of at most ``limit`` bytes: without loss, else with more and more of it, else smaller."""
+    frames = [frame.convert("RGBA" if "A" in frame.mode or "transparency" in frame.info else "RGB") for frame in frames]
+    moving = (
+        {"save_all": True, "append_images": frames[1:], "duration": list(durations), "loop": 0} if durations else {}
+    )
+    ways: list[dict[str, Any]] = [{"lossless": True}, *({"quality": quality} for quality in QUALITIES)]
+    for how in ways:
+        data = io.BytesIO()
+        frames[0].save(data, "WEBP", **how, **moving)
+        if data.tell() <= limit:
+            return data.getvalue()
+    return _encode([_limit_width(frame, max(1, frame.width * 3 // 4)) for frame in frames], limit, durations)
 
 
 def _animation(name: str, image: Image.Image, alt: str, caption: str) -> Picture:
     durations = [frame.info.get("duration", 100) for frame in ImageSequence.Iterator(image)]
     frames = [_limit_width(frame.convert("RGB"), ANIMATION_WIDTH) for frame in ImageSequence.Iterator(image)]
-    data = io.BytesIO()
-    frames[0].save(data, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
-    still, kind = _encode(frames[-1])
-    return Picture(
-        name, alt, caption, _data_uri(data.getvalue(), "gif"), _data_uri(still, kind), frames[0].width, frames[0].height
-    )
+    moving, still = _encode(frames, ANIMATION_LIMIT, durations), _encode(frames[-1:], PICTURE_LIMIT)
+    return Picture(name, alt, caption, _data_uri(moving), _data_uri(still), frames[0].width, frames[0].height)
 
 
-def _data_uri(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+def _data_uri(data: bytes) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(data).decode()}"

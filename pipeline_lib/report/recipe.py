@@ -1,62 +1,61 @@
-"""One page per recipe: pictures first, then numbers beside their baselines, training, people, methods."""
+"""One page per recipe: the verdict, pictures, numbers beside what they have to beat, training, people, methods."""
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from pipeline_lib.config.schema import CohortOptions, RecipeOptions
 from pipeline_lib.dataset.conditions import Conditions
 from pipeline_lib.dataset.grids import MOST_OUTSIDE
-from pipeline_lib.evaluation.metric import Metric, Role, best, read_metrics
-from pipeline_lib.files import read_json
+from pipeline_lib.evaluation.metric import Metric, best, read_metrics
+from pipeline_lib.files import read_json, read_table
 from pipeline_lib.inference.pictures import save
 from pipeline_lib.report.captions import CAPTIONS
-from pipeline_lib.report.charts import Interval, intervals
+from pipeline_lib.report.cases import Cases, cases_of, scan_pages
+from pipeline_lib.report.curves import HISTORY, plots_of
 from pipeline_lib.report.figures import figures_of
+from pipeline_lib.report.flow import Step, recipe_flow
 from pipeline_lib.report.methods import recipe_methods
 from pipeline_lib.report.page import THUMBNAIL_WIDTH, Picture, load_picture, number, read_provenance, write_page
+from pipeline_lib.report.plots import Plot
+from pipeline_lib.report.run import as_yaml, seeds
+from pipeline_lib.report.tables import download, packed, tsv
+from pipeline_lib.report.verdict import FEW_PEOPLE, RANK, Judged, Verdict, compared, headline, judged, verdict
+from pipeline_lib.state import without_run_time
 from pipeline_lib.tasks import TASKS
 from pipeline_lib.tasks.task import Task
 
 PICTURE_SUFFIXES = {".png", ".gif", ".jpg", ".jpeg", ".webp"}
 MOST_PICTURES = 12
-FEW_PEOPLE = 20
 TELLING = ("examples", "grid")
 FEW_STEPS = 5_000
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """The pictures of one stage."""
+    """The pictures and plots of one stage."""
 
     title: str
     pictures: tuple[Picture, ...]
+    plots: tuple[Plot, ...]
     left_out: int
     folder: str
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One metric of one group: a line for each method, on one axis, the finished model first."""
+class Embedding:
+    """Points that the reader colours: names of the spaces and of the columns, and the table, see `packed`."""
 
-    name: str
-    part: str
-    unit: str
-    group: str
-    rows: tuple[tuple[Metric, Interval], ...]
-
-
-@dataclass(frozen=True)
-class Compared:
-    """The finished model minus another method, and which way the whole interval points."""
-
-    metric: Metric
-    verdict: str
+    spaces: tuple[str, ...]
+    columns: tuple[str, ...]
+    points: int
+    packed: str
 
 
 @dataclass(frozen=True)
@@ -83,17 +82,26 @@ class Card:
     value: str
     interval: str
     baselines: tuple[str, ...]
-    note: str
+    outcome: str
+    verdict: str
+    detail: str
+    flow: tuple[Step, ...]
+    seeds: tuple[tuple[str, int], ...]
     thumbnail: str
     alt: str
 
 
 def write_recipe_page(
-    name: str, recipe: RecipeOptions, cohort: CohortOptions, folders: Mapping[str, Path], out: Path
+    name: str,
+    recipe: RecipeOptions,
+    cohort: CohortOptions,
+    folders: Mapping[str, Path],
+    out: Path,
+    datasets: Sequence[Path] = (),
 ) -> None:
     """Write the page of a recipe to the file ``out``.
 
-    The page links to ``index.html`` in its own folder.
+    The page links to ``index.html`` in its own folder, and to pages of scans in ``scans/``.
 
     Args:
         name: the recipe's name in the configuration.
@@ -103,37 +111,80 @@ def write_recipe_page(
             ``embedding``, ``diffusion``, ``autoencoder/image``. A folder with ``model.json`` is a trained network;
             PNG and GIF files of the others (also in their ``figures/``) are the pictures of the result.
         out: the HTML file.
+        datasets: the recipe's packed chunks, which say who is in and who was left out.
     """
     task = TASKS[recipe.task]
     networks = {key: folder for key, folder in folders.items() if (folder / "model.json").is_file()}
     results = {key: folder for key, folder in folders.items() if key not in networks}
     metrics = [row for folder in results.values() for row in read_metrics(folder)]
-    judged = _judged(metrics)
-    headline = _headline(task.headline, judged)
+    found = judged(metrics)
+    chosen = headline(task.headline, found)
+    missing = _missing(metrics)
+    said = verdict(task, metrics, chosen, missing)
     trained = [_trained(task, key, folder) for key, folder in networks.items()]
+    options = without_run_time(recipe.model_dump(mode="json"))
+    flow = _flow(datasets, networks)
     made = [read_provenance(stage_title(task, key), folder) for key, folder in folders.items()]
     with _pictures_of(task, results) as pictures, _pictures_of(task, networks) as of_networks:
         write_page(
             out,
             "recipe.html",
+            scripts=["page.js"],
             title=name,
             home="index.html",
             cohort=cohort,
             name=name,
             recipe=recipe,
             task=task,
+            verdict=said,
             galleries=_galleries(task, pictures, results),
-            headline=headline,
-            judged=judged,
-            compared=_compared(metrics),
-            missing=_missing(metrics),
+            embedding=_embedding(results),
+            headline=chosen,
+            judged=found,
+            compared=compared(metrics),
+            numbers=download(f"{name}_metrics.tsv", pd.DataFrame([asdict(row) for row in metrics]))
+            if metrics
+            else None,
+            missing=missing,
+            cases=_cases(results, chosen, datasets),
             curves=_galleries(task, of_networks, networks),
             trained=trained,
+            flow=flow,
             limits=[*task.limits, *_own_limits(task, trained, metrics), *_cut_brains(networks)],
             methods=recipe_methods(recipe),
+            configuration=as_yaml({"recipes": {name: options}}),
+            seeds=seeds(options),
             provenance=[item for item in made if item],
-            card=asdict(_card(name, task, headline, pictures, _missing(metrics))),
+            card=asdict(_card(name, task, chosen, said, pictures, flow, seeds(options))),
         )
+
+
+def _flow(datasets: Sequence[Path], networks: Mapping[str, Path]) -> list[Step]:
+    """Who came from the cohort into the training of the denoiser."""
+    if not datasets:
+        return []
+    folder = networks.get("diffusion")
+    return recipe_flow(datasets, read_json(folder / "model.json") if folder else None)
+
+
+def _cases(results: Mapping[str, Path], chosen: Judged | None, datasets: Sequence[Path]) -> Cases | None:
+    folder = results.get("evaluation")
+    return cases_of(folder, chosen, scan_pages(datasets)) if folder else None
+
+
+def _embedding(results: Mapping[str, Path]) -> Embedding | None:
+    """The points of the embedding stage; None where there is none."""
+    folder = results.get("embedding")
+    if folder is None or not (folder / "embedding.tsv").is_file():
+        return None
+    rows = read_table(folder / "embedding.tsv")
+    names = list(rows[0]) if rows else []
+    spaces = tuple(name.removesuffix("_x") for name in names if name.endswith("_x"))
+    places = [f"{space}_{axis}" for space in spaces for axis in "xy"]
+    rows = [row | {name: f"{float(row[name]):.4g}" for name in places} for row in rows]
+    untold = {"scan", "participant", *places}
+    told = [name for name in names if name not in untold and len({row[name] for row in rows}) > 1]
+    return Embedding(spaces, tuple(told or ["split"]), len(rows), packed(tsv(names, rows)))
 
 
 def stage_title(task: Task, key: str) -> str:
@@ -171,6 +222,7 @@ def _picture_files(folder: Path) -> list[Path]:
         if place.is_dir()
         for path in place.iterdir()
         if path.suffix.lower() in PICTURE_SUFFIXES
+        and not (path.stem == "loss" and (folder / HISTORY).is_file())  # drawn from the table, which is sharper
     ]
 
 
@@ -180,16 +232,14 @@ def _in_order(files: Sequence[Path]) -> list[Path]:
 
 
 def _galleries(task: Task, pictures: Mapping[str, Sequence[Path]], folders: Mapping[str, Path]) -> list[Gallery]:
-    return [
-        Gallery(
-            stage_title(task, key),
-            tuple(_picture(path) for path in files[:MOST_PICTURES]),
-            max(0, len(files) - MOST_PICTURES),
-            folders[key].name,
-        )
-        for key, files in pictures.items()
-        if files
-    ]
+    galleries = []
+    for key, files in pictures.items():
+        plots = plots_of(folders[key], key.replace("/", "_"))
+        if files or plots:
+            shown = tuple(_picture(path) for path in files[:MOST_PICTURES])
+            more = max(0, len(files) - MOST_PICTURES)
+            galleries.append(Gallery(stage_title(task, key), shown, tuple(plots), more, folders[key].name))
+    return galleries
 
 
 def _picture(path: Path, **size: int) -> Picture:
@@ -200,37 +250,6 @@ def _picture(path: Path, **size: int) -> Picture:
         words = path.stem.replace("_", " ").replace("-", " ")
         caption, alt = f"File {path.name}.", f"Picture of the result: {words}."
     return load_picture(path, alt=alt, caption=caption, **size)
-
-
-RANK: dict[Role, int] = {"result": 0, "baseline": 1, "floor": 1, "ceiling": 1, "reference": 1, "checkpoint": 2}
-"""The finished model, then what it is held against, then its checkpoints."""
-
-
-def _judged(metrics: Sequence[Metric]) -> list[Judged]:
-    """Metrics with at least one value; what a method is held against shares its axis."""
-    together: dict[tuple[str, str, str, str], list[Metric]] = {}
-    for row in metrics:
-        if not row.against:
-            together.setdefault((row.name, row.part, row.unit, row.group), []).append(row)
-    judged = []
-    for key, rows in together.items():
-        if any(row.value is not None for row in rows):
-            rows = sorted(rows, key=lambda row: RANK[row.role])
-            judged.append(Judged(*key, tuple(zip(rows, intervals([_triple(row) for row in rows]), strict=True))))
-    return judged
-
-
-def _compared(metrics: Sequence[Metric]) -> list[Compared]:
-    """Differences of the finished model to what it is held against, over all groups."""
-    rows = [row for row in metrics if row.against and row.value is not None and row.group == "all"]
-    return [Compared(row, _verdict(row)) for row in rows]
-
-
-def _verdict(row: Metric) -> str:
-    """Better or worse where the whole interval lies on one side of 0, undecided elsewhere."""
-    if row.low is None or row.high is None or row.low <= 0 <= row.high or row.direction == "neither":
-        return "undecided"
-    return "better" if (row.low > 0) == (row.direction == "higher") else "worse"
 
 
 def _missing(metrics: Sequence[Metric]) -> list[str]:
@@ -244,22 +263,6 @@ def _missing(metrics: Sequence[Metric]) -> list[str]:
         about = ", ".join(text for text in (part, "" if group == "all" else group) if text)
         reasons.setdefault(reason, {})[f"{name} ({about})" if about else name] = None
     return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
-
-
-def _triple(row: Metric) -> tuple[float, float, float]:
-    value, low, high = (math.nan if end is None else float(end) for end in (row.value, row.low, row.high))
-    return value, low, high
-
-
-def _headline(preferred: Sequence[str], judged: Sequence[Judged]) -> Judged | None:
-    """The task's own metric, over all groups where possible; None where it could not be computed."""
-    wanted = [name.lower() for name in preferred]
-    ranked = [
-        ((wanted.index(item.name.lower()), item.group != "all"), item)
-        for item in judged
-        if item.name.lower() in wanted and item.rows[0][0].value is not None
-    ]
-    return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
 
 def _trained(task: Task, key: str, folder: Path) -> Trained:
@@ -313,7 +316,7 @@ def _own_limits(task: Task, trained: Sequence[Trained], metrics: Sequence[Metric
 def _crossed_bounds(metrics: Sequence[Metric]) -> list[str]:
     """Metrics, over all groups, whose ceiling is worse than their floor."""
     crossed = []
-    for item in _judged([row for row in metrics if row.group == "all"]):
+    for item in judged([row for row in metrics if row.group == "all"]):
         rows = [row for row, _ in item.rows]
         floor, ceiling = (best(row for row in rows if row.role == role) for role in ("floor", "ceiling"))
         if floor is not None and ceiling is not None and floor.better(ceiling):
@@ -322,30 +325,34 @@ def _crossed_bounds(metrics: Sequence[Metric]) -> list[str]:
 
 
 def _card(
-    name: str, task: Task, headline: Judged | None, pictures: Mapping[str, Sequence[Path]], missing: Sequence[str]
+    name: str,
+    task: Task,
+    chosen: Judged | None,
+    said: Verdict,
+    pictures: Mapping[str, Sequence[Path]],
+    flow: Sequence[Step],
+    seeded: Sequence[tuple[str, int]],
 ) -> Card:
     files = [path for of_stage in pictures.values() for path in of_stage]
     first = next((path for stem in TELLING for path in files if path.stem == stem), files[0] if files else None)
     thumbnail = _picture(first, width=THUMBNAIL_WIDTH) if first else None
-    rows = [row for row, _ in headline.rows] if headline else []
+    rows = [row for row, _ in chosen.rows] if chosen else []
     return Card(
         name=name,
         task=task.name,
         question=task.question,
-        headline=headline_title(headline) if headline else "",
+        headline=chosen.title if chosen else "",
         value=number(rows[0].value) if rows else "",
         interval=_interval_text(rows[0]) if rows else "",
         baselines=tuple(f"{row.role}, {row.method}: {number(row.value)}" for row in rows if RANK[row.role] == 1),
-        note="" if headline else next(iter(missing), "No metric was written."),
+        outcome=said.outcome,
+        verdict=said.sentence,
+        detail=said.detail,
+        flow=tuple(flow),
+        seeds=tuple(seeded),
         thumbnail=(thumbnail.still or thumbnail.source) if thumbnail else "",
         alt=thumbnail.alt if thumbnail else "",
     )
-
-
-def headline_title(item: Judged) -> str:
-    """``PSNR, ICVF (dB)``, and the group where it is of one."""
-    named = ", ".join(text for text in (item.name, item.part, "" if item.group == "all" else item.group) if text)
-    return f"{named} ({item.unit})" if item.unit else named
 
 
 def _interval_text(row: Metric) -> str:

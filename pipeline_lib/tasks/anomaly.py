@@ -29,6 +29,11 @@ TASK = Task(
         "achievable Dice uses the answer and is an upper bound."
     ),
     headline=("pixel AP", "Dice"),
+    verdicts={
+        "better": "Finds lesions better than {floor}",
+        "worse": "Finds lesions worse than {floor}",
+        "undecided": "Finds lesions neither better nor worse than {floor}, as far as these people tell",
+    },
     limits=(
         "An anomaly map marks what the model cannot reproduce. Rare but healthy anatomy, registration errors and "
         "imaging artefacts are marked too.",

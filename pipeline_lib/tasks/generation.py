@@ -31,6 +31,11 @@ TASK = Task(
         "share among held-out people, tells whether it fell by copying."
     ),
     headline=("FID", "KID"),
+    verdicts={
+        "better": "Samples lie nearer to held-out people than held-out people to each other ({floor}), as copies would",
+        "worse": "Samples lie farther from held-out people than these from each other ({floor})",
+        "undecided": "Samples cannot be told from held-out people by their distance to them ({floor}), as far as these images tell",
+    },
     limits=(
         "Distances between sets of images depend on the feature network and on the number of images. Compare only "
         "numbers with the same two.",

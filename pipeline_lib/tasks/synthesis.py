@@ -40,6 +40,11 @@ TASK = Task(
         "among held-out people."
     ),
     headline=("FID", "KID"),
+    verdicts={
+        "better": "Samples lie nearer to held-out people than held-out people to each other ({floor}), as copies would",
+        "worse": "Samples lie farther from held-out people than these from each other ({floor})",
+        "undecided": "Samples cannot be told from held-out people by their distance to them ({floor}), as far as these images tell",
+    },
     limits=(
         "A synthetic scan belongs to nobody. It shows what the model learned of a group and proves nothing about a "
         "person.",

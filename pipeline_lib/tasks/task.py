@@ -56,6 +56,7 @@ class Task:
         question: what it answers, in one sentence.
         reading: how its results are to be read.
         headline: names of metrics, the first that there is stands for the recipe.
+        verdicts: what it means that the model is better than the best ``{floor}``, worse, or undecided.
         limits: what its results cannot tell.
         stages: in the order of the workflow.
         works_on: images, the latents of an autoencoder, or either.
@@ -74,6 +75,7 @@ class Task:
     question: str
     reading: str
     headline: tuple[str, ...]
+    verdicts: Mapping[str, str]
     limits: tuple[str, ...]
     stages: tuple[Stage, ...]
     inferred: str

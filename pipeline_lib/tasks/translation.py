@@ -30,6 +30,11 @@ TASK = Task(
         "can score higher than that."
     ),
     headline=("PSNR", "SSIM"),
+    verdicts={
+        "better": "Predicts the target better than the {floor}",
+        "worse": "Predicts the target worse than the {floor}",
+        "undecided": "Predicts the target neither better nor worse than the {floor}, as far as these people tell",
+    },
     limits=(
         "The prediction is a plausible target, not a measurement. Detail that the source does not hold is invented.",
         "Image similarity rewards smooth predictions. Look at the pictures as well.",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from pipeline_lib.config.schema import PreprocessOptions, RecipeOptions, SplitOptions
+from pipeline_lib.report.bibtex import bibtex
 from pipeline_lib.report.methods import (
+    REFERENCES,
     methods_text,
     preprocess_paragraph,
     recipe_methods,
@@ -150,3 +153,23 @@ def test_what_the_model_and_its_samples_were_told_is_said() -> None:
     plain = " ".join(recipe_methods(RecipeOptions.model_validate({"task": "generation"})).paragraphs)
     assert "told" not in plain
     assert "combination" not in plain
+
+
+def test_every_reference_is_also_bibtex() -> None:
+    entries = {key: bibtex(key, text) for key, (_, text) in REFERENCES.items()}
+    assert all(f"year = {{{REFERENCES[key][0][-4:]}}}" in entry for key, entry in entries.items())
+    assert all(entry.count("{") == entry.count("}") for entry in entries.values())
+    assert entries["tustison"] == (
+        "@article{tustison,\n  author = {Tustison, N. J. and Avants, B. B. and Cook, P. A. and others},\n"
+        "  title = {{N4ITK: improved N3 bias correction}},\n  journal = {IEEE Transactions on Medical Imaging},\n"
+        "  year = {2010},\n  volume = {29},\n  number = {6},\n  pages = {1310--1320},\n}"
+    )
+    assert entries["ho"].startswith("@inproceedings")
+    assert "eprint = {2006.11239}" in entries["ho"]
+    with pytest.raises(ValueError, match="where and when"):
+        bibtex("x", "Nobody A. A title. In a drawer")
+
+
+def test_bibtex_has_what_is_cited_and_no_more() -> None:
+    found = methods_text("A model [ho] [song].", "Again [ho].")
+    assert re.findall(r"@\w+{(\w+)", found.bibtex) == ["ho2020", "song2021"]

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import gzip
+import hashlib
+import html
+import io
 import re
 from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import made_report
+import numpy as np
 import pytest
+from made_report import make_report
 from matplotlib.figure import Figure
+from PIL import Image
 
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions, RecipeOptions, SplitOptions
 from pipeline_lib.evaluation.metric import Metric, Role
 from pipeline_lib.files import write_json
 from pipeline_lib.report.captions import CAPTIONS
 from pipeline_lib.report.index import read_card, write_index
+from pipeline_lib.report.page import PICTURE_LIMIT, load_picture
 from pipeline_lib.report.recipe import write_recipe_page
 from pipeline_lib.report.scans import write_scan_pages
 
@@ -62,7 +72,7 @@ class Page(HTMLParser):
             assert self.open.pop() == tag
 
 
-def check(path: Path) -> Page:
+def check(path: Path, note: str = COHORT.note) -> Page:
     page = Page(path)
     assert page.language == "en"
     assert all(image.get("alt") for image in page.images), "a picture without alternative text"
@@ -74,8 +84,22 @@ def check(path: Path) -> Page:
     assert page.headings[0] == 1
     assert all(after <= before + 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
     assert EVIL not in page.text
-    assert "Synthetic people &amp; nobody else." in page.text
+    assert html.escape(note) in page.text
     return page
+
+
+def unpacked(text: str, name: str) -> list[dict[str, str]]:
+    """A table that a page carries for its script."""
+    found = re.search(f'id="{name}">([^<]+)<', text)
+    assert found is not None
+    lines = gzip.decompress(base64.b64decode(found[1])).decode().splitlines()
+    return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def policy(text: str) -> str:
+    found = re.search('http-equiv="Content-Security-Policy" content="([^"]+)"', text)
+    assert found is not None
+    return html.unescape(found[1])
 
 
 def picture(path: Path) -> None:
@@ -196,7 +220,7 @@ def test_floor_stands_beside_the_finished_model_and_checkpoints_come_after(tmp_p
     card = read_card(out)
     assert card["value"] == "0.700"
     assert card["baselines"] == ["floor, half against half: 0.200"]
-    assert CAPTIONS["checkpoints"][0] in check(out).text, "the figure is drawn from the table"
+    assert 'aria-label="FID of samples to held-out people against the training step' in check(out).text
 
 
 @pytest.mark.parametrize(("ceiling", "crossed"), [(20.0, True), (30.0, False)])
@@ -221,7 +245,7 @@ def test_number_that_could_not_be_computed_is_explained_once(tmp_path: Path) -> 
     write_recipe_page("anomaly", recipe, COHORT, {"evaluation": tmp_path / "evaluation"}, out)
     page = check(out)
     assert page.text.count("<li>pixel AP: no lesion mask</li>") == 1
-    assert read_card(out)["note"] == "pixel AP: no lesion mask"
+    assert read_card(out)["verdict"] == "No verdict: pixel AP: no lesion mask."
 
 
 def test_index_links_to_pages_that_exist(tmp_path: Path, scan_pages: Path, recipe_page: Path) -> None:
@@ -254,8 +278,52 @@ def test_index_links_to_pages_that_exist(tmp_path: Path, scan_pages: Path, recip
     )
     page = check(out)
     links = [reference for reference in page.references if reference.endswith(".html")]
-    assert {"anomaly.html", "scans/test-anat-0001/good.html", "scans/test-anat-0001/bad.html"} <= set(links)
+    assert {"anomaly.html", "scans/test-anat-0001/bad.html"} <= set(links)
     assert all((out.parent / link).is_file() for link in links)
+    rows = unpacked(page.text, "scans-table")
+    assert [row["page"] for row in rows] == ["scans/test-anat-0001/good.html", "scans/test-anat-0001/bad.html"]
+    assert [row["verdict"] for row in rows] == ["included", "excluded"]
+    assert [row["reason"] for row in rows] == ["", EVIL]
+    assert rows[0]["brain_volume_ml"] == "1500"
+
+
+def test_policy_names_the_pages_own_style_and_script_and_nothing_else(tmp_path: Path) -> None:
+    index = make_report(tmp_path)
+    for page in (index, index.parent / "synthesis.html", *index.parent.glob("scans/*/*.html")):
+        text = check(page, note=made_report.COHORT.note).text
+        inline = re.findall("<(?:style|script)>(.*?)</(?:style|script)>", text, re.DOTALL)
+        hashes = {f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in inline}
+        assert inline
+        assert set(re.findall("'sha256-[^']+'", policy(text))) == hashes
+        assert policy(text).startswith("default-src 'none'; img-src data: blob:;")
+        assert "unsafe" not in policy(text)
+        assert not re.findall(r"<[^>]+ (?:style|on[a-z]+)=", re.sub("(?s)<script.*?</script>", "", text))
+
+
+def test_every_line_plot_has_its_table(tmp_path: Path) -> None:
+    index = make_report(tmp_path)
+    for name in ("anomaly", "synthesis", "generation"):
+        text = (index.parent / f"{name}.html").read_text()
+        assert text.count('<figure class="plot">') == text.count("<figcaption>") - text.count("<figure>") - text.count(
+            '<figure class="wide">'
+        )
+        for figure in re.findall('<figure class="plot">.*?</figure>', text, re.DOTALL):
+            assert 'download="' in figure
+            assert re.search('role="img" aria-label="[^"]{20,}"', figure)
+
+
+def test_large_pictures_are_made_small(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1200, 1600, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    shown = load_picture(tmp_path / "noise.png", alt="noise")
+    data = base64.b64decode(shown.source.removeprefix("data:image/webp;base64,"))
+    assert len(data) <= PICTURE_LIMIT
+    frames = [Image.fromarray(noise[:80, n : n + 80]) for n in range(3)]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:], duration=50)
+    moving = load_picture(tmp_path / "moving.gif", alt="moving")
+    with Image.open(io.BytesIO(base64.b64decode(moving.source.partition(",")[2]))) as image:
+        assert image.n_frames == 3
+    assert moving.still.startswith("data:image/webp")
 
 
 def test_pictures_have_one_page_a_chunk_and_a_line_in_the_index(tmp_path: Path, recipe_page: Path) -> None:

@@ -23,6 +23,7 @@ use rule stage as report_scans with:
 use rule stage as report_recipe with:
     input:
         stages=stages_of,
+        datasets=chunks_of("dataset"),
     output:
         report(
             f"{results}/report/{{recipe}}.html",

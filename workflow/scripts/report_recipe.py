@@ -10,6 +10,7 @@ from pipeline_lib.stage import folder, stage, stage_parser
 parser = stage_parser(__doc__)
 parser.add_argument("recipe", help="its name in the configuration")
 parser.add_argument("--stages", nargs="+", type=folder, required=True, help="finished stages, results/<recipe>/<stage>")
+parser.add_argument("--datasets", nargs="+", type=folder, required=True, help="its packed chunks")
 
 with stage(parser) as arguments:
     options = json.loads(arguments.options)
@@ -20,4 +21,5 @@ with stage(parser) as arguments:
         CohortOptions.model_validate(options["cohort"]),
         {path.as_posix().split(f"/{arguments.recipe}/", 1)[1]: path for path in stages},
         arguments.out,
+        arguments.datasets,
     )
