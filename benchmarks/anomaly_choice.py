@@ -1,0 +1,130 @@
+"""How noise level, residual, smoothing and parts of an anomaly score trade off, on validation people only.
+
+python benchmarks/anomaly_choice.py config/soop.yaml results/soop selfsupervised > docs/anomaly_choice.md
+
+Every score is standardised on healthy training images. Test people are not read.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline_lib.config.load import read_config
+from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.inference.chunks import open_array, read_index
+from pipeline_lib.inference.denoise import load_denoiser
+from pipeline_lib.inference.healthy import healthy_images
+from pipeline_lib.inference.mapping import mapped
+from pipeline_lib.inference.score import combined
+from pipeline_lib.inference.standards import IMAGES, Standard
+from pipeline_lib.metrics.detection import average_precision
+
+LEVELS: tuple[tuple[float, ...], ...] = (
+    (1,), (0.98,), (0.95,), (0.9,), (0.85,), (0.7,), (0.5,), (1, 0.98, 0.95, 0.9, 0.85), (0.98, 0.95, 0.9, 0.85, 0.7),
+)  # fmt: skip
+BOXES = (1, 3, 5, 7, 9)
+FLOOR = ("intensity", "intensity_asymmetry")
+RESIDUAL = ("residual", "residual_asymmetry")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Healthy training images and validation images with their truth."""
+
+    healthy: list[tuple[Path, Any]]
+    validation: list[Path]
+
+    def truth(self) -> np.ndarray:
+        """Lesion of every brain pixel."""
+        brain, lesion = (
+            np.concatenate([open_array(c, name) > 0 for c in self.validation]) for name in ("mask", "lesion")
+        )
+        found: np.ndarray = lesion[brain]
+        return found
+
+
+def changed(recipe: RecipeOptions, box: float, **score: Any) -> RecipeOptions:
+    """The recipe with another score."""
+    values = recipe.model_dump(exclude_unset=True)
+    values["evaluation"] = {
+        **values.get("evaluation", {}), "smoothing": "box", "smoothing_mm": box, "score": score,
+    }  # fmt: skip
+    return RecipeOptions.model_validate(values)
+
+
+def precisions(
+    recipe: RecipeOptions, model: Path, images: Images, mixes: dict[str, dict[str, float]]
+) -> Iterator[tuple[str, float]]:
+    """Average precision of each mix of parts; ``recipe`` names every part."""
+    denoiser = load_denoiser(recipe, model)
+    healthy = [mapped(recipe, denoiser, chunk, index) for chunk, index in images.healthy]
+    inside = np.concatenate([each.mask for each in healthy])
+    standards = {
+        name: Standard.of(np.concatenate([each.parts[name] for each in healthy]), inside) for name in healthy[0].parts
+    }
+    found = [mapped(recipe, denoiser, chunk, read_index(chunk)) for chunk in images.validation]
+    truth = images.truth()
+    for title, weights in mixes.items():
+        scores = [
+            combined({name: each.parts[name] for name in weights}, each.mask, weights, standards)[each.mask]
+            for each in found
+        ]
+        yield title, average_precision(np.concatenate(scores), truth)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("configfile", type=Path)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("recipe")
+    parser.add_argument("--box", type=float, default=7, help="of the table of levels")
+    arguments = parser.parse_args()
+    recipe = read_config(arguments.configfile).recipes[arguments.recipe]
+    folder = arguments.results / arguments.recipe
+    chunks = {
+        split: sorted(path for path in (folder / "dataset").glob(f"{split}-*") if len(read_index(path)))
+        for split in ("train", "validation")
+    }
+    images = Images(healthy_images(chunks["train"], recipe.data.train_groups, IMAGES), chunks["validation"])
+    marks = {"segmentation": 1.0} if recipe.denoiser.synthetic_lesions else {}
+    mixes: dict[str, dict[str, float]] = {
+        "residual": {"residual": 1},
+        "+ asymmetry": dict.fromkeys(RESIDUAL, 1.0),
+        "+ intensity": dict.fromkeys((*RESIDUAL, *FLOOR), 1.0),
+    }
+    if marks:
+        mixes |= {
+            "segmentation": marks,
+            "segmentation + intensity": {**dict.fromkeys(FLOOR, 1.0), "segmentation": 1},
+            **{
+                f"all, segmentation {w}": {**dict.fromkeys((*RESIDUAL, *FLOOR), 1.0), "segmentation": w}
+                for w in (1, 2, 4)
+            },
+        }
+    named = {"floor": dict.fromkeys(FLOOR, 1.0), **mixes}
+    every = {**dict.fromkeys((*RESIDUAL, *FLOOR), 1.0), **marks}
+
+    def row(title: str, **options: Any) -> None:
+        box = options.pop("box", arguments.box)
+        levels = options.pop("levels", recipe.evaluation.score.levels or [0.9])
+        score = {"levels": list(levels), "residual": "signed", "weights": every} | options
+        found = dict(precisions(changed(recipe, box, **score), folder / "diffusion", images, named))
+        print(f"| {title} | " + " | ".join(f"{found[name]:.3f}" for name in named) + " |", flush=True)
+
+    print(f"| | {' | '.join(named)} |\n|---|{'---:|' * len(named)}")
+    for levels in LEVELS:
+        row(f"abar {', '.join(f'{level:g}' for level in levels)}; box {arguments.box:g}", levels=levels)
+    for kind in ("squared", "l1"):
+        row(f"{kind}; box {arguments.box:g}", residual=kind)
+    for box in BOXES:
+        row(f"box {box}", box=box)
+
+
+if __name__ == "__main__":
+    main()
