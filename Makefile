@@ -32,11 +32,11 @@ demo: $(READY)
 	$(BIN)/snakemake all --cores $(CORES) $(DEMO_THREADS) && \
 	echo "Report: results/report/index.html ($$(( $$(date +%s) - started )) s)"
 
-test: $(READY)
-	$(BIN)/python -m pytest -m 'not slurm'
+test: test-fast
+	$(BIN)/python -m pytest -m dag
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m 'not dag and not slurm'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not dag and not slurm' --numprocesses $(CORES)
 
 test-slurm: $(READY)
 	@sh tests/cluster/install.sh

@@ -275,7 +275,10 @@ class Plan:
             mode="json", include={"cohort": {"name", "note"}, "split": True, "preprocess": True}
         )
         if recipe is not None:
-            chosen = {"cohort": chosen["cohort"], "recipe": self.recipes[recipe].model_dump(mode="json")}
+            chosen = {
+                "cohort": chosen["cohort"],
+                "recipe": without_run_time(self.recipes[recipe].model_dump(mode="json")),
+            }
         return json.dumps(chosen, sort_keys=True)
 
     def modalities(self, recipe: str) -> set[str]:

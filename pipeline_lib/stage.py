@@ -120,7 +120,8 @@ def state_folder(root: Path, arguments: argparse.Namespace, inputs: list[Path]) 
 def run(function: str, recipe: object, inputs: Mapping[str, list[Path]], out: Path) -> None:
     """Call ``module:function`` with a recipe's options, the inputs by name, and ``out``.
 
-    What is annotated as a list gets all folders, a `Mapping` gets them by their names, anything else the one there is.
+    What is annotated as a list gets all folders, a `Mapping` gets them by their names, anything else the one
+    there is, or None.
     """
     module, _, name = function.partition(":")
     called = getattr(importlib.import_module(module), name)
@@ -131,6 +132,8 @@ def run(function: str, recipe: object, inputs: Mapping[str, list[Path]], out: Pa
             return {path.name: path for path in paths}
         if typing.get_origin(kind) is list:
             return paths
+        if not paths:
+            return None
         (path,) = paths
         return path
 

@@ -41,6 +41,11 @@ def test_an_input_that_may_be_missing_is_one_path_where_there_is_one() -> None:
     assert CALLS[0]["extra"] == Path("e")
 
 
+def test_an_input_of_which_there_is_none_is_none_or_empty() -> None:
+    run(HERE, "options", {"model": [Path("m")], "chunks": [], "roles": [], "extra": []}, Path("out"))
+    assert (CALLS[0]["extra"], CALLS[0]["chunks"], CALLS[0]["roles"]) == (None, [], {})
+
+
 def test_two_folders_for_one_path_are_an_error() -> None:
     with pytest.raises(ValueError, match="too many values"):
         run(HERE, "options", {"model": [Path("m"), Path("n")], "chunks": [], "roles": []}, Path("out"))

@@ -1,4 +1,4 @@
-"""What a scan shows: a head and its tissues, or labels, a mask, values of two signs.
+"""What a scan shows: a head and its tissues, or values of two signs.
 
 Tissues are compared by ranks, the probability that a voxel of one is brighter than a voxel of the other, so that
 nothing depends on the unit of intensity. Where they lie is taken from the template's tissue maps (Fonov et al. 2011).
@@ -15,15 +15,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.stats import mannwhitneyu
 
-from pipeline_lib.errors import UserError
 from pipeline_lib.imaging.contrasts import CONTRASTS, MOST_BELOW
 from pipeline_lib.imaging.nifti import Volume
 from pipeline_lib.imaging.registration import TEMPLATE_MM, template
 
 Mask = NDArray[np.bool_]
 
-MOST_ALIKE = 0.7
-"""Share of foreground voxels equal to their neighbour from which whole numbers are labels."""
 FAINT = 0.05
 """Share of the largest difference from the background up to which a voxel counts as background."""
 DEEP_VOXELS, DARK = 8, 0.45
@@ -35,31 +32,6 @@ COMPARED = 5000
 TWO_SIGNS = "values of two signs"
 LEAST_OF_TWO_SIGNS = 0.58
 """Least ``grey_over_fluid`` of a T1w scan with values of two signs: one that was standardised, not a map."""
-
-
-def refuse_labels(data: NDArray[np.float32], where: str) -> None:
-    """Raise a UserError for a mask, or a map of labels: whole numbers, alike over whole regions."""
-    values = data[:: max(1, data.shape[0] // 64)]
-    if not (values == np.round(values)).all():
-        few = np.unique(data[::7, ::7, ::7])
-        if len(few) > 2:
-            return
-    background = np.median(np.concatenate([data.take(end, axis).ravel() for axis in range(3) for end in (0, -1)]))
-    inside = data != background
-    found = np.unique(data[inside])
-    if len(found) == 1:
-        raise UserError(
-            f"{where}: {found[0]:g} inside and {background:g} outside, one value: a mask; give the scan itself"
-        )
-    alike = [
-        float((np.diff(data, axis=axis) == 0)[inside.take(range(data.shape[axis] - 1), axis)].mean())
-        for axis in range(3)
-    ]
-    if len(found) and min(alike) > MOST_ALIKE:
-        raise UserError(
-            f"{where}: {len(found)} whole numbers, and {min(alike):.0%} of neighbours alike: a map of labels; "
-            "give the scan itself"
-        )
 
 
 def below_background(volume: Volume) -> float:

@@ -18,8 +18,8 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.files import sha256_text
 from pipeline_lib.imaging.canonical import open_described, open_mask
 from pipeline_lib.imaging.chunk import Done, Task, run_chunk
-from pipeline_lib.imaging.content import refuse_labels
 from pipeline_lib.imaging.dwi import read_gradients, turn, write_gradients
+from pipeline_lib.imaging.labels import refuse_labels
 from pipeline_lib.imaging.nifti import Volume, write_volume
 from pipeline_lib.imaging.pictures import find_slices, read_marks, read_slices
 from pipeline_lib.imaging.stacks import Pictures, run_pictures

@@ -118,10 +118,19 @@ def register_turned(brain: Volume) -> tuple[str, Registered]:
     starts = _turned(fixed, moving, start, [turn @ nod for turn in TURNS for nod in NODDING[::9]])
     turns = {_name_of(start): start for start in reversed(starts)}  # of those of one name, the best
     best = sorted(turns, key=lambda name: starts.index(turns[name]))[:TRIED]
-    found = {name: _affine(fixed, moving, turns[name]) for name in best}
-    name = min(found, key=lambda name: found[name][1])
-    transform, cost = found[name]
-    return name, Registered(transform, transform.GetInverse(), start, cost)
+    found = {name: _affine_after(turns[name], fixed, moving) for name in best}
+    return min(found.items(), key=lambda pair: pair[1].cost)
+
+
+def _affine_after(turn: sitk.Transform, fixed: sitk.Image, moving: sitk.Image) -> Registered:
+    """Affine registration of what is turned already: a versor cannot be moved away from half a turn."""
+    turned = sitk.Resample(moving, fixed, turn)
+    rigid = sitk.VersorRigid3DTransform()
+    rigid.SetCenter(sitk.VersorRigid3DTransform(turn).GetCenter())
+    found, cost = _affine(fixed, turned, rigid)
+    # A composite applies the transform that was added last first.
+    forward, back = [turn, found], [found.GetInverse(), turn.GetInverse()]
+    return Registered(sitk.CompositeTransform(forward), sitk.CompositeTransform(back), turn, cost)
 
 
 def _centred(brain: Volume) -> tuple[sitk.Image, sitk.Image, sitk.Transform]:

@@ -9,7 +9,8 @@ import pytest
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.imaging.canonical import open_scan
-from pipeline_lib.imaging.content import below_background, content_fault, refuse_labels, tissue_contrast, tissues
+from pipeline_lib.imaging.content import below_background, content_fault, tissue_contrast, tissues
+from pipeline_lib.imaging.labels import refuse_labels
 from pipeline_lib.imaging.nifti import Volume
 from pipeline_lib.imaging.registration import template
 

@@ -96,9 +96,9 @@ def test_broken_scan_is_excluded_with_its_reason_and_the_rest_goes_on(workspace)
     results = workspace.folder / "results"
     tables = "\n".join(path.read_text() for path in (results / "cohort").glob("*.tsv"))
     excluded = [line.split("\t") for line in tables.splitlines() if "\tfalse\t" in line]
-    assert [row[1] for row in excluded] == ["syn002"]
+    assert [row[1] for row in excluded] == ["syn008"]
     index = (results / "report" / "index.html").read_text()
-    assert "sub-syn002" in index
+    assert "sub-syn008" in index
     assert "truncated" in index
     assert "bad/id" in index, "the faulty row of the sheet"
 
@@ -246,7 +246,7 @@ def test_a_training_job_run_again_unchanged_takes_its_finished_state(workspace) 
 
 def test_failed_scan_is_tried_again_once_it_is_mended(workspace) -> None:
     good = next(row for row in rows_of(workspace) if row.startswith("syn001\t") and "\tT1w\t" in row).split("\t")[3]
-    broken = next(row for row in rows_of(workspace) if row.startswith("syn002\t") and "\tT1w\t" in row).split("\t")[3]
+    broken = next(row for row in rows_of(workspace) if row.startswith("syn008\t") and "\tT1w\t" in row).split("\t")[3]
     reseed(workspace.folder / good, workspace.folder / broken)
     workspace.run("retry_failed")
     ran = workspace.run("preprocessed")

@@ -103,6 +103,13 @@ def chunks_of(stage, *splits):
     ]
 
 
+def told_people(wildcards):
+    """An input function: held-out people, on whose grid samples lie, and whose values they are told where there are any."""
+    told = plan.recipes[wildcards.recipe].denoiser.condition
+    splits = ("validation", "test") if told else ("validation",)
+    return chunks_of("dataset", *splits)(wildcards)
+
+
 def training_data(*splits):
     """An input function: what a denoiser learns from, images or latents."""
     return lambda wildcards: chunks_of(
@@ -192,11 +199,7 @@ def of_task(rule, stage):
         "arguments": lambda wildcards, input: " ".join(
             [
                 f"--rule {rule} {stage}",
-                *(
-                    f"--input {name} {_quoted(paths)}"
-                    for name, paths in input.items()
-                    if paths
-                ),
+                *(f"--input {name} {_quoted(paths)}" for name, paths in input.items()),
             ]
         )
     }

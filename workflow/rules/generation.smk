@@ -4,7 +4,7 @@
 use rule stage as sample_generation with:
     input:
         diffusion=made("{recipe}", "diffusion"),
-        held_out=chunks_of("dataset", "validation", "test"),
+        held_out=told_people,
     output:
         made("{recipe}", "samples"),
     log:

@@ -5,7 +5,7 @@ use rule stage as sample_synthesis with:
     input:
         diffusion=made("{recipe}", "diffusion"),
         autoencoder=autoencoders,
-        held_out=chunks_of("dataset", "validation", "test"),
+        held_out=told_people,
     output:
         made("{recipe}", "samples"),
     log:
