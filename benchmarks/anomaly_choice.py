@@ -2,7 +2,7 @@
 
 python benchmarks/anomaly_choice.py config/soop.yaml results/soop selfsupervised > docs/anomaly_choice.md
 
-Every score is standardised on healthy training images. Test people are not read.
+With --floor only what needs no model, by smoothing. Every score is standardised on healthy training images. Test people are not read.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import numpy as np
 
 from pipeline_lib.config.load import read_config
 from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.inference.baselines import Standard, excess_map, intensity_map
 from pipeline_lib.inference.chunks import open_array, read_index
 from pipeline_lib.inference.denoise import load_denoiser
 from pipeline_lib.inference.healthy import healthy_images
 from pipeline_lib.inference.mapping import mapped
-from pipeline_lib.inference.score import combined
-from pipeline_lib.inference.standards import IMAGES, Standard
+from pipeline_lib.inference.score import combined, lesions_are_dark, smoothed
+from pipeline_lib.inference.standards import IMAGES
 from pipeline_lib.metrics.detection import average_precision
 
 LEVELS: tuple[tuple[float, ...], ...] = (
@@ -52,9 +53,8 @@ class Images:
 def changed(recipe: RecipeOptions, box: float, **score: Any) -> RecipeOptions:
     """The recipe with another score."""
     values = recipe.model_dump(exclude_unset=True)
-    values["evaluation"] = {
-        **values.get("evaluation", {}), "smoothing": "box", "smoothing_mm": box, "score": score,
-    }  # fmt: skip
+    evaluation = {**values.get("evaluation", {}), "smoothing": "box", "smoothing_mm": box}
+    values["evaluation"] = evaluation | ({"score": score} if score else {})
     return RecipeOptions.model_validate(values)
 
 
@@ -78,12 +78,39 @@ def precisions(
         yield title, average_precision(np.concatenate(scores), truth)
 
 
+def floors(recipe: RecipeOptions, images: Images) -> None:
+    """A table of the floor's two parts and their sum by the side of the box."""
+    print("| box | intensity | its asymmetry | both |\n|---|---:|---:|---:|")
+    truth = images.truth()
+    for box in BOXES:
+        evaluation = changed(recipe, box).evaluation
+
+        def parts(chunk: Path, rows: Any, evaluation: Any = evaluation) -> tuple[dict[str, np.ndarray], np.ndarray]:
+            brain = np.asarray(open_array(chunk, "mask")[rows]) > 0
+            grey = intensity_map(open_array(chunk, "data")[rows], brain, dark=lesions_are_dark(recipe))
+            level = smoothed(grey, brain, evaluation, 1)
+            return {"intensity": level, "intensity_asymmetry": excess_map(level, brain, 1)}, brain
+
+        free = [parts(chunk, index["row"].to_numpy()) for chunk, index in images.healthy]
+        standards = {
+            name: Standard.of(
+                np.concatenate([each[name] for each, _ in free]), np.concatenate([brain for _, brain in free])
+            )
+            for name in FLOOR
+        }
+        found = [parts(chunk, slice(None)) for chunk in images.validation]
+        each = [np.concatenate([standards[name](part[name])[brain] for part, brain in found]) for name in FLOOR]
+        values = [average_precision(score, truth) for score in (*each, each[0] + each[1])]
+        print(f"| {box} | " + " | ".join(f"{value:.3f}" for value in values) + " |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("configfile", type=Path)
     parser.add_argument("results", type=Path)
     parser.add_argument("recipe")
     parser.add_argument("--box", type=float, default=7, help="of the table of levels")
+    parser.add_argument("--floor", action="store_true", help="only what needs no model")
     arguments = parser.parse_args()
     recipe = read_config(arguments.configfile).recipes[arguments.recipe]
     folder = arguments.results / arguments.recipe
@@ -92,6 +119,9 @@ def main() -> None:
         for split in ("train", "validation")
     }
     images = Images(healthy_images(chunks["train"], recipe.data.train_groups, IMAGES), chunks["validation"])
+    if arguments.floor:
+        floors(recipe, images)
+        return
     marks = {"segmentation": 1.0} if recipe.denoiser.synthetic_lesions else {}
     mixes: dict[str, dict[str, float]] = {
         "residual": {"residual": 1},
