@@ -43,6 +43,14 @@ ONLY_WHERE: dict[str, tuple[str, Callable[[RecipeOptions], bool]]] = {
         lambda recipe: not recipe.denoiser.condition or TASKS[recipe.task].conditional,
     ),
     "denoiser.training.augment": ("the denoiser learns images, not latents", lambda recipe: recipe.autoencoder is None),
+    "evaluation.score.draws": (
+        "evaluation.score.levels is set",
+        lambda recipe: bool(recipe.evaluation.score.levels),
+    ),
+    "sampling.start": (
+        "evaluation.score.levels is empty",
+        lambda recipe: not recipe.evaluation.score.levels,
+    ),
     "sampling.eta": ("sampling.sampler is ddim", lambda recipe: recipe.sampling.sampler == "ddim"),
     **dict.fromkeys(
         ["denoiser.drop_condition", "sampling.guidance", "sampling.conditions", "sampling.others"],

@@ -29,6 +29,7 @@ REFERENCES = {
     "hoopes": ("Hoopes et al., 2022", "Hoopes A, Mora JS, Dalca AV, Fischl B, Hoffmann M. SynthStrip: skull-stripping for any brain image. NeuroImage 2022; 260:119474"),
     "isensee": ("Isensee et al., 2019", "Isensee F, Schell M, Pflueger I, et al. Automated brain extraction of multisequence MRI using artificial neural networks. Human Brain Mapping 2019; 40(17):4952-4964"),
     "jabri": ("Jabri et al., 2022", "Jabri A, Fleet D, Chen T. Scalable adaptive computation for iterative generation. 2022. arXiv:2212.11972"),
+    "disyre": ("Naval Marimont et al., 2024", "Naval Marimont S, Baugh M, Siomos V, Tzelepis C, Kainz B, Tarroni G. DISYRE: diffusion-inspired synthetic restoration for unsupervised anomaly detection. ISBI 2024. arXiv:2311.15453"),
     "kascenas": ("Kascenas et al., 2022", "Kascenas A, Pugeault N, O'Neil AQ. Denoising autoencoders for unsupervised anomaly detection in brain MRI. MIDL 2022. arXiv:2301.08330"),
     "kingma": ("Kingma and Welling, 2014", "Kingma DP, Welling M. Auto-encoding variational Bayes. ICLR 2014. arXiv:1312.6114"),
     "lin": ("Lin et al., 2024", "Lin S, Liu B, Li J, Yang X. Common diffusion noise schedules and sample steps are flawed. WACV 2024. arXiv:2305.08891"),
@@ -306,6 +307,12 @@ def _denoiser(recipe: RecipeOptions) -> str:
             text += f"; {'all were' if several else 'it was'} hidden in {denoiser.drop_condition:.0%} of the training images"
             text += " and each by chance in as many again [guidance]" if several else " [guidance]"
         text += "."
+    if denoiser.synthetic_lesions:
+        lesions = denoiser.synthetic_lesions
+        text += (
+            f" {lesions.share:.0%} of the training images had lesions drawn at random put into them, {lesions.bright:.0%} of them "
+            "bright, which the network learned to take out and to mark: no real lesion was seen [disyre]."
+        )
     if TASKS[recipe.task].source_and_target:
         text += " The source's latent was concatenated to the input."
     return (
@@ -356,7 +363,7 @@ def _sampling(recipe: RecipeOptions) -> str:
         how += f" with eta {sampling.eta:g}"
     if recipe.denoiser.condition and sampling.guidance != 1:
         how += f" and guidance scale {sampling.guidance:g} [guidance]"
-    told = {"combinations": _combinations(recipe), "drawn": _drawn_after(recipe)}
+    told = {"combinations": _combinations(recipe), "drawn": _drawn_after(recipe), "map": _map(recipe, how)}
     return TASKS[recipe.task].inferred.format(recipe=recipe, sampler=how, **told)
 
 
@@ -365,6 +372,38 @@ def _undone(recipe: RecipeOptions) -> int:
     timesteps = recipe.diffusion.timesteps
     part = covers(TASKS[recipe.task].reads, "sampling.start")
     return max(1, round(recipe.sampling.start * timesteps)) if part else timesteps
+
+
+PARTS = {
+    "residual": "the residual",
+    "residual_asymmetry": "the residual's excess over the mirrored neighbourhood",
+    "intensity": "intensity by median and MAD",
+    "intensity_asymmetry": "the excess of intensity over the mirrored neighbourhood",
+    "segmentation": "the network's own mark of a lesion",
+}
+RESIDUAL = {"squared": "squared difference", "l1": "absolute difference", "signed": "signed difference"}
+
+
+def _map(recipe: RecipeOptions, how: str) -> str:
+    """How an anomaly map came about."""
+    score, evaluation = recipe.evaluation.score, recipe.evaluation
+    if score.levels:
+        levels = _and([f"{level:g}" for level in score.levels])
+        text = (
+            f"Each scan was noised until the share of signal was {levels}, {score.draws} draw{'s' if score.draws > 1 else ''} each, "
+            f"and restored in one step [kascenas]"
+        )
+    else:
+        text = f"To each scan noise was added up to {recipe.sampling.start:.0%} of the timesteps and removed again by {how} [wyatt]"
+    text += f". The residual is the {RESIDUAL[score.residual]} of scan and reconstruction."
+    if len(score.weights) > 1:
+        parts = [f"{PARTS[name]} (weight {weight:g})" for name, weight in score.weights.items()]
+        text += f" The anomaly map is the sum of {_and(parts)}, each in standard deviations of healthy training images,"
+    else:
+        text += f" The anomaly map is {PARTS[next(iter(score.weights))]}"
+    kernel = "a box" if evaluation.smoothing == "box" else "a Gaussian"
+    unit = "pixels" if recipe.data.modality == "image" else "mm"
+    return f"{text} within the brain, smoothed by {kernel} of {evaluation.smoothing_mm:g} {unit}."
 
 
 def _combinations(recipe: RecipeOptions) -> str:
