@@ -42,7 +42,8 @@ def test_long_curves_keep_their_ends_and_ticks_their_places() -> None:
     assert len(placed) <= 400
     axis = Axis.over(range(number), LEFT, WIDTH - RIGHT, log=False)
     assert (placed[0][0], placed[-1][0]) == (axis(0), axis(number - 1))
-    assert ("2,000" in {text for _, text in found.x_ticks}) == (axis(2000) in {x for x, _ in found.x_ticks}) is True
+    assert len(found.x_ticks) >= 3
+    assert all(axis(float(text.replace(",", ""))) == place for place, text in found.x_ticks)
 
 
 def test_level_spans_the_axis_with_its_interval_and_the_best_is_marked() -> None:
