@@ -45,8 +45,8 @@ CARDS = (16, 24, 40, 80)
 """GB."""
 SIZES = {2: ([128, 128], [192, 160]), 3: ([80, 96, 80], [112, 128, 112])}
 """Those of the recipes, and larger ones; memory is about linear in the voxels."""
-POINTS = (4, 8)
-"""Batches that are computed; memory is linear in the batch, but for a step so small that the optimiser takes most."""
+POINTS = (1, 128, 256)
+"""Batches that are computed. Memory is linear in the batch, but for one so small that the optimiser takes most."""
 BATCHES = (1, 8, 32, 128)
 PRECISIONS = ("bfloat16", "float32")
 
@@ -100,11 +100,11 @@ class Network:
         with torch.device(device):
             self.run(batch, device, precision)
 
-    def line(self, precision: str) -> tuple[float, float]:
-        """Bytes of a step without images, and of an image."""
-        first, second = (self.computed(batch, precision) for batch in POINTS)
-        each = (second - first) / (POINTS[1] - POINTS[0])
-        return first - POINTS[0] * each, each
+    def line(self, precision: str) -> tuple[float, float, float]:
+        """Bytes of a step of one image; and those of a large batch: so many, and so many an image."""
+        one, first, second = (self.computed(batch, precision) for batch in POINTS)
+        each = (second - first) / (POINTS[2] - POINTS[1])
+        return one, first - POINTS[1] * each, each
 
 
 @contextmanager
@@ -266,10 +266,10 @@ def table() -> Iterator[str]:
             for network in networks(name, recipe, size):
                 plain = size == recipe.data.size and "checkpointing" not in network.name
                 for precision in PRECISIONS if plain else PRECISIONS[:1]:
-                    fixed, each = network.line(precision)
+                    one, fixed, each = network.line(precision)
                     fits = [max(0, int((card * GB * 0.9 - fixed) / each)) for card in CARDS]
                     cells = [name, network.name, " x ".join(map(str, size)), precision,
-                             *(f"{(fixed + n * each) / GB:.1f}" for n in BATCHES), *(f"{n:,}" if n else "none" for n in fits)]  # fmt: skip
+                             *(f"{max(one, fixed + n * each) / GB:.1f}" for n in BATCHES), *(f"{n:,}" if n else "none" for n in fits)]  # fmt: skip
                     yield "| " + " | ".join(cells) + " |"
 
 

@@ -1,6 +1,7 @@
 """Pack what a machine without network needs: training images, and the Python packages that it lacks.
 
-    python benchmarks/device/prepare.py SHARED_DATA travel
+    python benchmarks/device/prepare.py travel --data SHARED_DATA
+    python benchmarks/device/prepare.py travel --stand-ins         # balls instead of brains, in seconds: for a rehearsal
 
 SHARED_DATA holds ixi_t1_2mm_rawhead and soop_flair_axial; the NODDI pairs are synthetic. Below ``travel`` come ``work``
 (the cohorts, through the workflow up to the training images), ``images`` (those, small; see `travel.shrink`) and
@@ -18,11 +19,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import yaml
 from travel import shrink
 
 from pipeline_lib.cohort import synthetic
 from pipeline_lib.cohort.sheet import NO_LESION, Scan, read_sheet, write_sheet
+from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.files import read_table, sha256_text
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -39,21 +42,21 @@ WHEELS = (
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux1")
 
 
-def ixi(shared: Path, work: Path, most: int | None) -> Path:
+def ixi(shared: Path, work: Path) -> Path:
     """The sheet of config/ixi, each person where its ledger has them; the folder of the scans."""
     splits = {row["scan"]: row["split"] for row in read_table(CHECKOUT / "config" / "ixi" / "splits.tsv")}
     kept: dict[str, list[Scan]] = defaultdict(list)
     for scan in read_sheet(CHECKOUT / "config" / "ixi" / "subjects.tsv", shared / "ixi_t1_2mm_rawhead", {}).scans:
         kept[splits[scan.id]].append(replace(scan, split=splits[scan.id]))
-    write_sheet(work / "config" / "subjects.tsv", [scan for scans in kept.values() for scan in scans[:most]])
+    write_sheet(work / "config" / "subjects.tsv", [scan for scans in kept.values() for scan in scans])
     return shared / "ixi_t1_2mm_rawhead"
 
 
-def soop(shared: Path, work: Path, most: int | None) -> Path:
+def soop(shared: Path, work: Path) -> Path:
     """A sheet: people without a lesion in their slice train, a quarter of the others validate, the rest test."""
     folder = shared / "soop_flair_axial"
     with open(folder / "index.csv", encoding="utf-8") as file:
-        people = list(csv.DictReader(file))[:most]
+        people = list(csv.DictReader(file))
     scans = []
     for person in people:
         name, healthy = person["id"], person["lesion_px_axial68"] == "0"
@@ -70,16 +73,16 @@ def soop(shared: Path, work: Path, most: int | None) -> Path:
     return folder
 
 
-def noddi(shared: Path, work: Path, most: int | None) -> Path:
+def noddi(shared: Path, work: Path) -> Path:
     """Synthetic people with diffusion MRI and maps."""
     synthetic.DIFFUSION_PEOPLE = PAIRS
-    people = [number for number in range(1, PAIRS + 1) if synthetic.draw_person(number).group != "lesion"][:most]
+    people = [number for number in range(1, PAIRS + 1) if synthetic.draw_person(number).group != "lesion"]
     made = synthetic.make_cohort(work / "scans", people, root=work / "scans", modalities=(), workers=1)
     write_sheet(work / "config" / "subjects.tsv", made)
     return work / "scans"
 
 
-COHORTS: Mapping[str, Callable[[Path, Path, int | None], Path]] = {"ixi": ixi, "soop": soop, "noddi": noddi}
+COHORTS: Mapping[str, Callable[[Path, Path], Path]] = {"ixi": ixi, "soop": soop, "noddi": noddi}
 
 
 def through_the_workflow(name: str, root: Path, work: Path) -> Path:
@@ -92,6 +95,23 @@ def through_the_workflow(name: str, root: Path, work: Path) -> Path:
     ]  # fmt: skip
     subprocess.run([str(part) for part in command], check=True)
     return chunks
+
+
+def stand_ins(name: str, work: Path) -> Path:
+    """Chunks of balls of several ages on the grid of a cohort's recipe; the folder of the chunks."""
+    sys.path.insert(0, str(CHECKOUT / "tests"))
+    from tiny_chunks import packed
+
+    (written,) = yaml.safe_load((CONFIG / f"{name}.yaml").read_text())["recipes"].values()
+    data = RecipeOptions.model_validate(written).data
+    data = data.model_copy(update={"modality": "T1w"}) if data.modality == "image" else data
+    folder = work / "stand-ins" / "dataset"
+    for split in ("train", "validation", "test"):
+        chunk = packed(folder, f"{split}-anat-0001", [(f"{split}{n}", "CN") for n in range(4)], data)
+        index = pd.read_csv(chunk / "index.tsv", sep="\t")
+        index["age"] = 20 + 10 * pd.factorize(index["participant"])[0]
+        index.to_csv(chunk / "index.tsv", sep="\t", index=False)
+    return folder
 
 
 def fetch_wheels(out: Path) -> None:
@@ -112,17 +132,21 @@ def size_of(folder: Path) -> int:
 def main() -> None:
     """Make what is missing, and say how large it is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shared", type=Path)
     parser.add_argument("travel", type=Path)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", type=Path, help="folder of the cohorts")
+    source.add_argument("--stand-ins", action="store_true")
     parser.add_argument("--cohorts", nargs="+", choices=COHORTS, default=list(COHORTS))
-    parser.add_argument("--most", type=int, help="people of a cohort, of IXI of each split; for a rehearsal")
     arguments = parser.parse_args()
     travel = arguments.travel.resolve()
     for name in arguments.cohorts:
         work = travel / "work" / name
-        (work / "config").mkdir(parents=True, exist_ok=True)
-        chunks = through_the_workflow(name, COHORTS[name](arguments.shared.resolve(), work, arguments.most), work)
-        for chunk in sorted(chunks.iterdir()):
+        if arguments.stand_ins:
+            chunks = stand_ins(name, work)
+        else:
+            (work / "config").mkdir(parents=True, exist_ok=True)
+            chunks = through_the_workflow(name, COHORTS[name](arguments.data.resolve(), work), work)
+        for chunk in sorted(path.parent for path in chunks.glob("*/data.npy")):
             for line in shrink(chunk, travel / "images" / name / f"{chunk.name}.npz"):
                 print(line)
     if not (travel / "wheels").is_dir():

@@ -66,7 +66,7 @@ training() {
 printf 'phase\texit\tseconds\tlimit\n' >"$BACK/phases.tsv"
 phase install 60 "$PYTHON" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --disable-pip-version-check \
 	--target "$WORK/site" "$TRAVEL"/wheels/*.whl
-phase machine 20 "$PYTHON" "$HERE/machine.py"
+phase machine 60 "$PYTHON" "$HERE/machine.py"
 
 # While the tests run: the images are opened, and what compiles is compiled.
 (
@@ -88,12 +88,12 @@ if [ $DEVICE = cuda ]; then
 	REST=$(left)
 else
 	TINY=(--tiny)
-	phase tests 300 "$PYTHON" -m pytest -p no:cacheprovider -q -k on_every_device "${TESTS[@]}"
-	phase bench 300 "$PYTHON" benchmarks/peers.py --repeats 1 --only samplers simplex_fields
+	phase tests 600 "$PYTHON" -m pytest -p no:cacheprovider -q -k on_every_device "${TESTS[@]}"
+	phase bench 600 "$PYTHON" benchmarks/peers.py --repeats 1 --only samplers simplex_fields
 	wait $OPENING
-	phase profile 120 "$PYTHON" "$HERE/profile_step.py" ixi --chunks "$WORK/chunks" --work "$WORK/profile" --tiny
-	phase memory 120 "$PYTHON" benchmarks/memory.py --device cpu
-	REST=120
+	phase profile 300 "$PYTHON" "$HERE/profile_step.py" ixi --chunks "$WORK/chunks" --work "$WORK/profile" --tiny
+	phase memory 300 "$PYTHON" benchmarks/memory.py --device cpu
+	REST=600
 fi
 
 # Small networks leave much of a large card idle: the trainings run side by side.
