@@ -39,7 +39,8 @@ def infer_anomaly(recipe: RecipeOptions, diffusion: Path, standards: Path, datas
     refuse_prepared_otherwise(diffusion, denoiser.info, dataset)
     kept, refused = keep_unseen(read_index(dataset), denoiser.info, recipe.sampling.allow_trained_people)
     found = mapped(recipe, denoiser, dataset, kept)
-    maps = combined(found.parts, found.mask, recipe.evaluation.score.weights, read_standards(standards))
+    weights = {str(name): weight for name, weight in recipe.evaluation.score.weights.items()}
+    maps = combined(found.parts, found.mask, weights, read_standards(standards))
     with atomic_directory(out) as folder:
         for name, array in (("maps", maps), ("reconstruction", found.reconstruction)):
             np.save(folder / f"{name}.npy", array.astype(np.float32))

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline_lib.config.schema import EvaluationOptions, Part, RecipeOptions
+from pipeline_lib.config.schema import EvaluationOptions, RecipeOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.inference.baselines import Standard, excess_map, intensity_map
 from pipeline_lib.metrics.smoothing import smooth
@@ -93,7 +93,7 @@ def parts_of(
 
 
 def combined(
-    parts: Mapping[str, Maps], mask: Masks, weights: Mapping[Part, float], standards: Mapping[str, Standard]
+    parts: Mapping[str, Maps], mask: Masks, weights: Mapping[str, float], standards: Mapping[str, Standard]
 ) -> Maps:
     """Parts in units of healthy images, added with their weights; a single part stays in its own units.
 
