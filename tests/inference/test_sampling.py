@@ -15,10 +15,10 @@ from PIL import Image
 from pipeline_lib.dataset.conditions import Conditions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import sha256_file
-from pipeline_lib.inference.anomaly import reconstruct
 from pipeline_lib.inference.chunks import read_index
 from pipeline_lib.inference.denoise import load_denoiser
 from pipeline_lib.inference.generation import sample_generation, spread
+from pipeline_lib.inference.restore import reconstruct
 from pipeline_lib.inference.sampling import draw_samples, held_out_people, wanted_samples
 from pipeline_lib.inference.synthesis import sample_synthesis
 
