@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -137,6 +138,8 @@ def test_training_on_two_nodes_equals_training_on_one(workspace: Workspace) -> N
     for nodes in (1, 2):
         several = ("batch_size: 2,", f"batch_size: 2, nodes: {nodes},")
         resources = ("--set-resources", "train_denoiser:nodes=2", "train_denoiser:tasks=2", "train_denoiser:mpi=srun")
+        workspace.forget_state()
+        shutil.rmtree(workspace.folder / "results/anomaly/diffusion", ignore_errors=True)
         with workspace.edited("config/tiny.yaml", several):
             workspace.snakemake(MODEL, *PROFILE, *(resources if nodes == 2 else ()))
         weights.append(load_file(workspace.folder / "results/anomaly/diffusion/model.safetensors"))
