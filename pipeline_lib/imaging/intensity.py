@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
+from pipeline_lib.imaging.itk import to_sitk
 from pipeline_lib.imaging.nifti import Volume
-from pipeline_lib.imaging.registration import to_sitk
 
 FIELD_MM = 8.0
 """The bias field is smooth: it is estimated at about this voxel size."""

@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from numpy.typing import NDArray
 
+from pipeline_lib.imaging.itk import to_sitk
 from pipeline_lib.imaging.nifti import Volume
 
 TEMPLATE_MM = 2
@@ -45,7 +46,6 @@ UNFOLDED = 1 / 2.48
 doi:10.1006/gmod.2000.0531)."""
 FIELD_MM = 4.0
 """Voxels of the displacement fields that the deformable part is kept as."""
-FLIP = np.diag([-1.0, -1.0, 1.0])  # RAS (NIfTI) <-> LPS (ITK)
 
 
 @dataclass(frozen=True)
@@ -82,18 +82,6 @@ def output_grid(voxel_size: float) -> Volume:
     affine = np.diag([voxel_size] * 3 + [1.0])
     affine[:3, 3] = low
     return Volume(np.zeros(tuple(shape), np.float32), affine)
-
-
-def to_sitk(volume: Volume) -> sitk.Image:
-    """A RAS+ volume as an ITK image (LPS)."""
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.data.T))
-    linear = volume.affine[:3, :3]
-    # ITK knows no shear: the nearest rotation stands for the directions.
-    left, _, right = np.linalg.svd(linear / np.linalg.norm(linear, axis=0))
-    image.SetDirection((FLIP @ left @ right).ravel().tolist())
-    image.SetSpacing([float(size) for size in volume.zooms])
-    image.SetOrigin((FLIP @ volume.affine[:3, 3]).tolist())
-    return image
 
 
 def register(brain: Volume, *, deformable: bool = False) -> Registered:

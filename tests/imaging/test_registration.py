@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from pipeline_lib.imaging.itk import to_sitk
 from pipeline_lib.imaging.nifti import Volume
 from pipeline_lib.imaging.quality import dice
-from pipeline_lib.imaging.registration import TURNS, output_grid, register, register_turned, resample, template, to_sitk
+from pipeline_lib.imaging.registration import TURNS, output_grid, register, register_turned, resample, template
 
 
 @pytest.mark.parametrize("angles", [(0.15, -0.1, 0.12), (0.5, -0.2, 0.2), (-0.5, 0.2, 0.1)])
