@@ -2,6 +2,7 @@
 
     make bench                            # on this machine's CPU
     make bench BENCH='--device cuda'      # on a GPU, bfloat16
+    make bench BENCH='--only quantisers samplers'
 
 Every comparison alternates between the candidates, so that whatever else the machine does falls on all of them,
 and shows medians (of two for the quantisers, of which MONAI's takes half a minute). "Relative" is to the first row, turn
@@ -63,6 +64,7 @@ class Setting:
 
     device: torch.device
     repeats: int
+    eager: bool = False  # without torch.compile, which takes minutes
 
     def autocast(self) -> AbstractContextManager[Any]:
         """bfloat16 on a GPU, nothing on a CPU."""
@@ -180,12 +182,12 @@ def unets(dimensions: int, setting: Setting) -> None:
         "pipeline_lib UNet": usual,
         "pipeline_lib UNet, channels_last": copy.deepcopy(usual).to(memory_format=layout),
     }
-    if on_gpu:  # where all are in bfloat16
+    if on_gpu and not setting.eager:  # where all are in bfloat16
         networks["MONAI DiffusionModelUNet, channels_last, torch.compile"] = copy.deepcopy(theirs).to(
             memory_format=layout
         )
         networks["pipeline_lib UNet, channels_last, torch.compile"] = copy.deepcopy(usual).to(memory_format=layout)
-    elif dimensions == 2:
+    elif not on_gpu and dimensions == 2:
         networks["pipeline_lib UNet, channels_last, bfloat16"] = copy.deepcopy(usual).to(memory_format=layout)
     if dimensions == 2:
         networks["diffusers UNet2DModel"] = diffusers.UNet2DModel(
@@ -468,34 +470,43 @@ def simplex_in_training(setting: Setting) -> None:
     )
 
 
+TABLES: Mapping[str, Callable[[Setting], None]] = {
+    "quantisers": lambda setting: quantisers(replace(setting, repeats=min(setting.repeats, 2))),
+    "unets": lambda setting: unets(2, setting),
+    "unets_3d": lambda setting: unets(3, setting),
+    "folded": lambda setting: folded(2, setting),
+    "folded_3d": lambda setting: folded(3, setting),
+    "samplers": samplers,
+    "simplex_points": simplex_points,
+    "simplex_fields": simplex_fields,
+    "simplex_in_training": simplex_in_training,
+}
+"""In this order: after others, memory that was freed would hide what the quantisers take."""
+ON_CPU = tuple(name for name in TABLES if name != "simplex_in_training")
+ON_GPU = ("unets", "simplex_in_training", "folded", "quantisers", "samplers", "unets_3d", "folded_3d", "simplex_fields")
+"""What is wanted most comes first: a GPU may be lent for minutes. It counts its memory itself."""
+
+
 def main() -> None:
-    """Print all tables."""
+    """Print all tables, or those asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--eager", action="store_true", help="without torch.compile, which takes minutes")
+    parser.add_argument("--only", nargs="+", choices=TABLES, help="these tables, in this order")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     torch.manual_seed(0)
-    setting = Setting(torch.device(arguments.device), arguments.repeats)
-    where = (
-        torch.cuda.get_device_name()
-        if setting.device.type == "cuda"
-        else f"{os.cpu_count()} cores, {platform.machine()}"
-    )
+    setting = Setting(torch.device(arguments.device), arguments.repeats, arguments.eager)
+    on_gpu = setting.device.type == "cuda"
+    where = torch.cuda.get_device_name() if on_gpu else f"{os.cpu_count()} cores, {platform.machine()}"
     peers = ("torch", "monai", "diffusers", "denoising-diffusion-pytorch", "opensimplex")
     versions = ", ".join(f"{peer} {version(peer)}" for peer in peers)
     print(f"## {where}\n\n{versions}")
-    quantisers(replace(setting, repeats=min(setting.repeats, 2)))  # first: memory that was freed would not be seen
-    unets(2, setting)
-    unets(3, setting)
-    folded(2, setting)
-    folded(3, setting)
-    samplers(setting)
-    simplex_points(setting)
-    simplex_fields(setting)
-    if setting.device.type == "cuda":
-        simplex_in_training(setting)
+    for name in arguments.only or (ON_GPU if on_gpu else ON_CPU):
+        TABLES[name](setting)
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     python benchmarks/planning.py > docs/planning.md
 
-Counted: floating-point operations of each network, from its shapes. Measured: jobs (a dry run), and seconds and
-bytes of synthetic heads of 1 mm through ingest and preprocessing. Assumed: what a GPU sustains.
+Counted: floating-point operations of each network, from its shapes, and the memory of its training steps (memory.py).
+Measured: jobs (a dry run), and seconds and bytes of synthetic heads of 1 mm through ingest and preprocessing. Assumed: what
+a GPU sustains.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import torch
 import yaml
 from dry_run import SIZES, measure
+from memory import checks, table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,6 +35,13 @@ SUSTAINED = 60e12
 """Operations a second: a fifth of the bfloat16 peak of an A100. Assumed."""
 HEADS = range(1, 4)
 TEST_SHARE = 0.2
+MEMORY = """## GPU memory of a training step
+
+GB by size and batch, activations included, and the largest batch that leaves a tenth of a card free. Computed, not measured:
+every tensor of one whole step that lives at a time (`benchmarks/memory.py`). cuDNN's work space and what the allocator leaves
+unused come on top. `generation` has the network of `anomaly`. `training.accumulate` makes a large batch of small ones,
+`denoiser.checkpointing` trades about a third more time for the memory in its rows, `training.devices` shares a batch out."""
+CHECK = """The same computation for networks so small that this CPU makes a step of them, beside what its allocator gave out at most:"""
 BYTES_A_WEIGHT = 20
 """Weight, gradient, two moments of AdamW and the average, all float32."""
 
@@ -149,6 +158,10 @@ def main() -> None:
             cells = [name, each.name, f"{each.weights / 1e6:.1f}", f"{each.forward / 1e9:.1f}", f"{each.images:,}",
                      f"{each.training / hours:.1f}", f"{each.weights * BYTES_A_WEIGHT / 1e9:.2f}"]  # fmt: skip
             print("| " + " | ".join(cells) + " |")
+    print(f"\n{MEMORY}\n")
+    print("\n".join(table()))
+    print(f"\n{CHECK}\n")
+    print("\n".join(checks("cpu")))
     print("\n## By size of the cohort\n")
     print("All four recipes on T1w, a fifth of the people tested, chunks of 50 scans.\n")
     names = " | ".join(f"inference of {name}, GPU hours" for name in recipes)
@@ -164,12 +177,14 @@ def main() -> None:
         cells = [f"{scans:,}", f"{jobs:,}", f"{scans * scan_seconds / 3600:.1f}", f"{scans * scan_bytes / 1e9:.1f}",
                  *sampled, f"{training:.0f}"]  # fmt: skip
         print("| " + " | ".join(cells) + " |")
-    print(f"""
+    print(
+        f"""
 Measured: jobs (a dry run of the demo's configuration with so many scans); {scan_seconds:.0f} s of one core and {scan_bytes / 1e6:.0f} MB on disk
 for a head at 1 mm, ingested and preprocessed (synthetic heads). Counted from the networks' shapes: operations and weights. Assumed, not measured: a GPU that sustains
 {SUSTAINED / 1e12:.0f} TFLOP/s in bfloat16 (a fifth of the peak of an A100); small networks and 3D convolutions may reach less, so take
 the GPU hours as an order of magnitude and set `runtime` in the profile with room.
-Activations come on top of the memory; `training.accumulate`, `denoiser.checkpointing` and `training.devices` lower them.""")
+""".rstrip()
+    )
 
 
 if __name__ == "__main__":

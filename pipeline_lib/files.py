@@ -124,21 +124,27 @@ def pseudonym(kind: str, value: str) -> str:
     return sha256_text(f"brain-generative-pipeline:{kind}:{value}")[:16]
 
 
-def provenance(
-    *, stage: str, code: str, options: Any, inputs: Sequence[Path | str], seed: int | None = None
-) -> Mapping[str, Any]:
-    """What made an output: the stage, hashes of its code and configuration, versions, inputs."""
+def provenance(*, stage: str, code: str, options: Any, inputs: Sequence[Path | str]) -> Mapping[str, Any]:
+    """What made an output: the stage, hashes of its code and configuration, its seeds by their keys, versions, inputs."""
     return {
         "stage": stage,
         "code": code,
         "options": options,
         "options_sha256": sha256_text(json.dumps(options, sort_keys=True, default=str)),
-        "seed": seed,
+        "seed": dict(_seeds(options)) or None,
         "inputs": sorted(str(path) for path in inputs),
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in VERSIONED},
         "command": " ".join(Path(word).name if word.startswith("/") else word for word in sys.argv[:1]),
     }
+
+
+def _seeds(options: Any, where: str = "") -> Iterator[tuple[str, int]]:
+    """``sampling.seed`` and its like, in options of any depth."""
+    for name, value in options.items() if isinstance(options, Mapping) else ():
+        if name == "seed":
+            yield f"{where}{name}", value
+        yield from _seeds(value, f"{where}{name}.")
 
 
 def _umask() -> int:

@@ -52,7 +52,7 @@ def retraining(plan: Plan, results: Path) -> list[str]:
                 before += reasons
             elif before:
                 sure = any(reason.sure for reason in before)
-                reasons.insert(0, Reason("its autoencoder is trained again", sure))
+                reasons.insert(0, Reason(f"its autoencoder {'is' if sure else 'may be'} trained again", sure))
             if reasons:
                 unless = "" if any(reason.sure for reason in reasons) else " unless its images come out the same"
                 texts = "; ".join(reason.text for reason in reasons)

@@ -22,7 +22,7 @@ def repository() -> Path:
     return REPOSITORY
 
 
-@pytest.fixture(params=["cpu", "cuda"])
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Every device there is; the test is skipped for those that are not."""
     if request.param == "cuda" and not torch.cuda.is_available():

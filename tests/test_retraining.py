@@ -120,6 +120,7 @@ def test_changed_condition_is_named_and_retrains_only_what_reads_it(cohort: Coho
     cohort.values[person]["group"] = "B" if cohort.values[person]["group"] == "A" else "A"
     said = cohort.said()
     assert f"group of sub-{person}_T1w changed" in said["diffusion"]
+    assert "its autoencoder is trained again" not in said["diffusion"]
     assert "group" not in said["autoencoder/image"]
 
 

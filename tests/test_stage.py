@@ -8,7 +8,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from pipeline_lib.files import write_json
+from pipeline_lib.files import provenance, write_json
 from pipeline_lib.stage import state_folder
 
 SCRIPT = """
@@ -42,6 +42,14 @@ def run(tmp_path: Path, repository: Path, what: str) -> tuple[subprocess.Complet
         env={"PYTHONPATH": str(repository), "PATH": ""},
     )
     return done, out / "provenance.json", log.read_text()
+
+
+def test_a_sidecar_names_every_seed_of_its_options() -> None:
+    training = {"seed": 3, "steps": 7}
+    options = {"denoiser": {"training": training}, "sampling": {"seed": 0, "count": 4}, "data": {"size": [8, 8]}}
+    made = provenance(stage="samples", code="c", options=options, inputs=[])
+    assert made["seed"] == {"denoiser.training.seed": 3, "sampling.seed": 0}
+    assert provenance(stage="dataset", code="c", options={"data": {"size": [8]}}, inputs=[])["seed"] is None
 
 
 def test_finished_stage_says_what_made_it(tmp_path: Path, repository: Path) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from tiny_chunks import PAIRED, packed
 
+from pipeline_lib.files import read_json
 from pipeline_lib.stage import run
 
 CALLS: list[dict[str, object]] = []
@@ -49,3 +54,14 @@ def test_an_input_of_which_there_is_none_is_none_or_empty() -> None:
 def test_two_folders_for_one_path_are_an_error() -> None:
     with pytest.raises(ValueError, match="too many values"):
         run(HERE, "options", {"model": [Path("m"), Path("n")], "chunks": [], "roles": []}, Path("out"))
+
+
+def test_the_sidecar_names_the_folders_of_the_inputs_and_not_what_the_rule_calls_them(
+    tmp_path: Path, repository: Path
+) -> None:
+    chunk = packed(tmp_path, "train-dmri-0001", [("a", "CN"), ("b", "AD")], PAIRED)
+    options = {"task": "translation", "data": PAIRED.model_dump(mode="json")}
+    words = ["workflow/scripts/run_stage.py", "floor", "--input", "train", chunk, "--options", json.dumps(options)]
+    subprocess.run([sys.executable, *words, "--out", tmp_path / "floor"], cwd=repository, check=True, capture_output=True,
+                   env={"PYTHONPATH": str(repository)})  # fmt: skip
+    assert read_json(tmp_path / "floor" / "provenance.json")["inputs"] == [str(chunk)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tiny_chunks import FLAT
 
-from pipeline_lib.config.schema import AutoencoderOptions, RecipeOptions
+from pipeline_lib.config.schema import AutoencoderOptions, DenoiserOptions, RecipeOptions, TrainingOptions
 from pipeline_lib.training.denoiser import train_denoiser
 from pipeline_lib.training.vae import train_vae
 from pipeline_lib.training.vqgan import train_vqgan
@@ -27,11 +27,17 @@ VAE = AutoencoderOptions.model_validate({"kind": "vae", **AUTOENCODER})
 VQGAN = AutoencoderOptions.model_validate({"kind": "vqgan", "codes": 8, "adversarial_start": 3, **AUTOENCODER})
 
 
-def train(kind: str, chunks: tuple[list[Path], list[Path]], out: Path, state: Path) -> Path:
+def train(kind: str, chunks: tuple[list[Path], list[Path]], out: Path, state: Path, **training: object) -> Path:
+    """``training``: other options than `TRAINING`."""
     if kind == "denoiser":
-        train_denoiser(RECIPE, *chunks, out, state, {})
-    elif kind == "vae":
-        train_vae(VAE, FLAT, *chunks, out, state, "image")
+        denoiser = RECIPE.denoiser.model_copy(update={"training": changed(RECIPE.denoiser, training)})
+        train_denoiser(RECIPE.model_copy(update={"denoiser": denoiser}), *chunks, out, state, {})
     else:
-        train_vqgan(VQGAN, FLAT, *chunks, out, state, "image")
+        options, run = (VAE, train_vae) if kind == "vae" else (VQGAN, train_vqgan)
+        options = options.model_copy(update={"training": changed(options, training)})
+        run(options, FLAT, *chunks, out, state, "image")
     return out
+
+
+def changed(options: AutoencoderOptions | DenoiserOptions, training: dict[str, object]) -> TrainingOptions:
+    return options.training.model_copy(update=training)

@@ -22,7 +22,14 @@ CHECKOUT = ("Snakefile", "workflow", "pipeline_lib", "profiles", "config", "envs
 SIDE_BY_SIDE = (
     "--set-threads",
     *(f"train_{kind}=1" for kind in ("vae", "vqgan", "denoiser")),
-    *("latents=1", "infer_anomaly=1", "infer_translation=1", "sample_synthesis=1", "sample_generation=1"),
+    *(
+        "latents=1",
+        "anomaly_standards=1",
+        "infer_anomaly=1",
+        "infer_translation=1",
+        "sample_synthesis=1",
+        "sample_generation=1",
+    ),
 )
 """One thread each: jobs as short as these are mostly imports, which two of them do side by side."""
 TINY = Path(__file__).with_name("tiny.yaml")

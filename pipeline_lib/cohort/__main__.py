@@ -80,7 +80,7 @@ def _withdraw(arguments: argparse.Namespace) -> None:
     for path in found.remove:
         sys.stdout.write(f"{path}{' (a model that learned from them)' if path in found.models else ''}\n")
     sys.stdout.write(
-        f"{who}: {len(found.remove)} files and folders hold or name them, {len(found.models)} of them models; "
+        f"{who}: {len(found.remove)} files and folders hold them, name them or were made from them, {len(found.models)} of them models; "
         f"{len(found.rows)} rows of {subjects}; what is in {splits} becomes a hash\n"
     )
     if not arguments.yes:

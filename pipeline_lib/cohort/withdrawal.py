@@ -8,6 +8,7 @@ come back are left out.
 
 from __future__ import annotations
 
+import csv
 import io
 import re
 import shutil
@@ -68,7 +69,7 @@ def find_withdrawal(participant: str, subjects: Path, ledger: Ledger, results: P
         raise UserError(f"{participant}: neither {subjects} nor the ledger has a person of this id{known}")
     chunks = {row.chunk for row in placed}
     marks = _marks(ids, {row.scan for row in placed}, results, chunks)
-    theirs = set(_theirs(results, chunks, marks)) | set(_kept(state, marks))
+    theirs = _made_from(set(_theirs(results, chunks, marks, ids)), results) | set(_kept(state, marks))
     models = {path for path in theirs if path.is_dir() and _knows(path / "model.json", ids)}
     rest = tuple(row for row in ledger.rows if row.participant not in ids)
     withdrawn = ledger.withdrawn | {pseudonym("person", each) for each in ids}
@@ -119,14 +120,14 @@ def _marks(ids: Sequence[str], scans: set[str], results: Path, chunks: set[str])
     return re.compile(f"(?<![A-Za-z0-9])(?:{listed})(?![A-Za-z0-9])".encode())
 
 
-def _theirs(results: Path, chunks: set[str], marks: re.Pattern[bytes]) -> Iterator[Path]:
+def _theirs(results: Path, chunks: set[str], marks: re.Pattern[bytes], ids: Sequence[str]) -> Iterator[Path]:
     """Stages below ``results`` that hold or name the person."""
     done: set[Path] = set()
     for path in sorted(results.rglob("*")):
         if path.is_dir() and path.name in chunks:
             done.add(path)
             yield path
-        elif path.is_file() and done.isdisjoint(path.parents) and _names(path, marks):
+        elif path.is_file() and done.isdisjoint(path.parents) and (_names(path, marks) or _lists(path, ids)):
             stage = _stage_of(path, results)
             done.add(stage)
             yield stage
@@ -140,6 +141,31 @@ def _names(path: Path, marks: re.Pattern[bytes]) -> bool:
         return True
     with open(path, "rb") as file:
         return marks.search(file.read(-1 if path.suffix in TEXT else SEARCHED)) is not None
+
+
+def _made_from(removed: set[Path], results: Path) -> set[Path]:
+    """With every stage that was made from one of these: a page shows pictures of people and need not name them."""
+    made = {
+        sidecar: {Path(each).resolve() for each in read_json(sidecar).get("inputs", ())}
+        for sidecar in results.rglob(f"*{SIDECAR}")
+    }
+    removed, gone = set(removed), {path.resolve() for path in removed}
+    while found := {sidecar for sidecar, inputs in made.items() if not gone.isdisjoint(inputs)}:
+        for sidecar in found:
+            del made[sidecar]
+            beside = sidecar.name.removesuffix(SIDECAR)  # of a single file: index. of index.html
+            theirs = set(sidecar.parent.glob(f"{beside}*")) if beside else {sidecar.parent}
+            removed |= theirs
+            gone |= {path.resolve() for path in theirs}
+    return removed
+
+
+def _lists(path: Path, ids: Sequence[str]) -> bool:
+    """Whether a table has a row of the person, who stands there by the bare id: anywhere else it may be any number."""
+    if path.suffix != ".tsv":
+        return False
+    with open(path, encoding="utf-8", errors="replace", newline="") as file:
+        return any(row.get("participant") in ids for row in csv.DictReader(file, delimiter="\t"))
 
 
 def _stage_of(path: Path, results: Path) -> Path:

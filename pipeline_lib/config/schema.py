@@ -240,6 +240,11 @@ class DataOptions(Options):
         description="How a picture of another shape comes to `size`: whole, its border's colour around it; cut to fill "
         "it; or stretched. Of `image` only.",
     )
+    intensity: Literal["given", "median_mad"] = Field(
+        "given",
+        description="Grey levels of a picture as they are, or by median and median absolute deviation of what is not "
+        "background, -5 to 5 of them; the background becomes black. Of `image` only; of scans see `preprocess`.",
+    )
     train_groups: list[str] = Field([], description="Groups used for training; empty means every group.")
 
 
@@ -386,6 +391,26 @@ class DiffusionOptions(Options):
         return self
 
 
+class SyntheticLesionOptions(Options):
+    """Random lesions put into training images, which the network learns to take out and to mark (anomaly)."""
+
+    share: Fraction = Field(0.9, description="Share of training images that get any.")
+    size: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = Field(
+        (0.02, 0.25), description="Smallest and largest radius, as a fraction of the image's mean side."
+    )
+    contrast: tuple[Annotated[float, Field(ge=0, le=2)], Annotated[float, Field(ge=0, le=2)]] = Field(
+        (0.1, 0.7), description="Smallest and largest change of an image in [-1, 1]."
+    )
+    bright: Fraction = Field(0.5, description="Share of them brighter than what they lie in; a prior of the contrast.")
+    noise: float = Field(0.5, gt=0, le=1, description="Images are noised up to this fraction of the timesteps.")
+    weight: float = Field(1.0, ge=0, description="Of the segmentation loss beside the restoration loss.")
+
+    @field_validator("size", "contrast")
+    @classmethod
+    def _rise(cls, limits: tuple[float, float]) -> tuple[float, float]:
+        return _rising(limits)
+
+
 class DenoiserOptions(Options):
     """The U-Net."""
 
@@ -408,13 +433,17 @@ class DenoiserOptions(Options):
         "several, in as many again each is hidden by chance.",
     )
     checkpointing: bool = Field(False, description="Trade time for memory.")
+    synthetic_lesions: SyntheticLesionOptions | None = Field(
+        None, description="Train on lesions drawn at random, which are taken out and marked (anomaly)."
+    )
     training: TrainingOptions = Field(TrainingOptions(), description="Its training.")
 
     @field_validator("condition", mode="before")
     @classmethod
     def _condition_is_a_list(cls, written: Any) -> Any:
+        """A single name is a list of one; ``none`` and null are an empty one."""
         if isinstance(written, str) or written is None:
-            raise ValueError(f"write a list: {'[]' if written in (None, 'none') else f'[{written}]'}")
+            return [] if written in (None, "none") else [written]
         return written
 
     @field_validator("condition")
@@ -479,11 +508,45 @@ class SamplingOptions(Options):
     )
 
 
+Part = Literal["residual", "residual_asymmetry", "intensity", "intensity_asymmetry", "segmentation"]
+
+
+class ScoreOptions(Options):
+    """What an anomaly map is made of."""
+
+    levels: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+        [],
+        description="Shares of signal (abar) to which a scan is noised and from which one step restores it; their "
+        "residuals are averaged. Empty: the chain from sampling.start.",
+    )
+    draws: Positive = Field(1, description="Draws of noise at each level.")
+    residual: Literal["squared", "l1", "signed"] = Field(
+        "squared",
+        description="Difference of scan and reconstruction, squared, absolute, or counted in the direction of lesions.",
+    )
+    lesions: Literal["auto", "bright", "dark"] = Field(
+        "auto", description="How lesions differ from healthy tissue; auto: dark on T1w, bright on all else."
+    )
+    weights: dict[Part, float] = Field(
+        {"residual": 1.0},
+        min_length=1,
+        description="Parts of the score with their weights. Where there are several, each is standardised on healthy training "
+        "images first. `_asymmetry` is the excess over the mirrored neighbourhood, `segmentation` needs "
+        "denoiser.synthetic_lesions.",
+    )
+
+
 class EvaluationOptions(Options):
     """How results are judged."""
 
     bootstrap: Positive = Field(1000, description="Resamples of subjects for confidence intervals.")
-    smoothing_mm: float = Field(3.0, ge=0, description="Gaussian sigma on anomaly maps and their baselines.")
+    smoothing_mm: float = Field(
+        3.0, ge=0, description="Smoothing of anomaly maps and their baselines, mm (pictures: pixels)."
+    )
+    smoothing: Literal["gaussian", "box"] = Field(
+        "gaussian", description="By a Gaussian, whose sigma `smoothing_mm` is, or a box, whose side it is."
+    )
+    score: ScoreOptions = Field(ScoreOptions(), description="What an anomaly map is made of.")
     features: str = Field(
         "random",
         description="Network by which sets of images are compared (FID, KID): random, the folder of a trained "
@@ -567,6 +630,14 @@ class RecipeOptions(Options):
                 raise ValueError(f"sampling.conditions {name}: the model is not told it; add it to denoiser.condition")
             if not values:
                 raise ValueError(f"sampling.conditions {name}: the list is empty; give values, or leave it out")
+        if self.denoiser.synthetic_lesions and (self.task != "anomaly" or self.diffusion.prediction != "x0"):
+            raise ValueError(
+                "denoiser.synthetic_lesions needs task anomaly and diffusion.prediction x0: remove it, or set both"
+            )
+        if "segmentation" in self.evaluation.score.weights and not self.denoiser.synthetic_lesions:
+            raise ValueError(
+                "evaluation.score.weights segmentation needs denoiser.synthetic_lesions: a network that marks"
+            )
         task = TASKS[self.task]
         if task.source_and_target and self.data.target is None:
             raise ValueError(f"{self.task} needs data.target")

@@ -16,6 +16,11 @@ ONLY_WHERE: dict[str, tuple[str, Callable[[RecipeOptions], bool]]] = {
         lambda recipe: recipe.data.dimensions == 2 and recipe.data.modality != "image",
     ),
     "data.voxel_size": ("the modality has volumes", lambda recipe: recipe.data.modality != "image"),
+    "data.fit": ("the modality is image", lambda recipe: recipe.data.modality == "image"),
+    "autoencoder.training.augment.gamma": (
+        "images are no pairs, whose intensities belong together",
+        lambda recipe: not TASKS[recipe.task].source_and_target or not recipe.autoencoder.training.augment.gamma,  # type: ignore[union-attr]
+    ),
     "autoencoder.kl_weight": ("autoencoder.kind is vae", lambda recipe: _kind(recipe) == "vae"),
     **dict.fromkeys(
         [f"autoencoder.{key}" for key in ("codes", "commitment", "adversarial_weight", "adversarial_start")],
@@ -38,6 +43,14 @@ ONLY_WHERE: dict[str, tuple[str, Callable[[RecipeOptions], bool]]] = {
         lambda recipe: not recipe.denoiser.condition or TASKS[recipe.task].conditional,
     ),
     "denoiser.training.augment": ("the denoiser learns images, not latents", lambda recipe: recipe.autoencoder is None),
+    "evaluation.score.draws": (
+        "evaluation.score.levels is set",
+        lambda recipe: bool(recipe.evaluation.score.levels),
+    ),
+    "sampling.start": (
+        "evaluation.score.levels is empty",
+        lambda recipe: not recipe.evaluation.score.levels,
+    ),
     "sampling.eta": ("sampling.sampler is ddim", lambda recipe: recipe.sampling.sampler == "ddim"),
     **dict.fromkeys(
         ["denoiser.drop_condition", "sampling.guidance", "sampling.conditions", "sampling.others"],

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_fill_holes
 
 from pipeline_lib.config.schema import DataOptions
 from pipeline_lib.dataset.images import TrainingImage
+from pipeline_lib.dataset.intensity import to_range
 from pipeline_lib.dataset.pairs import Status, outputs_of
 from pipeline_lib.dataset.resample import at_least_half
 from pipeline_lib.dataset.volumes import Array, LeftOut
+from pipeline_lib.imaging.intensity import fit_normalisation
 from pipeline_lib.imaging.pictures import fit_picture
 from pipeline_lib.imaging.stacks import Stacks
 
@@ -35,16 +38,39 @@ def images_of_pictures(stacks: Stacks, row: Status, data: DataOptions) -> Iterat
     """
     given = {name: stacks[place] for name, place in outputs_of(row).items()}
     stack = given["image"]
-    size = tuple(data.size)
     marks = {name: given[name][..., 0] for name in ("mask", "lesion") if name in given}
     for n, picture in enumerate(stack):
-        values = _values(picture, data)
-        drawn = {
-            name: at_least_half(fit_picture((mark[n] > 0).astype(np.float32)[..., None], size, data.fit)[..., 0])[None]
-            for name, mark in marks.items()
-        }
-        seen = ((values.max(0, keepdims=True) + 1) / 2 > FOREGROUND).astype(np.uint8)
+        drawn = {name: _fitted(mark[n] > 0, data) for name, mark in marks.items()}
+        if data.intensity == "median_mad":
+            inside = marks["mask"][n] > 0 if "mask" in marks else binary_fill_holes(picture.max(-1) > FOREGROUND * 255)
+            values, seen = _normalised(picture, inside, data), _fitted(inside, data)
+        else:
+            values = _values(picture, data)
+            seen = ((values.max(0, keepdims=True) + 1) / 2 > FOREGROUND).astype(np.uint8)
         yield TrainingImage(values, None, drawn.get("mask", seen), drawn.get("lesion"), n)
+
+
+def _fitted(mark: NDArray[np.bool_], data: DataOptions) -> NDArray[np.uint8]:
+    """A mark (H, W) as (1, *size)."""
+    return at_least_half(fit_picture(mark.astype(np.float32)[..., None], tuple(data.size), data.fit)[..., 0])[None]
+
+
+def _normalised(picture: NDArray[np.uint8], inside: NDArray[np.bool_], data: DataOptions) -> Array:
+    """A picture in grey (1, *size): median and MAD of the pixels ``inside``, to [-1, 1]; -1 elsewhere.
+
+    Raises:
+        LeftOut: nothing is inside, or the recipe wants colours.
+    """
+    if data.channels != 1:
+        raise LeftOut(f"data.intensity median_mad is for grey pictures; data.channels is {data.channels}")
+    if not inside.any():
+        raise LeftOut("all of it is background; data.intensity median_mad needs something brighter")
+    grey = (picture @ LUMA if picture.shape[-1] == 3 else picture[..., 0]).astype(np.float32)
+    found = fit_normalisation(grey[inside], "median_mad")
+    scaled = to_range(found.apply(grey, inside)[None], inside[None].astype(np.uint8), found.low, found.high)
+    fitted = fit_picture((scaled[0, ..., None] + 1) / 2, tuple(data.size), data.fit)
+    values: Array = np.clip(np.moveaxis(fitted, -1, 0) * 2 - 1, -1, 1).astype(np.float32)
+    return values
 
 
 def _values(picture: NDArray[np.uint8], data: DataOptions) -> Array:

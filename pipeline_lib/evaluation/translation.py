@@ -70,15 +70,12 @@ def evaluate_translation(
     note = caution(index, read_json(diffusion / "model.json"), recipe.sampling.allow_trained_people)
 
     images = pd.concat([_measured(pair, recipe) for pair in tested], ignore_index=True)
-    keys = ["participant", "group", "split", "method", "channel"]
-    people = images.groupby(keys, as_index=False, sort=False)
-    per_subject = people.agg(images=("PSNR", "size"), **{name: (name, "mean") for name in MEASURES})
     metrics: list[Metric] = []
-    for group in ["all", *sorted(set(per_subject["group"]) - {""})]:
-        members = per_subject if group == "all" else per_subject[per_subject["group"] == group]
-        metrics += _summary(members, recipe, group, note)
+    for group in ["all", *sorted(set(images["group"]) - {""})]:
+        members = images if group == "all" else images[images["group"] == group]
+        metrics += _summary(_means(members), recipe, group, note)
     with atomic_directory(out) as folder:
-        write_metrics(folder, metrics, per_subject)
+        write_metrics(folder, metrics, _means(images, "group"))
         _write_examples(folder / "examples.npz", tested, recipe)
 
 
@@ -114,6 +111,12 @@ def _measured(pair: tuple[Path, Path], recipe: RecipeOptions) -> pd.DataFrame:
                     }
                 )
     return pd.DataFrame(rows)
+
+
+def _means(images: pd.DataFrame, *by: str) -> pd.DataFrame:
+    """A row a person, method and channel: a person is one, also where sessions are of two groups."""
+    people = images.groupby(["participant", *by, "split", "method", "channel"], as_index=False, sort=False)
+    return people.agg(images=("PSNR", "size"), **{name: (name, "mean") for name in MEASURES})
 
 
 def _summary(per_subject: pd.DataFrame, recipe: RecipeOptions, group: str, note: str) -> list[Metric]:

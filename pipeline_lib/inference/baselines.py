@@ -13,24 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
-DARK_LESIONS = ("T1w",)
 NORMAL_MAD = 0.6745
 """Median absolute deviation of a standard normal."""
 NEIGHBOURHOOD = 5
 """Voxels along each axis of the mirrored neighbourhood: as far as a head is off its midline, and sulci differ."""
 
 
-def intensity_map(
-    images: NDArray[np.floating], mask: NDArray[np.bool_], *, modality: str = "FLAIR"
-) -> NDArray[np.float32]:
+def intensity_map(images: NDArray[np.floating], mask: NDArray[np.bool_], *, dark: bool = False) -> NDArray[np.float32]:
     """Intensity of ``(N, C, *spatial)`` images averaged over channels, as robust z-scores of each image's brain.
 
     The median and the median absolute deviation stand for mean and standard deviation: a large lesion does
     not put itself into its own scale.
 
     Returns:
-        ``(N, 1, *spatial)``; zero outside ``mask`` ``(N, 1, *spatial)``; turned round for modalities
-        on which lesions are dark.
+        ``(N, 1, *spatial)``; zero outside ``mask`` ``(N, 1, *spatial)``; turned round where lesions are ``dark``.
     """
     grey = np.asarray(images, dtype=np.float32).mean(axis=1, keepdims=True)
     scores = np.zeros_like(grey)
@@ -42,7 +38,7 @@ def intensity_map(
         spread = np.median(np.abs(values - middle)) / NORMAL_MAD
         if spread > 0:
             score[inside] = (values - middle) / spread
-    return -scores if modality in DARK_LESIONS else scores
+    return -scores if dark else scores
 
 
 def excess_map(scores: NDArray[np.floating], mask: NDArray[np.bool_], left_right: int) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,26 @@ class Denoiser:
         """Noise of the recipe's kind, one stream an image; give the same to the start and to `denoise`."""
         return OwnStreams.of(self.noise, seeds)
 
+    @property
+    def marks(self) -> bool:
+        """Whether the network has a channel more, the logit of a lesion (`training.restoration`)."""
+        options = self.info.get("options", {})
+        return options.get("synthetic_lesions") is not None
+
+    def _predict(self, condition: Tensor | None, concat: Tensor | None = None) -> Callable[[Tensor, Tensor], Tensor]:
+        """The network's output under the guidance of the recipe, as a function of x and t."""
+        return guided(self.network, condition, 1.0 if condition is None else self.sampling.guidance, concat)
+
+    @torch.inference_mode()
+    def restore_once(self, x: Tensor, t: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """x0 from noisy images ``(N, C, *spatial)`` in one step, and logits of a lesion ``(N, 1, *spatial)`` if it marks any."""
+        target = next(self.network.parameters()).device
+        condition = None if condition is None else condition.to(target)
+        output = self._predict(condition)(x.to(target), t.to(target)).cpu()
+        channels = x.shape[1]
+        x0 = self.process.to_x0(x, output[:, :channels], t)
+        return (x0.clamp(-1, 1) if self.clip else x0), output[:, channels:] if self.marks else None
+
     @torch.inference_mode()
     def denoise(
         self,
@@ -100,7 +120,11 @@ class Denoiser:
         target = next(self.network.parameters()).device
         condition = None if condition is None else condition.to(target)
         concat = None if concat is None else concat.to(target)
-        model = guided(self.network, condition, 1.0 if condition is None else self.sampling.guidance, concat)
+        predict = self._predict(condition, concat)
+
+        def model(noisy: Tensor, t: Tensor) -> Tensor:
+            return predict(noisy, t)[:, : x.shape[1]]
+
         undone = self.process.timesteps if start is None else start
         pairs = timestep_pairs(self.process.timesteps, min(self.sampling.steps, undone), undone)
         x = x.to(target)

@@ -1,4 +1,4 @@
-"""Anomaly maps as volumes: complete, zero outside the brain, smoothed as they are judged.
+"""Anomaly maps as volumes: complete, as they are judged.
 
 They lie in the space of the preprocessed scan, MNI152 as a rule; `native` takes them to the scan as it came.
 """
@@ -11,35 +11,37 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline_lib.config.schema import EvaluationOptions, ScoreOptions
 from pipeline_lib.inference.geometry import affine_of, stack_slices, write_nifti
-from pipeline_lib.metrics.smoothing import smooth
 
 NAME = "_desc-anomaly_map.nii.gz"
 Array = NDArray[np.float32]
 
 
-def write_maps(folder: Path, maps: Array, masks: NDArray[np.bool_], index: pd.DataFrame, smoothing_mm: float) -> None:
+def write_maps(
+    folder: Path, maps: Array, masks: NDArray[np.bool_], index: pd.DataFrame, options: EvaluationOptions
+) -> None:
     """Write ``{scan}_desc-anomaly_map.nii.gz`` and its JSON for every scan that has coordinates; pictures have none.
 
     Args:
         folder: made where there is something to write.
-        maps: squared difference to the reconstruction, ``(N, *spatial)``.
+        maps: smoothed scores, zero outside the brain, ``(N, *spatial)``.
         masks: brain, of the same shape.
         index: a row an image, with ``scan``, ``affine`` and ``space``.
-        smoothing_mm: sigma of the Gaussian that evaluation uses.
+        options: how they were made, for the JSON.
     """
     index = index.reset_index(drop=True)
     for scan, rows in index.groupby("scan"):
         affines = [affine for affine in map(affine_of, rows["affine"].astype(str)) if affine is not None]
         if not affines:
             continue
-        sigma = smoothing_mm / float(np.linalg.norm(affines[0][:3, 0]))
-        own = smooth(maps[rows.index][:, None], masks[rows.index][:, None], sigma)[:, 0]
+        own = maps[rows.index]
         space = str(rows["space"].iloc[0]) if "space" in rows else ""
         sidecar = {
             "Sources": [str(scan)],
-            "Description": "squared difference to the healthy reconstruction, 0 outside the brain",
-            "SmoothingSigmaMillimetres": smoothing_mm,
+            "Description": _description(options.score),
+            "Smoothing": options.smoothing,
+            "SmoothingMillimetres": options.smoothing_mm,
             "Space": space or "unknown",
         }
         if own.ndim == 4:
@@ -54,3 +56,11 @@ def write_maps(folder: Path, maps: Array, masks: NDArray[np.bool_], index: pd.Da
             }
         folder.mkdir(exist_ok=True)
         write_nifti(folder / f"{scan}{NAME}", volume[None], affine, sidecar, space)
+
+
+def _description(score: ScoreOptions) -> str:
+    """What a value of the map is."""
+    if list(score.weights) == ["residual"]:
+        return f"{score.residual} difference to the healthy reconstruction, 0 outside the brain"
+    parts = " + ".join(f"{weight:g} {name}" for name, weight in score.weights.items())
+    return f"{parts}, in standard deviations of healthy training images, 0 outside the brain"

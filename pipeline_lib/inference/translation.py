@@ -165,4 +165,4 @@ def _write_volumes(prediction: NDArray[np.float32], index: pd.DataFrame, recipe:
             "Units": "from 0 to 1",
         }
         name = f"{stem}_desc-predicted_{recipe.data.target}.nii.gz"
-        write_nifti(folder / name, (image + 1) / 2, affine, sidecar)
+        write_nifti(folder / name, (image + 1) / 2, affine, sidecar, str(entry.get("space", "")))

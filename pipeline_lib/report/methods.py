@@ -16,6 +16,7 @@ from pipeline_lib.config.schema import (
 )
 from pipeline_lib.report.bibtex import bibtex
 from pipeline_lib.tasks import TASKS
+from pipeline_lib.tasks.task import covers
 
 REFERENCES = {
     "daducci": ("Daducci et al., 2015", "Daducci A, Canales-Rodríguez EJ, Zhang H, Dyrby TB, Alexander DC, Thiran JP. Accelerated Microstructure Imaging via Convex Optimization (AMICO) from diffusion MRI data. NeuroImage 2015; 105:32-44"),
@@ -28,6 +29,7 @@ REFERENCES = {
     "hoopes": ("Hoopes et al., 2022", "Hoopes A, Mora JS, Dalca AV, Fischl B, Hoffmann M. SynthStrip: skull-stripping for any brain image. NeuroImage 2022; 260:119474"),
     "isensee": ("Isensee et al., 2019", "Isensee F, Schell M, Pflueger I, et al. Automated brain extraction of multisequence MRI using artificial neural networks. Human Brain Mapping 2019; 40(17):4952-4964"),
     "jabri": ("Jabri et al., 2022", "Jabri A, Fleet D, Chen T. Scalable adaptive computation for iterative generation. 2022. arXiv:2212.11972"),
+    "disyre": ("Naval Marimont et al., 2024", "Naval Marimont S, Baugh M, Siomos V, Tzelepis C, Kainz B, Tarroni G. DISYRE: diffusion-inspired synthetic restoration for unsupervised anomaly detection. ISBI 2024. arXiv:2311.15453"),
     "kascenas": ("Kascenas et al., 2022", "Kascenas A, Pugeault N, O'Neil AQ. Denoising autoencoders for unsupervised anomaly detection in brain MRI. MIDL 2022. arXiv:2301.08330"),
     "kingma": ("Kingma and Welling, 2014", "Kingma DP, Welling M. Auto-encoding variational Bayes. ICLR 2014. arXiv:1312.6114"),
     "lin": ("Lin et al., 2024", "Lin S, Liu B, Li J, Yang X. Common diffusion noise schedules and sample steps are flawed. WACV 2024. arXiv:2305.08891"),
@@ -122,6 +124,8 @@ def preprocess_paragraph(options: PreprocessOptions, modalities: Collection[str]
     anatomical = bool({*modalities} - {"dwi", "noddi", "image"})
     if anatomical:
         steps.append(_anatomical(options, options.brain_extraction))
+        if options.brain_extraction != "given":
+            steps.append("Where the sheet gave a brain mask, it was used instead.")
     if "dwi" in modalities:
         steps.append(_diffusion_series(options))
     return " ".join([*steps, _excluded(options, anatomical=anatomical)])
@@ -139,11 +143,11 @@ def scan_paragraph(options: PreprocessOptions, row: Mapping[str, str]) -> str:
             else "The maps stayed in their own space, within their mask."
         )
         return f"{OPENED} {done} {_excluded(options, anatomical=False)}"
-    known = row.get("brain_method") == "already stripped"
+    method = row.get("brain_method") or options.brain_extraction
     return " ".join(
         [
             OPENED,
-            _anatomical(options, "found" if known else options.brain_extraction),
+            _anatomical(options, "found" if method == "already stripped" else method),
             _excluded(options, anatomical=True),
         ]
     )
@@ -262,7 +266,7 @@ def _autoencoder(recipe: RecipeOptions) -> str:
     train = options.training
     return (
         f"{text} It was trained for {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
-        f"[loshchilov] at a learning rate of {train.learning_rate:g}. Latents were scaled per channel to unit variance "
+        f"[loshchilov], {_rate(train)}. Latents were scaled per channel to unit variance "
         f"over the training set.{_augmentation(train, recipe.data)}"
     )
 
@@ -303,14 +307,35 @@ def _denoiser(recipe: RecipeOptions) -> str:
             text += f"; {'all were' if several else 'it was'} hidden in {denoiser.drop_condition:.0%} of the training images"
             text += " and each by chance in as many again [guidance]" if several else " [guidance]"
         text += "."
+    if denoiser.synthetic_lesions:
+        lesions = denoiser.synthetic_lesions
+        text += (
+            f" {lesions.share:.0%} of the training images had lesions drawn at random put into them, {lesions.bright:.0%} of them "
+            "bright, which the network learned to take out and to mark: no real lesion was seen [disyre]."
+        )
     if TASKS[recipe.task].source_and_target:
         text += " The source's latent was concatenated to the input."
     return (
         f"{text} Training took {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
-        f"[loshchilov], learning rate {train.learning_rate:g}, {train.warmup:,} steps of warm-up, gradients clipped to "
+        f"[loshchilov], {_rate(train)}, gradients clipped to "
         f"norm {train.clip:g}, {train.precision} precision and seed {train.seed}. The weights used are an exponential "
-        f"moving average with decay {train.ema:g}.{_augmentation(train, recipe.data)}"
+        f"moving average with decay {train.ema:g}{_stopped(train)}.{_augmentation(train, recipe.data)}"
     )
+
+
+def _rate(train: TrainingOptions) -> str:
+    """The learning rate over the training, and the weight decay."""
+    return (
+        f"weight decay {train.weight_decay:g}, learning rate {train.learning_rate:g} after {train.warmup:,} steps of warm-up and "
+        "from there down to 0 by half a cosine"
+    )
+
+
+def _stopped(train: TrainingOptions) -> str:
+    """Which step's weights are used where a training may end early."""
+    if not train.patience:
+        return ""
+    return f", at the lowest validation loss; training stopped after {train.patience} validations without a lower one"
 
 
 def _augmentation(train: TrainingOptions, data: DataOptions) -> str:
@@ -333,19 +358,58 @@ def _folded(fold: int) -> str:
 
 def _sampling(recipe: RecipeOptions) -> str:
     sampling = recipe.sampling
-    how = f"{SAMPLER[sampling.sampler]} over {sampling.steps} steps"
+    how = f"{SAMPLER[sampling.sampler]} over {min(sampling.steps, _undone(recipe))} steps"
     if sampling.sampler == "ddim":
         how += f" with eta {sampling.eta:g}"
     if recipe.denoiser.condition and sampling.guidance != 1:
         how += f" and guidance scale {sampling.guidance:g} [guidance]"
-    told = {"combinations": _combinations(recipe), "drawn": _drawn_after(recipe)}
+    told = {"combinations": _combinations(recipe), "drawn": _drawn_after(recipe), "map": _map(recipe, how)}
     return TASKS[recipe.task].inferred.format(recipe=recipe, sampler=how, **told)
+
+
+def _undone(recipe: RecipeOptions) -> int:
+    """Timesteps from where sampling starts down to the image: as many steps are taken at most."""
+    timesteps = recipe.diffusion.timesteps
+    part = covers(TASKS[recipe.task].reads, "sampling.start")
+    return max(1, round(recipe.sampling.start * timesteps)) if part else timesteps
+
+
+PARTS = {
+    "residual": "the residual",
+    "residual_asymmetry": "the residual's excess over the mirrored neighbourhood",
+    "intensity": "intensity by median and MAD",
+    "intensity_asymmetry": "the excess of intensity over the mirrored neighbourhood",
+    "segmentation": "the network's own mark of a lesion",
+}
+RESIDUAL = {"squared": "squared difference", "l1": "absolute difference", "signed": "signed difference"}
+
+
+def _map(recipe: RecipeOptions, how: str) -> str:
+    """How an anomaly map came about."""
+    score, evaluation = recipe.evaluation.score, recipe.evaluation
+    if score.levels:
+        levels = _and([f"{level:g}" for level in score.levels])
+        text = (
+            f"Each scan was noised until the share of signal was {levels}, {score.draws} draw{'s' if score.draws > 1 else ''} each, "
+            f"and restored in one step [kascenas]"
+        )
+    else:
+        text = f"To each scan noise was added up to {recipe.sampling.start:.0%} of the timesteps and removed again by {how} [wyatt]"
+    text += f". The residual is the {RESIDUAL[score.residual]} of scan and reconstruction."
+    if len(score.weights) > 1:
+        parts = [f"{PARTS[name]} (weight {weight:g})" for name, weight in score.weights.items()]
+        text += f" The anomaly map is the sum of {_and(parts)}, each in standard deviations of healthy training images,"
+    else:
+        text += f" The anomaly map is {PARTS[next(iter(score.weights))]}"
+    kernel = "a box" if evaluation.smoothing == "box" else "a Gaussian"
+    unit = "pixels" if recipe.data.modality == "image" else "mm"
+    return f"{text} within the brain, smoothed by {kernel} of {evaluation.smoothing_mm:g} {unit}."
 
 
 def _combinations(recipe: RecipeOptions) -> str:
     """Whether so many samples are of each combination of conditions, or in all."""
     every = (recipe.sampling.others or TASKS[recipe.task].others) == "every"
-    varied = recipe.sampling.conditions or (every and recipe.denoiser.condition)
+    varied = recipe.sampling.conditions or (every and set(recipe.denoiser.condition) - {"age", "slice"})
     return " of each combination of conditions" if varied else ""
 
 

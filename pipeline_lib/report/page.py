@@ -136,7 +136,7 @@ def read_provenance(label: str, out: Path) -> Provenance | None:
         label=label,
         code=str(made.get("code", ""))[:16],
         options=str(made.get("options_sha256", ""))[:16],
-        seed=str(made["seed"]) if made.get("seed") is not None else "",
+        seed=", ".join(f"{name} {value}" for name, value in (made.get("seed") or {}).items()),
         inputs=len(made.get("inputs", [])),
         python=str(made.get("python", "")),
         versions=", ".join(f"{name} {version}" for name, version in sorted(made.get("versions", {}).items())),

@@ -5,10 +5,18 @@ from __future__ import annotations
 from pipeline_lib.tasks.shared import DATASET, DENOISER, INTERVALS, MODEL, SAMPLER, UNSEEN
 from pipeline_lib.tasks.task import Stage, Task
 
+SCORE = ("evaluation.smoothing_mm", "evaluation.smoothing", "evaluation.score")
+STANDARDS = Stage(
+    "standards",
+    "Scores of healthy training images",
+    (*MODEL, *SAMPLER, "sampling.start", "sampling.guidance", *SCORE),
+    "pipeline_lib.inference.standards:measure_standards",
+    networks=("denoiser",),
+)
 INFERENCE = Stage(
     "inference",
     "Inference",
-    (*MODEL, *SAMPLER, *UNSEEN, "sampling.start", "sampling.guidance", "evaluation.smoothing_mm"),
+    (*MODEL, *SAMPLER, *UNSEEN, "sampling.start", "sampling.guidance", *SCORE),
     "pipeline_lib.inference.anomaly:infer_anomaly",
     networks=("denoiser",),
 )
@@ -40,12 +48,8 @@ TASK = Task(
         "A lesion as dark or bright as healthy tissue nearby leaves little trace in the map.",
         "Not for diagnosis.",
     ),
-    stages=(DATASET, DENOISER, INFERENCE, EVALUATION),
-    inferred=(
-        "For each scan, noise was added up to {recipe.sampling.start:.0%} of the timesteps and removed again by "
-        "{sampler} [wyatt]. The anomaly map is the difference between scan and reconstruction within the brain, "
-        "smoothed by a Gaussian of {recipe.evaluation.smoothing_mm:g} mm."
-    ),
+    stages=(DATASET, DENOISER, STANDARDS, INFERENCE, EVALUATION),
+    inferred="{map}",
     judged=(
         "Confidence intervals are 95% percentile intervals over {recipe.evaluation.bootstrap:,} bootstrap resamples of "
         "people, not of slices; differences between methods are paired over the same resamples. Each method's threshold "

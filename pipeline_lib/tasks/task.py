@@ -67,7 +67,7 @@ class Task:
         others: what samples are told where `sampling.others` is not given.
         inferred: what was done with the trained model, a sentence for the methods text; ``{sampler}``, the options
             of the recipe, as in ``{recipe.sampling.count}``, and of conditions, ``{combinations}`` that so many were drawn
-            of and what was ``{drawn}`` after people, are filled in.
+            of and what was ``{drawn}`` after people, and of an anomaly ``{map}``, are filled in.
         judged: how results and their intervals came about, likewise.
     """
 

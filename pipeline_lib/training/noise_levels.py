@@ -13,7 +13,7 @@ from pipeline_lib.dataset.packed import PackedArrays
 from pipeline_lib.training.steps import Draw, seed_of
 
 if TYPE_CHECKING:
-    from pipeline_lib.training.denoiser import DenoiserStep
+    from pipeline_lib.training.denoiser_step import DenoiserStep
 
 LEVELS = 10
 """Equal parts of the timesteps."""

@@ -165,7 +165,7 @@ def test_images_prepared_otherwise_are_refused_with_every_difference(trained: Pa
     otherwise = PREPROCESS | {"voxel_size": 3.0, "intensity": "zscore"}
     foreign = chunk(tmp_path, "test-anat-0001", "xy", otherwise, FLAT.model_copy(update={"size": [8, 16]}))
     with pytest.raises(UserError) as refused:
-        infer_anomaly(RECIPE, trained, foreign, tmp_path / "out")
+        infer_anomaly(RECIPE, trained, tmp_path, foreign, tmp_path / "out")
     for text in (
         "data.size [8, 16] (there [16, 16])",
         "intensity zscore (there percentile)",

@@ -28,7 +28,7 @@ PROFILE = (
 )  # fmt: skip
 GPU_RULES = {
     "train_vae", "train_vqgan", "train_denoiser", "latents",
-    "infer_anomaly", "infer_translation", "sample_generation", "sample_synthesis",
+    "anomaly_standards", "infer_anomaly", "infer_translation", "sample_generation", "sample_synthesis",
 }  # fmt: skip
 MODEL = "results/anomaly/diffusion/provenance.json"
 LONG = ("training: &training {steps: 4, batch_size: 2, warmup: 0, validate_every: 2, checkpoint_every: 2,",

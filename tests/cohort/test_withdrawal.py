@@ -61,6 +61,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write(results / "knows" / "evaluation" / "scores.tsv", "scan\nsub-1_T1w\n")
     write(results / "knows" / "evaluation" / "provenance.json", "{}")
     write(results / "innocent" / "evaluation" / "scores.tsv", "scan\nsub-11_T1w\n")
+    for recipe, person in (("by_id", "1b"), ("of_others", "11")):  # a count of 1 is nobody's name
+        write(results / recipe / "evaluation" / "per_subject.tsv", f"participant\timages\n{person}\t1\n")
+        write(results / recipe / "evaluation" / "examples.npz", "pictures of the people by their ids")
+        write(results / recipe / "evaluation" / "provenance.json", "{}")
+        write(results / "report" / f"{recipe}.html", "their pictures")
+        write_json(results / "report" / f"{recipe}.provenance.json", {"inputs": [str(results / recipe / "evaluation")]})
     write(results / "cohort" / "train-anat.tsv", "scan\nsub-1_T1w\n")
     write(results / "cohort" / "train-anat.provenance.json", "{}")
     write(results / "logs" / "ingest" / "a.log", "sub-1b_T1w excluded")
@@ -96,6 +102,8 @@ def test_nothing_of_them_is_found_by_name_or_hash_and_others_keep_what_is_theirs
         "results/innocent/diffusion/model.json",
         "results/innocent/diffusion/provenance.json",
         "results/innocent/evaluation/scores.tsv",
+        *(f"results/of_others/evaluation/{name}" for name in ("per_subject.tsv", "examples.npz", "provenance.json")),
+        *(f"results/report/of_others.{end}" for end in ("html", "provenance.json")),
     }
     assert [scan.participant for scan in read_sheet(project / "s.tsv").scans] == ["11"]
     ledger = read_ledger(project / "l.tsv")
@@ -131,7 +139,7 @@ def test_the_command_lists_and_removes_only_when_told(project: Path, repository:
     assert "results/knows/diffusion (a model that learned from them)" in listed.stdout
     assert left(project) == before
     subprocess.run([*words, "--yes"], cwd=project, env=environment, check=True, capture_output=True)
-    assert len(left(project)) == 9
+    assert len(left(project)) == 14
     nobody = subprocess.run([*words[:4], "", *words[5:]], cwd=project, env=environment, capture_output=True, text=True)
     assert "is no id of a participant" in nobody.stderr
     again = subprocess.run(words, cwd=project, env=environment, capture_output=True, text=True)

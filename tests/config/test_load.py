@@ -23,10 +23,10 @@ def test_demo_configuration_is_valid(demo: dict) -> None:
     assert set(load_config(demo).recipes) == {"anomaly", "synthesis", "generation", "translation"}
 
 
-@pytest.mark.parametrize("task", ["anomaly", "synthesis", "generation", "translation"])
-def test_full_scale_recipe_may_be_named_by_its_file(repository: Path, task: str) -> None:
-    config = load_config({"recipes": {task: f"config/recipes/{task}.yaml"}}, repository)
-    assert config.recipes[task].task == task
+@pytest.mark.parametrize("name", ["anomaly", "anomaly_recommended", "synthesis", "generation", "translation"])
+def test_full_scale_recipe_may_be_named_by_its_file(repository: Path, name: str) -> None:
+    config = load_config({"recipes": {name: f"config/recipes/{name}.yaml"}}, repository)
+    assert config.recipes[name].task == name.partition("_")[0]
 
 
 def test_every_configuration_file_is_valid(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,6 +87,20 @@ def test_all_faults_are_reported_at_once(demo: dict) -> None:
     assert "split.method" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ({"denoiser": {"synthetic_lesions": {}}}, "synthetic_lesions needs task anomaly and diffusion.prediction x0"),
+        ({"evaluation": {"score": {"weights": {"segmentation": 1}}}}, "segmentation needs denoiser.synthetic_lesions"),
+        ({"evaluation": {"score": {"draws": 2}}}, "draws: read only where evaluation.score.levels is set"),
+        ({"sampling": {"start": 0.3}, "evaluation": {"score": {"levels": [0.9]}}}, "sampling.start: read only where"),
+    ],
+)
+def test_a_score_that_cannot_be_made_is_refused(recipe: dict, expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        load_config({"recipes": {"anomaly": {"task": "anomaly", **recipe}}})
+
+
 def test_zero_snr_with_eps_is_refused(demo: dict) -> None:
     demo["recipes"]["anomaly"]["diffusion"] |= {"zero_terminal_snr": True, "prediction": "eps"}
     with pytest.raises(UserError, match="needs prediction v or x0"):
@@ -96,8 +110,6 @@ def test_zero_snr_with_eps_is_refused(demo: dict) -> None:
 @pytest.mark.parametrize(
     ("denoiser", "sampling", "expected"),
     [
-        ({"condition": "group"}, {}, r"recipes\.one\.denoiser\.condition: write a list: \[group\]"),
-        ({"condition": "none"}, {}, r"denoiser\.condition: write a list: \[\]"),
         ({"condition": ["age", "age"]}, {}, "age is there twice"),
         ({"condition": ["grp"]}, {}, r"grp is not known; write any of group, age, sex, site, slice, education"),
         (
@@ -113,6 +125,12 @@ def test_conditions_that_cannot_be_are_named(denoiser: dict, sampling: dict, exp
     recipe = {"task": "generation", "denoiser": denoiser, "sampling": sampling}
     with pytest.raises(UserError, match=expected):
         load_config({"cohort": {"covariates": {"education": "number"}}, "recipes": {"one": recipe}})
+
+
+@pytest.mark.parametrize(("written", "told"), [("group", ["group"]), ("none", []), (None, []), (["group"], ["group"])])
+def test_one_condition_may_be_written_without_brackets(written: object, told: list[str]) -> None:
+    recipe = {"task": "generation", "denoiser": {"condition": written}}
+    assert load_config({"recipes": {"one": recipe}}).recipes["one"].denoiser.condition == told
 
 
 def test_columns_and_covariates_may_be_conditions_and_a_covariate_no_other_column() -> None:

@@ -74,6 +74,18 @@ def config(changes: dict[str, Any], **recipe: Any) -> dict[str, Any]:
             "sampling.guidance: read only where denoiser",
         ),
         ({"sampling.others": "cohort"}, {}, "sampling.others: read only where denoiser.condition is set"),
+        ({"diffusion.loss_weight_cap": 5}, {}, "diffusion.loss_weight_cap: read only where diffusion.loss_weight is v"),
+        ({"data.fit": "crop"}, {}, "data.fit: read only where the modality is image"),
+        (
+            {"autoencoder.training": {"augment": {"gamma": 0.2}}},
+            {
+                "task": "translation",
+                "data": {"target": "noddi"},
+                "autoencoder": {"kind": "vqgan"},
+                "denoiser": {"channels": [8, 8], "attention": [False, True]},
+            },
+            "autoencoder.training.augment.gamma: read only where images are no pairs",
+        ),
     ],
 )
 def test_an_option_without_effect_is_refused(changes: dict[str, Any], recipe: dict[str, Any], said: str) -> None:

@@ -70,6 +70,31 @@ def test_known_errors_are_found_between_floor_and_ceiling(
         assert views["prediction"].shape == views["target"].shape == (2 * 3, 32, 32)
 
 
+def test_a_person_with_sessions_of_two_groups_is_one_person(
+    make_translated: Callable, make_model: Callable, tmp_path: Path
+) -> None:
+    inferred, packed = make_translated("test-dmri-0001", ["a", "b", "c"])
+    index = pd.read_csv(inferred / "index.tsv", sep="\t", dtype=str, keep_default_na=False)
+    index["group"] = "CN"
+    index.loc[index.index[index["participant"] == "a"][1:], "group"] = "AD"
+    index.to_csv(inferred / "index.tsv", sep="\t", index=False)
+    target, error = np.load(packed / "target.npy"), np.full((len(index), 1, 1, 1), 0.2, np.float32)
+    error[index.index[index["group"] == "AD"]] = 0.6
+    np.save(inferred / "prediction.npy", (target + error).astype(np.float32))
+    evaluate_translation(recipe(), make_model(["z"]), [inferred], [packed], tmp_path / "out")
+    rows = read_json(tmp_path / "out/metrics.json")
+    mae = {
+        r["group"]: r for r in rows if (r["name"], r["part"], r["role"], r["against"]) == ("MAE", "ODI", "result", "")
+    }
+    assert {group: (r["people"], r["images"]) for group, r in mae.items()} == {
+        "all": (3, 6),
+        "CN": (3, 5),
+        "AD": (1, 1),
+    }
+    assert mae["all"]["value"] == pytest.approx((0.2 + 0.1 + 0.1) / 3, abs=1e-5), "a is the mean of .1 and .3"
+    assert (mae["CN"]["value"], mae["AD"]["value"]) == (pytest.approx(0.1, abs=1e-5), pytest.approx(0.3, abs=1e-5))
+
+
 def test_differences_are_paired_over_people(make_translated: Callable, make_model: Callable, tmp_path: Path) -> None:
     """Every person is .2 better than the floor, however much people differ: the interval has no width."""
     inferred, packed = make_translated("test-dmri-0001", ["a", "b", "c", "d"])

@@ -15,17 +15,24 @@ import SimpleITK as sitk
 import torch
 from scipy import ndimage
 
-from pipeline_lib.files import read_json
+from pipeline_lib.config.schema import EvaluationOptions
+from pipeline_lib.files import read_json, write_json
 from pipeline_lib.imaging.nifti import Volume, write_volume
 from pipeline_lib.imaging.status import write_status
-from pipeline_lib.inference import anomaly
-from pipeline_lib.inference.anomaly import infer_anomaly, reconstruct
+from pipeline_lib.inference.anomaly import infer_anomaly
 from pipeline_lib.inference.baselines import Standard, excess_map, intensity_map
 from pipeline_lib.inference.denoise import load_denoiser
 from pipeline_lib.inference.geometry import stack_slices, write_nifti
 from pipeline_lib.inference.maps import write_maps
 from pipeline_lib.inference.native import write_native_maps
+from pipeline_lib.inference.restore import reconstruct
 from pipeline_lib.metrics.smoothing import smooth
+
+
+def no_standards(folder: Path) -> Path:
+    """Those of a score of one part."""
+    write_json(folder / "standards" / "standards.json", {})
+    return folder / "standards"
 
 
 def test_maps_are_squared_errors_of_the_reconstruction(
@@ -33,11 +40,12 @@ def test_maps_are_squared_errors_of_the_reconstruction(
 ) -> None:
     recipe = make_recipe("anomaly")
     chunk = make_chunk("test-anat-0001", ["a", "b"])
-    infer_anomaly(recipe, make_denoiser(recipe, ["z"], channels=1), chunk, tmp_path / "out")
+    infer_anomaly(recipe, make_denoiser(recipe, ["z"], channels=1), no_standards(tmp_path), chunk, tmp_path / "out")
     maps, reconstruction, images = (
         np.load(path) for path in (tmp_path / "out/maps.npy", tmp_path / "out/reconstruction.npy", chunk / "data.npy")
     )
-    np.testing.assert_allclose(maps, (images - reconstruction) ** 2, atol=1e-6)
+    judged = smooth((images - reconstruction) ** 2, np.load(chunk / "mask.npy") > 0, 1.5)
+    np.testing.assert_allclose(maps, judged, atol=1e-6)
     assert maps.shape == (4, 1, 16, 16)
     assert len(pd.read_csv(tmp_path / "out/refused.tsv", sep="\t")) == 0
 
@@ -47,11 +55,10 @@ def test_a_scans_map_is_one_volume_smoothed_as_judged_and_masked(
 ) -> None:
     recipe = make_recipe("anomaly")
     chunk = make_chunk("test-anat-0001", ["a", "b"])
-    infer_anomaly(recipe, make_denoiser(recipe, ["z"], channels=1), chunk, tmp_path / "out")
+    infer_anomaly(recipe, make_denoiser(recipe, ["z"], channels=1), no_standards(tmp_path), chunk, tmp_path / "out")
     maps, mask = np.load(tmp_path / "out/maps.npy")[2:], np.load(chunk / "mask.npy")[2:] > 0
     volume = nib.load(tmp_path / "out/nifti/b_FLAIR_desc-anomaly_map.nii.gz")
-    judged = smooth(maps, mask, recipe.evaluation.smoothing_mm / 2)
-    np.testing.assert_allclose(volume.get_fdata(), np.moveaxis(judged[:, 0], 0, -1), atol=1e-6)
+    np.testing.assert_allclose(volume.get_fdata(), np.moveaxis(maps[:, 0], 0, -1), atol=1e-6)
     assert not volume.get_fdata()[~np.moveaxis(mask[:, 0], 0, -1)].any()
     np.testing.assert_allclose(volume.affine, np.diag([2, 2, 5, 1]))
 
@@ -86,7 +93,9 @@ def test_sparse_slices_give_a_complete_masked_map_in_template_space(tmp_path: Pa
     rows = [
         {"scan": "p", "space": "MNI152", "affine": json.dumps([*affine[:2], [0, 0, 3, z], affine[3]])} for z in depths
     ]
-    write_maps(tmp_path / "nifti", maps, mask, pd.DataFrame(rows), smoothing_mm=3)
+    options = EvaluationOptions(smoothing_mm=3)
+    judged = smooth(maps[:, None], mask[:, None], 1)[:, 0]
+    write_maps(tmp_path / "nifti", judged, mask, pd.DataFrame(rows), options)
     image = nib.load(tmp_path / "nifti" / "p_desc-anomaly_map.nii.gz")
     data = image.get_fdata()
     assert data.shape == (12, 10, 9)
@@ -94,11 +103,11 @@ def test_sparse_slices_give_a_complete_masked_map_in_template_space(tmp_path: Pa
     assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (4, 4)
     np.testing.assert_allclose(image.get_qform(), image.affine, atol=1e-5)
     given = [0, 1, 3, 5, 6, 8]
-    np.testing.assert_allclose(data[..., given], np.moveaxis(smooth(maps[:, None], mask[:, None], 1)[:, 0], 0, -1))
+    np.testing.assert_allclose(data[..., given], np.moveaxis(judged, 0, -1))
     assert not data[..., 4][~mask[2]].any(), "between two slices, where at least half is brain"
     about = read_json(tmp_path / "nifti" / "p_desc-anomaly_map.json")
     assert (about["InferredPlanes"], about["InterpolatedPlanes"]) == (given, [2, 4, 7])
-    assert (about["Space"], about["SmoothingSigmaMillimetres"]) == ("MNI152", 3)
+    assert (about["Space"], about["SmoothingMillimetres"]) == ("MNI152", 3)
 
 
 def test_a_map_comes_back_to_the_grid_of_its_scan(tmp_path: Path) -> None:
@@ -140,7 +149,7 @@ def test_people_trained_on_are_refused_and_the_chunk_goes_on(
 ) -> None:
     recipe = make_recipe("anomaly")
     diffusion = make_denoiser(recipe, trained, channels=1)
-    infer_anomaly(recipe, diffusion, make_chunk("test-anat-0001", ["a", "b"]), tmp_path / "out")
+    infer_anomaly(recipe, diffusion, no_standards(tmp_path), make_chunk("test-anat-0001", ["a", "b"]), tmp_path / "out")
     kept, refused = (pd.read_csv(tmp_path / "out" / name, sep="\t") for name in ("index.tsv", "refused.tsv"))
     assert set(refused["participant"]) == set(trained)
     assert set(kept["participant"]) == {"a", "b"} - set(trained)
@@ -156,7 +165,7 @@ def test_the_same_scan_under_another_name_is_refused(
     chunk = make_chunk("test-anat-0001", ["other", "b"])
     index = (chunk / "index.tsv").read_text().replace("sha-other", "sha-a")
     (chunk / "index.tsv").write_text(index)
-    infer_anomaly(recipe, diffusion, chunk, tmp_path / "out")
+    infer_anomaly(recipe, diffusion, no_standards(tmp_path), chunk, tmp_path / "out")
     assert set(pd.read_csv(tmp_path / "out/refused.tsv", sep="\t")["participant"]) == {"other"}
 
 
@@ -165,7 +174,7 @@ def test_allowed_people_are_kept(
 ) -> None:
     recipe = make_recipe("anomaly", allow_trained_people=True)
     diffusion = make_denoiser(recipe, ["a"], channels=1)
-    infer_anomaly(recipe, diffusion, make_chunk("test-anat-0001", ["a", "b"]), tmp_path / "out")
+    infer_anomaly(recipe, diffusion, no_standards(tmp_path), make_chunk("test-anat-0001", ["a", "b"]), tmp_path / "out")
     assert len(np.load(tmp_path / "out/maps.npy")) == 4
 
 
@@ -196,7 +205,7 @@ def test_a_perfect_denoiser_gives_the_scan_back(
         return (x - abar.sqrt() * clean) / (1 - abar).sqrt()
 
     monkeypatch.setattr(denoiser.network, "forward", ideal)
-    np.testing.assert_allclose(anomaly.reconstruct(denoiser, images, index), images, atol=1e-4)
+    np.testing.assert_allclose(reconstruct(denoiser, images, index), images, atol=1e-4)
 
 
 def test_excess_is_over_the_brightest_place_around_the_mirrored_one() -> None:
@@ -226,7 +235,7 @@ def test_lesions_are_dark_on_t1_and_outside_the_brain_nothing_scores() -> None:
     mask = np.zeros_like(image, dtype=bool)
     mask[:, :, 2:6, 2:6] = True
     bright = intensity_map(image, mask)
-    np.testing.assert_array_equal(intensity_map(image, mask, modality="T1w"), -bright)
+    np.testing.assert_array_equal(intensity_map(image, mask, dark=True), -bright)
     assert not bright[~mask].any()
     for n in range(2):
         assert np.median(bright[n][mask[n]]) == pytest.approx(0, abs=1e-6)

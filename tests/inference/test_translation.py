@@ -80,4 +80,5 @@ def test_translation_of_a_chunk(
         image = nibabel.load(path)
         assert image.shape == (16, 16, 16, 3)
         assert image.header.get_zooms()[:3] == (2, 2, 2)
+        assert int(image.header["sform_code"]) == int(image.header["qform_code"]) == 4, "the chunk's space is MNI152"
         assert 0 <= image.get_fdata().min() <= image.get_fdata().max() <= 1

@@ -231,6 +231,17 @@ def test_the_same_on_every_device(dimensions: int, device: torch.device) -> None
     assert torch.allclose(there.sums.cpu().double(), 0.99 * quantiser.sums + 0.01 * hits.T @ tokens, atol=1e-4)
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_memory_does_not_grow_with_tokens_times_codes() -> None:
+    """Of 65,536 tokens and 16,384 codes, the distances alone would be 4 GiB."""
+    quantiser, z = Quantiser(16_384, 8).cuda().train(), torch.randn(2, 8, 32, 32, 32, device="cuda")
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    quantiser(z)
+    assert torch.cuda.max_memory_allocated() - before < 64 * 2**20
+
+
 def test_usage_and_perplexity() -> None:
     usage, perplexity = usage_and_perplexity(torch.tensor([5, 5, 0, 5, 5, 0, 0, 0]))
     assert usage == 0.5

@@ -121,6 +121,17 @@ def test_the_same_on_every_device(dtype: torch.dtype, tolerance: float, device: 
         assert torch.allclose(found.double(), noise(points, shuffled), rtol=0, atol=tolerance)
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_kernels_for_a_gpu_are_compiled(caplog: pytest.LogCaptureFixture) -> None:
+    points, shuffled = torch.rand((2, 500, 3)).cuda(), torch.from_numpy(permutations(SEEDS[:2])).cuda()
+    with torch.profiler.profile() as profiler:
+        noise(points, shuffled)
+    assert "torch.compile failed" not in caplog.text
+    kernels = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    assert 0 < len(kernels) < 20, "fused, not hundreds"
+
+
 @pytest.mark.parametrize("coordinates", [2, 4])
 def test_other_than_three_coordinates_are_refused(coordinates: int) -> None:
     with pytest.raises(ValueError, match=f"{coordinates} coordinates; 3 are needed"):

@@ -106,6 +106,35 @@ def test_a_scan_is_told_as_its_own_kind() -> None:
     assert "brain" not in slices
 
 
+def test_a_scan_whose_mask_was_given_is_not_said_to_be_extracted() -> None:
+    text = scan_paragraph(PreprocessOptions(), {"modality": "T1w", "brain_method": "given"})
+    assert "masks given in the sheet were used" in text
+    assert "U-Net" not in text
+    assert "Where the sheet gave a brain mask, it was used" in preprocess_paragraph(PreprocessOptions(), {"T1w"})
+
+
+@pytest.mark.parametrize("options", [SIMPLEX, {"task": "generation"}, VAE, VQGAN])
+def test_every_network_tells_its_weight_decay_and_the_course_of_its_learning_rate(options: dict[str, Any]) -> None:
+    training = {"weight_decay": 0.03, "learning_rate": 0.002, "warmup": 70}
+    sections = ("autoencoder", "denoiser") if "autoencoder" in options else ("denoiser",)
+    values = options | {name: {**options.get(name, {}), "training": training} for name in sections}
+    text = " ".join(recipe_methods(RecipeOptions.model_validate(values)).paragraphs)
+    told = "weight decay 0.03, learning rate 0.002 after 70 steps of warm-up and from there down to 0 by half a cosine"
+    assert text.count(told) == len(sections)
+
+
+def test_no_more_sampling_steps_are_told_than_there_are_timesteps_to_undo() -> None:
+    for task, start, steps in (("anomaly", {"start": 0.1}, 20), ("generation", {}, 50)):
+        values = {"task": task, "diffusion": {"timesteps": 200}, "sampling": start}
+        assert f"over {steps} steps" in " ".join(recipe_methods(RecipeOptions.model_validate(values)).paragraphs)
+
+
+def test_a_training_that_may_stop_early_says_whose_weights_are_used() -> None:
+    values = {"task": "generation", "denoiser": {"training": {"patience": 5}}}
+    text = " ".join(recipe_methods(RecipeOptions.model_validate(values)).paragraphs)
+    assert "at the lowest validation loss; training stopped after 5 validations without a lower one" in text
+
+
 def test_split_names_its_fractions() -> None:
     assert "(70%, 15%, 15%), stratified by group, sex and age band" in split_paragraph(SplitOptions())
 
@@ -119,6 +148,8 @@ def test_what_the_model_and_its_samples_were_told_is_said() -> None:
     assert "all were hidden in 20% of the training images and each by chance in as many again" in text
     assert "10 of each combination of conditions" in text
     assert "What was not varied (the slice's position) was drawn as held-out people have it" in text
+    age = RecipeOptions.model_validate({"task": "synthesis", "denoiser": {"condition": ["age"]}})
+    assert "combination" not in " ".join(recipe_methods(age).paragraphs), "numbers that nobody listed are not varied"
     plain = " ".join(recipe_methods(RecipeOptions.model_validate({"task": "generation"})).paragraphs)
     assert "told" not in plain
     assert "combination" not in plain

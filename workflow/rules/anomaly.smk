@@ -1,9 +1,32 @@
 # Where does this brain differ from healthy ones?
 
 
+use rule stage as anomaly_standards with:
+    input:
+        diffusion=made("{recipe}", "diffusion"),
+        train=chunks_of("dataset", "train"),
+    output:
+        made("{recipe}", "standards"),
+    log:
+        log_of("anomaly_standards", "{recipe}"),
+    benchmark:
+        benchmark_of("anomaly_standards", "{recipe}")
+    wildcard_constraints:
+        recipe=recipes_of("anomaly"),
+    threads: 2
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        **of_task("anomaly_standards", "standards"),
+    message:
+        "Scores of healthy training images ({wildcards.recipe})"
+
+
 use rule stage as infer_anomaly with:
     input:
         diffusion=made("{recipe}", "diffusion"),
+        standards=made("{recipe}", "standards"),
         dataset=made("{recipe}", "dataset", "{chunk}"),
     output:
         made("{recipe}", "inference", "{chunk}"),

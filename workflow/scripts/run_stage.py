@@ -13,4 +13,5 @@ parser.add_argument("--input", nargs="+", action="append", default=[], type=fold
 with stage(parser) as arguments:
     recipe = read_part(arguments.options)
     inputs: dict[str, list[Path]] = {str(name): paths for name, *paths in arguments.input}
+    arguments.input = list(inputs.values())  # the sidecar names folders, not what they are called here
     run(TASKS[recipe.task].stage(arguments.stage).function, recipe, inputs, arguments.out)

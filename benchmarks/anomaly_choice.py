@@ -1,0 +1,160 @@
+"""How noise level, residual, smoothing and parts of an anomaly score trade off, on validation people only.
+
+python benchmarks/anomaly_choice.py config/soop.yaml results/soop selfsupervised > docs/anomaly_choice.md
+
+With --floor only what needs no model, by smoothing. Every score is standardised on healthy training images. Test people are not read.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline_lib.config.load import read_config
+from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.inference.baselines import Standard, excess_map, intensity_map
+from pipeline_lib.inference.chunks import open_array, read_index
+from pipeline_lib.inference.denoise import load_denoiser
+from pipeline_lib.inference.healthy import healthy_images
+from pipeline_lib.inference.mapping import mapped
+from pipeline_lib.inference.score import combined, lesions_are_dark, smoothed
+from pipeline_lib.inference.standards import IMAGES
+from pipeline_lib.metrics.detection import average_precision
+
+LEVELS: tuple[tuple[float, ...], ...] = (
+    (1,), (0.98,), (0.95,), (0.9,), (0.85,), (0.7,), (0.5,), (1, 0.98, 0.95, 0.9, 0.85), (0.98, 0.95, 0.9, 0.85, 0.7),
+)  # fmt: skip
+BOXES = (1, 3, 5, 7, 9)
+FLOOR = ("intensity", "intensity_asymmetry")
+RESIDUAL = ("residual", "residual_asymmetry")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Healthy training images and validation images with their truth."""
+
+    healthy: list[tuple[Path, Any]]
+    validation: list[Path]
+
+    def truth(self) -> np.ndarray:
+        """Lesion of every brain pixel."""
+        brain, lesion = (
+            np.concatenate([open_array(c, name) > 0 for c in self.validation]) for name in ("mask", "lesion")
+        )
+        found: np.ndarray = lesion[brain]
+        return found
+
+
+def changed(recipe: RecipeOptions, box: float, **score: Any) -> RecipeOptions:
+    """The recipe with another score."""
+    values = recipe.model_dump(exclude_unset=True)
+    evaluation = {**values.get("evaluation", {}), "smoothing": "box", "smoothing_mm": box}
+    values["evaluation"] = evaluation | ({"score": score} if score else {})
+    return RecipeOptions.model_validate(values)
+
+
+def precisions(
+    recipe: RecipeOptions, model: Path, images: Images, mixes: dict[str, dict[str, float]]
+) -> Iterator[tuple[str, float]]:
+    """Average precision of each mix of parts; ``recipe`` names every part."""
+    denoiser = load_denoiser(recipe, model)
+    healthy = [mapped(recipe, denoiser, chunk, index) for chunk, index in images.healthy]
+    inside = np.concatenate([each.mask for each in healthy])
+    standards = {
+        name: Standard.of(np.concatenate([each.parts[name] for each in healthy]), inside) for name in healthy[0].parts
+    }
+    found = [mapped(recipe, denoiser, chunk, read_index(chunk)) for chunk in images.validation]
+    truth = images.truth()
+    for title, weights in mixes.items():
+        scores = [
+            combined({name: each.parts[name] for name in weights}, each.mask, weights, standards)[each.mask]
+            for each in found
+        ]
+        yield title, average_precision(np.concatenate(scores), truth)
+
+
+def floors(recipe: RecipeOptions, images: Images) -> None:
+    """A table of the floor's two parts and their sum by the side of the box."""
+    print("| box | intensity | its asymmetry | both |\n|---|---:|---:|---:|")
+    truth = images.truth()
+    for box in BOXES:
+        evaluation = changed(recipe, box).evaluation
+
+        def parts(chunk: Path, rows: Any, evaluation: Any = evaluation) -> tuple[dict[str, np.ndarray], np.ndarray]:
+            brain = np.asarray(open_array(chunk, "mask")[rows]) > 0
+            grey = intensity_map(open_array(chunk, "data")[rows], brain, dark=lesions_are_dark(recipe))
+            level = smoothed(grey, brain, evaluation, 1)
+            return {"intensity": level, "intensity_asymmetry": excess_map(level, brain, 1)}, brain
+
+        free = [parts(chunk, index["row"].to_numpy()) for chunk, index in images.healthy]
+        standards = {
+            name: Standard.of(
+                np.concatenate([each[name] for each, _ in free]), np.concatenate([brain for _, brain in free])
+            )
+            for name in FLOOR
+        }
+        found = [parts(chunk, slice(None)) for chunk in images.validation]
+        each = [np.concatenate([standards[name](part[name])[brain] for part, brain in found]) for name in FLOOR]
+        values = [average_precision(score, truth) for score in (*each, each[0] + each[1])]
+        print(f"| {box} | " + " | ".join(f"{value:.3f}" for value in values) + " |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("configfile", type=Path)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("recipe")
+    parser.add_argument("--box", type=float, default=7, help="of the table of levels")
+    parser.add_argument("--floor", action="store_true", help="only what needs no model")
+    arguments = parser.parse_args()
+    recipe = read_config(arguments.configfile).recipes[arguments.recipe]
+    folder = arguments.results / arguments.recipe
+    chunks = {
+        split: sorted(path for path in (folder / "dataset").glob(f"{split}-*") if len(read_index(path)))
+        for split in ("train", "validation")
+    }
+    images = Images(healthy_images(chunks["train"], recipe.data.train_groups, IMAGES), chunks["validation"])
+    if arguments.floor:
+        floors(recipe, images)
+        return
+    marks = {"segmentation": 1.0} if recipe.denoiser.synthetic_lesions else {}
+    mixes: dict[str, dict[str, float]] = {
+        "residual": {"residual": 1},
+        "+ asymmetry": dict.fromkeys(RESIDUAL, 1.0),
+        "+ intensity": dict.fromkeys((*RESIDUAL, *FLOOR), 1.0),
+    }
+    if marks:
+        mixes |= {
+            "segmentation": marks,
+            "segmentation + intensity": {**dict.fromkeys(FLOOR, 1.0), "segmentation": 1},
+            **{
+                f"all, segmentation {w}": {**dict.fromkeys((*RESIDUAL, *FLOOR), 1.0), "segmentation": w}
+                for w in (1, 2, 4)
+            },
+        }
+    named = {"floor": dict.fromkeys(FLOOR, 1.0), **mixes}
+    every = {**dict.fromkeys((*RESIDUAL, *FLOOR), 1.0), **marks}
+
+    def row(title: str, **options: Any) -> None:
+        box = options.pop("box", arguments.box)
+        levels = options.pop("levels", recipe.evaluation.score.levels or [0.9])
+        score = {"levels": list(levels), "residual": "signed", "weights": every} | options
+        found = dict(precisions(changed(recipe, box, **score), folder / "diffusion", images, named))
+        print(f"| {title} | " + " | ".join(f"{found[name]:.3f}" for name in named) + " |", flush=True)
+
+    print(f"| | {' | '.join(named)} |\n|---|{'---:|' * len(named)}")
+    for levels in LEVELS:
+        row(f"abar {', '.join(f'{level:g}' for level in levels)}; box {arguments.box:g}", levels=levels)
+    for kind in ("squared", "l1"):
+        row(f"{kind}; box {arguments.box:g}", residual=kind)
+    for box in BOXES:
+        row(f"box {box}", box=box)
+
+
+if __name__ == "__main__":
+    main()

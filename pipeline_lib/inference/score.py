@@ -1,0 +1,108 @@
+"""What an anomaly map is made of: parts, smoothed alike, in units of healthy training images, added with fixed weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline_lib.config.schema import EvaluationOptions, RecipeOptions
+from pipeline_lib.errors import UserError
+from pipeline_lib.inference.baselines import Standard, excess_map, intensity_map
+from pipeline_lib.metrics.smoothing import smooth
+
+DARK_LESIONS = ("T1w",)
+"""Modalities on which lesions are darker than what they lie in."""
+Maps = NDArray[np.float32]
+Masks = NDArray[np.bool_]
+
+
+def lesions_are_dark(recipe: RecipeOptions) -> bool:
+    """Whether lesions are looked for as dark, by the configuration or the modality."""
+    said = recipe.evaluation.score.lesions
+    return recipe.data.modality in DARK_LESIONS if said == "auto" else said == "dark"
+
+
+def difference(
+    images: NDArray[np.floating],
+    reconstruction: NDArray[np.floating],
+    kind: Literal["squared", "l1", "signed"],
+    *,
+    dark: bool,
+) -> Maps:
+    """``(N, 1, *spatial)`` difference of ``(N, C, *spatial)`` images, a mean over channels.
+
+    ``signed`` is positive where an image is brighter than its reconstruction, or darker where lesions are ``dark``.
+    """
+    each = np.asarray(images, dtype=np.float32) - reconstruction
+    if kind == "squared":
+        each = each**2
+    elif kind == "l1":
+        each = np.abs(each)
+    elif dark:
+        each = -each
+    return each.mean(axis=1, keepdims=True).astype(np.float32)
+
+
+def smoothed(maps: Maps, mask: Masks, options: EvaluationOptions, voxel: float) -> Maps:
+    """Maps as they are judged; ``voxel`` is its side in mm."""
+    return smooth(maps, mask, options.smoothing_mm / voxel, options.smoothing)
+
+
+def parts_of(
+    recipe: RecipeOptions,
+    images: Maps,
+    mask: Masks,
+    *,
+    residual: Maps,
+    segmentation: Maps | None,
+    left_right: int | None,
+    voxel: float,
+) -> dict[str, Maps]:
+    """The parts that ``evaluation.score.weights`` names, smoothed, each ``(N, 1, *spatial)``.
+
+    Args:
+        images, mask: ``(N, C, *spatial)`` and ``(N, 1, *spatial)``.
+        residual, segmentation: of the model.
+        left_right: spatial axis from left to right; None where a slice shows one side.
+        voxel: side of a voxel, mm.
+
+    Raises:
+        UserError: asymmetry is wanted of images that show one side, or a segmentation of a network that makes none.
+    """
+    found: dict[str, Maps] = {}
+    for name in recipe.evaluation.score.weights:
+        base, _, asymmetry = name.partition("_")
+        if base == "intensity":
+            raw = intensity_map(images, mask, dark=lesions_are_dark(recipe))
+        elif base == "residual":
+            raw = residual
+        elif segmentation is not None:
+            raw = segmentation
+        else:
+            raise UserError(
+                "evaluation.score.weights segmentation needs evaluation.score.levels: a chain marks nothing"
+            )
+        part = smoothed(raw, mask, recipe.evaluation, voxel)
+        if asymmetry and left_right is None:
+            raise UserError(f"evaluation.score.weights {name}: these images do not show left and right; take it out")
+        found[name] = part if not asymmetry or left_right is None else excess_map(part, mask, left_right)
+    return found
+
+
+def combined(
+    parts: Mapping[str, Maps], mask: Masks, weights: Mapping[str, float], standards: Mapping[str, Standard]
+) -> Maps:
+    """Parts in units of healthy images, added with their weights; a single part stays in its own units.
+
+    Args:
+        parts: from `parts_of`, ``(N, 1, *spatial)`` each.
+        standards: of each part where there are several.
+    """
+    if len(parts) == 1:
+        (only,) = parts.values()
+        return only
+    total = sum(weights[name] * standards[name](part) for name, part in parts.items())
+    return np.where(mask, total, 0).astype(np.float32)
