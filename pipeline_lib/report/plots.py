@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator
@@ -86,7 +86,6 @@ class Axis:
     start: float
     end: float
     log: bool = False
-    texts: dict[float, str] = field(default_factory=dict)
 
     @classmethod
     def over(cls, values: Sequence[float], start: float, end: float, *, log: bool) -> Axis:
