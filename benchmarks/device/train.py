@@ -59,7 +59,7 @@ class Run:
         """Run a script of the workflow with its part of the recipe."""
         task = TASKS[self.recipe.task]
         command = [
-            sys.executable, SCRIPTS / f"{script}.py", "--out", out, "--log", self.back / "logs" / f"{out.name}.log",
+            sys.executable, SCRIPTS / f"{script}.py", "--out", out, "--log", self.back / "logs" / f"{self.name}-{out.name}.log",
             "--options", recipe_part(recipe or self.recipe, task.stage(stage).reads), "--threads", "4",
             "--code", code_hash(SCRIPTS / f"{script}.py"), *arguments,
         ]  # fmt: skip
