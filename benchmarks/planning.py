@@ -40,7 +40,7 @@ MEMORY = """## GPU memory of a training step
 GB by size and batch, activations included, and the largest batch that leaves a tenth of a card free. Computed, not measured:
 every tensor of one whole step that lives at a time (`benchmarks/memory.py`). cuDNN's work space and what the allocator leaves
 unused come on top. `generation` has the network of `anomaly`. `training.accumulate` makes a large batch of small ones,
-`denoiser.checkpointing` trades about a third more time for the memory in its rows, `training.devices` shares a batch out."""
+`denoiser.checkpointing` trades time for memory, in its rows, `training.devices` shares a batch out."""
 CHECK = """The same computation for networks so small that this CPU makes a step of them, beside what its allocator gave out at most:"""
 HALF = """Half precision saves a tenth only: normalisation and SiLU stay in float32 on a GPU, and what they keep for the backward pass with them."""
 BYTES_A_WEIGHT = 20
