@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import gzip
 import hashlib
 import html
 import io
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 from made_report import make_report
 from matplotlib.figure import Figure
+from packed_table import unpacked
 from PIL import Image
 
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions, RecipeOptions, SplitOptions
@@ -86,14 +86,6 @@ def check(path: Path, note: str = COHORT.note) -> Page:
     assert EVIL not in page.text
     assert html.escape(note) in page.text
     return page
-
-
-def unpacked(text: str, name: str) -> list[dict[str, str]]:
-    """A table that a page carries for its script."""
-    found = re.search(f'id="{name}">([^<]+)<', text)
-    assert found is not None
-    lines = gzip.decompress(base64.b64decode(found[1])).decode().splitlines()
-    return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def policy(text: str) -> str:
