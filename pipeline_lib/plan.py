@@ -19,6 +19,7 @@ from pipeline_lib.cohort.chunks import SPLITS, ChunkName
 from pipeline_lib.cohort.files import RowsKey
 from pipeline_lib.cohort.ledger import Ledger, read_ledger, shortened, write_ledger
 from pipeline_lib.cohort.placement import place, torn_pairs, untrained_people
+from pipeline_lib.cohort.rows import rows_of, write_rows
 from pipeline_lib.cohort.sheet import FAMILIES, Scan, Sheet, alike_people, read_sheet, summed_up
 from pipeline_lib.cohort.withdrawal import without_withdrawn
 from pipeline_lib.config.load import load_config
@@ -177,6 +178,11 @@ class Plan:
         """Write the ledger where new scans were placed; it only ever grows."""
         if self.ledger.rows != self.known.rows:
             write_ledger(self.config.cohort.splits, self.ledger)
+
+    def save_rows(self) -> None:
+        """Write the rows of every chunk for the job that ingests it."""
+        for chunk, scans in self._scans.items():
+            write_rows(rows_of(chunk), scans)
 
     def _scans_by_chunk(self) -> dict[str, list[Scan]]:
         by_id = {scan.id: scan for scan in self.sheet.scans}

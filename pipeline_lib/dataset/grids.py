@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.config.schema import DataOptions
-from pipeline_lib.dataset.volumes import LeftOut, Volume, centroid
+from pipeline_lib.dataset.image import FieldOfView, LeftOut
+from pipeline_lib.dataset.volumes import Volume, centroid
 
 MNI_BRAIN_CENTRE = (0.0, -18.0, 6.0)
 """Middle of the box around the MNI152 brain, mm: every scan in that space is cropped about it."""
@@ -23,9 +24,6 @@ PLANES = {"sagittal": (2, 1, 0), "coronal": (2, 0, 1), "axial": (1, 0, 2)}
 """Plane -> RAS axes of the rows, the columns and across."""
 LEVELS = 16
 """A suggested size is a multiple of this, which networks of up to five resolutions need."""
-
-MOST_OUTSIDE = 0.01
-"""Share of a brain that images may leave out without a word."""
 
 
 @dataclass(frozen=True)
@@ -110,19 +108,6 @@ def _starts(
     """First voxel of a grid about ``centre``; a whole one where nothing is resampled."""
     first = centre - (np.array(shape) - 1) / 2 * steps
     return np.round(first) if data.voxel_size is None else first
-
-
-@dataclass(frozen=True)
-class FieldOfView:
-    """How much of the brain a scan's images hold.
-
-    Attributes:
-        outside: share of the brain's voxels that lie outside; of slices, of the brain in their planes.
-        needed: least size, in voxels along each dimension, that would hold all of it.
-    """
-
-    outside: float
-    needed: tuple[int, ...]
 
 
 def field_of_view(brain: Volume, grids: Sequence[Grid]) -> FieldOfView:

@@ -12,13 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Array = NDArray[np.float32]
+from pipeline_lib.dataset.image import Array, LeftOut
+
 MNI152 = 4
 """NIfTI's code for the space of the MNI152 template."""
-
-
-class LeftOut(Exception):
-    """Why a scan gives no training image; becomes a row of ``left_out.tsv``."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_directory
+from pipeline_lib.files import BUFFER, atomic_directory
 from pipeline_lib.imaging.chunk import DISK, KILLED, Task, processes, unexpected
 from pipeline_lib.imaging.status import write_status
 
@@ -71,7 +71,7 @@ class Stacks:
     def __getitem__(self, place: str) -> Stack:
         """The stack ``(n, rows, columns, colours)`` at the place that a status row names."""
         if self._bytes is None:
-            self._bytes = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            self._bytes = np.asarray(np.load(self.path, mmap_mode="r", allow_pickle=False))
         where = Place.parse(place)
         return self._bytes[where.start : where.start + math.prod(where.shape)].reshape(where.shape)
 
@@ -174,7 +174,7 @@ def _read_block(stage: str, tasks: Sequence[Task], read: Read, file: Path) -> li
         OSError: the disk is full, or cannot be written to.
     """
     told = []
-    with open(file, "wb") as written:
+    with open(file, "wb", buffering=BUFFER) as written:
         for task in tasks:
             started = time.monotonic()
             each, pictures = _read_one(task, read)
@@ -205,7 +205,7 @@ def _join(files: Sequence[Path], out: Path) -> None:
         np.lib.format.write_array_header_1_0(joined, {"descr": "|u1", "fortran_order": False, "shape": (size,)})
         for file in files:
             with open(file, "rb") as part:
-                shutil.copyfileobj(part, joined, 1 << 20)
+                shutil.copyfileobj(part, joined, BUFFER)
             file.unlink()
 
 

@@ -11,6 +11,7 @@ checkout = Path(str(workflow.current_basedir)).resolve().parent.parent
 sys.path.insert(0, str(checkout))
 
 from pipeline_lib.cohort.chunks import PATTERN
+from pipeline_lib.cohort.rows import rows_of
 from pipeline_lib.config.load import read_yaml
 from pipeline_lib.errors import UserError
 from pipeline_lib.plan import Plan
@@ -29,7 +30,6 @@ exported = {
     "PYTHONPATH": checkout,
     "SCRIPTS": checkout / "workflow" / "scripts",
     "SUBJECTS": plan.config.cohort.subjects,
-    "SPLITS": plan.config.cohort.splits,
     "ROOT": plan.config.cohort.root,
     "LICENCE": plan.config.cohort.licence,
 }
@@ -51,6 +51,7 @@ if workflow.is_main_process:
 
 onstart:
     plan.save_ledger()
+    plan.save_rows()
 
 
 wildcard_constraints:
