@@ -179,6 +179,15 @@ class Plan:
         if self.ledger.rows != self.known.rows:
             write_ledger(self.config.cohort.splits, self.ledger)
 
+    def models(self) -> list[Path]:
+        """The folders of all models, finished or not."""
+        folders = [
+            Path(name, model)
+            for name in self.recipes
+            for model in ("diffusion", *(f"autoencoder/{role}" for role in self.roles(name)))
+        ]
+        return [Path(self.config.cohort.results) / folder for folder in folders]
+
     def save_rows(self) -> None:
         """Write the rows of every chunk for the job that ingests it."""
         for chunk, scans in self._scans.items():
@@ -278,11 +287,11 @@ class Plan:
     def _shown_options(self, recipe: str | None) -> str:
         """What a page of the report says of the configuration."""
         chosen = self.config.model_dump(
-            mode="json", include={"cohort": {"name", "note"}, "split": True, "preprocess": True}
+            mode="json", include={"cohort": {"name", "note", "licence"}, "split": True, "preprocess": True}
         )
         if recipe is not None:
             chosen = {
-                "cohort": chosen["cohort"],
+                "cohort": {name: chosen["cohort"][name] for name in ("name", "note")},
                 "recipe": without_run_time(self.recipes[recipe].model_dump(mode="json")),
             }
         return json.dumps(chosen, sort_keys=True)

@@ -9,7 +9,7 @@ import numpy as np
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.evaluation.features import feature_network
 from pipeline_lib.evaluation.metric import Metric, write_metrics
-from pipeline_lib.evaluation.sets import Memory, Yardstick, held_out_table, read_real, write_copies
+from pipeline_lib.evaluation.sets import Memory, Yardstick, along_training, held_out_table, read_real, write_copies
 from pipeline_lib.files import atomic_directory, read_json
 from pipeline_lib.inference.refusal import caution
 from pipeline_lib.metrics.distribution import extract
@@ -55,12 +55,7 @@ def evaluate_generation(
         *memory.measure(near, result),
         *memory.real(),
     ]
-    for path in sorted(samples.glob("step-*/samples.npy")):
-        step = int(path.parent.name.removeprefix("step-"))
-        images = np.load(path, mmap_mode="r")
-        about = Metric("", None, role="checkpoint", method=FINAL, step=step, split="held-out")
-        metrics += yardstick.measure(extract(network, images), about)
-        metrics += memory.measure(memory.look_up(images), about)
+    metrics += along_training(samples, network, yardstick, memory, FINAL)
     with atomic_directory(out) as folder:
         write_metrics(folder, metrics, held_out_table(memory))
         write_copies(folder, [f"sample {n + 1}" for n in range(len(final))], final, near, memory)

@@ -257,21 +257,22 @@ class Memory:
         return [about.measured(self._share(self._flagged), note)]
 
     def measure(self, near: Nearest, template: Metric) -> list[Metric]:
-        """The share of suspected copies, and for a result its ratio to held-out people and whom it copies."""
+        """The share of suspected copies, and for a result its ratio to held-out images and whom it copies."""
         flagged = near.similarity > self.threshold
         about = replace(self._about(template), images=len(flagged))
         share = about.measured(self._share(flagged), "interval over samples")
         if template.role != "result":
             return [share]
-        expected = float(self._flagged.mean())
+        expected = float((self.held_out.similarity > self.threshold).mean())
         ratio = float(flagged.mean()) / expected if expected > 0 else float("nan")
+        images = f"{expected:.1%} of {len(self.rows)} held-out images" if expected > 0 else "no held-out image"
         copied = set(self.train.people[near.row[flagged]])
         known = len(set(self.train.people))
         told = f"{len(copied)} of {known} training people have a suspected copy"
         return [
             share,
-            replace(about, name="suspected copies, samples over held-out people", unit="").measured(
-                Interval(ratio, None, None), "" if expected > 0 else "no held-out person is suspected"
+            replace(about, name="suspected copies, samples over held-out images", unit="").measured(
+                Interval(ratio, None, None), f"image by image: {images} suspected"
             ),
             replace(about, name="training people with a suspected copy", people=known).measured(
                 Interval(len(copied) / known, None, None), told
@@ -287,6 +288,20 @@ class Memory:
 
     def _share(self, flagged: NDArray[np.bool_]) -> Interval:
         return bootstrap_mean(flagged.astype(float), resamples=self.options.bootstrap, seed=self.options.seed)
+
+
+def along_training(
+    samples: Path, network: FeatureNetwork, yardstick: Yardstick, memory: Memory, method: str
+) -> list[Metric]:
+    """Distances and suspected copies of what every kept checkpoint made, in ``step-XXXXXXXX/samples.npy``."""
+    metrics: list[Metric] = []
+    for path in sorted(samples.glob("step-*/samples.npy")):
+        images = np.load(path, mmap_mode="r")
+        step = int(path.parent.name.removeprefix("step-"))
+        about = Metric("", None, role="checkpoint", method=method, step=step, split="held-out")
+        metrics += yardstick.measure(extract(network, images), about)
+        metrics += memory.measure(memory.look_up(images), about)
+    return metrics
 
 
 def write_copies(

@@ -11,7 +11,7 @@ from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.features import feature_network
 from pipeline_lib.evaluation.metric import Metric, write_metrics
-from pipeline_lib.evaluation.sets import Memory, Yardstick, held_out_table, read_real, write_copies
+from pipeline_lib.evaluation.sets import Memory, Yardstick, along_training, held_out_table, read_real, write_copies
 from pipeline_lib.files import atomic_directory, read_json
 from pipeline_lib.inference.refusal import caution
 from pipeline_lib.metrics.distribution import extract
@@ -53,12 +53,13 @@ def evaluate_synthesis(
     features = extract(network, images)
     result = Metric("", None, role="result", method=METHOD, split="held-out")
     metrics: list[Metric] = []
+    memory = Memory(known, other, options, note)
     groups = [g for g in sorted(set(table["group"])) if g != "all" and (known.index["group"] == g).any()]
     for group in ["all", *groups]:
         chosen = np.ones(len(table), dtype=bool) if group == "all" else (table["group"] == group).to_numpy()
         yardstick = Yardstick(known, other, int(chosen.sum()), network, options.seed, group=group, note=note)
         metrics += [*yardstick.measure(features[chosen], result), *yardstick.real()]
-    memory = Memory(known, other, options, note)
+        metrics += along_training(samples, network, yardstick, memory, METHOD) if group == "all" else []
     near = memory.look_up(images)
     metrics += [*memory.measure(near, result), *memory.real()]
     with atomic_directory(out) as folder:

@@ -140,6 +140,19 @@ def draw_samples(
     return torch.cat(parts)
 
 
+def kept_averages(diffusion: Path, number: int) -> list[Path]:
+    """Up to ``number`` of the averaged weights that a training kept, evenly spread, first and last among them."""
+    paths = sorted((diffusion / "checkpoints").glob("step-*.safetensors"))
+    places = np.linspace(0, len(paths) - 1, min(number, len(paths))).round().astype(int)
+    return [paths[place] for place in sorted(set(places.tolist()))]
+
+
+def write_step(folder: Path, step: str, images: NDArray[np.float32]) -> None:
+    """``step-XXXXXXXX/samples.npy``: what a checkpoint of the training makes of the same noise."""
+    (folder / step).mkdir()
+    np.save(folder / step / "samples.npy", images)
+
+
 def write_samples(
     folder: Path,
     images: NDArray[np.float32],

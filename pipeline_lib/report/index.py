@@ -57,7 +57,7 @@ def write_index(
     """Write ``out``, the index of the report; all links are relative to its folder.
 
     Args:
-        cohort: name and note shown on the page.
+        cohort: name, note and licence shown on the page.
         split: how people were placed, for the methods text.
         preprocess: how scans were preprocessed, for the methods text.
         cohort_tables: ``results/cohort/{split}.tsv``, a row a scan.
@@ -96,7 +96,7 @@ def write_index(
         git=git_state(),
         configuration=as_yaml(
             {
-                "cohort": {"name": cohort.name, "note": cohort.note},
+                "cohort": {"name": cohort.name, "note": cohort.note, "licence": cohort.licence},
                 "split": split.model_dump(mode="json"),
                 "preprocess": preprocess.model_dump(mode="json"),
             }
