@@ -39,6 +39,12 @@ SECTIONS: dict[str, tuple[str, set[str] | None]] = {
     "cohort_limits": ("cohort", {"max_failed_fraction", "strict"}),
     "sheet": ("cohort", {"covariates"}),
 }
+HEADING = {"name", "note"}
+SHOWN: dict[str, dict[str, Any]] = {
+    "report": {"cohort": {*HEADING, "licence"}, "split": True, "preprocess": True},
+    "report_scans": {"cohort": HEADING, "preprocess": True},
+}
+"""What pages of the report say of the configuration."""
 AUTOENCODER_MODULE = {"vae": "pipeline_lib.models.autoencoder", "vqgan": "pipeline_lib.models.vqgan"}
 
 
@@ -115,8 +121,8 @@ class Plan:
 
     def options(self, stage: str, recipe: str | None = None) -> str:
         """The part of the configuration that a stage reads, as canonical JSON."""
-        if stage == "report":
-            return self._shown_options(recipe)
+        if stage in SHOWN:
+            return self._shown_options(stage, recipe)
         if recipe is not None:
             part = json.loads(recipe_part(self.recipes[recipe], self.task(recipe).stage(stage).reads))
             return json.dumps(without_run_time(part), sort_keys=True)
@@ -284,16 +290,11 @@ class Plan:
         if problems:
             raise UserError("\n".join(problems))
 
-    def _shown_options(self, recipe: str | None) -> str:
+    def _shown_options(self, stage: str, recipe: str | None) -> str:
         """What a page of the report says of the configuration."""
-        chosen = self.config.model_dump(
-            mode="json", include={"cohort": {"name", "note", "licence"}, "split": True, "preprocess": True}
-        )
+        chosen = self.config.model_dump(mode="json", include=SHOWN[stage] if recipe is None else {"cohort": HEADING})
         if recipe is not None:
-            chosen = {
-                "cohort": {name: chosen["cohort"][name] for name in ("name", "note")},
-                "recipe": without_run_time(self.recipes[recipe].model_dump(mode="json")),
-            }
+            chosen["recipe"] = without_run_time(self.recipes[recipe].model_dump(mode="json"))
         return json.dumps(chosen, sort_keys=True)
 
     def modalities(self, recipe: str) -> set[str]:
