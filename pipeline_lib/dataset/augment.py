@@ -45,17 +45,17 @@ class Augmentation:
     gamma: float = 0.0
 
     def __call__(
-        self, sample: dict[str, Tensor], *, draw: int, index: int, left_right: int | None
+        self, sample: dict[str, Tensor], *, position: int, index: int, left_right: int | None
     ) -> dict[str, Tensor]:
         """Return the augmented sample.
 
         Args:
             sample: arrays ``(C, *spatial)`` by name; others pass through.
-            draw: how often this sample was drawn, or the position in the training stream.
+            position: in the training stream, or how often this sample was drawn.
             index: which sample it is.
             left_right: spatial axis that runs from left to right; None: no flips.
         """
-        random = np.random.default_rng((self.seed, draw, index))
+        random = np.random.default_rng((self.seed, position, index))
         spatial = tuple(sample["image"].shape[1:])
         flip, matrix, shift, exponent = self._drawn(random, spatial)
         changed = dict(sample)

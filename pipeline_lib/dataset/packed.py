@@ -92,8 +92,8 @@ class PackedArrays(Dataset[dict[str, Tensor]]):
         sample["condition"] = self._condition[index]
         return sample
 
-    def draw(self, index: int, draw: int) -> dict[str, Tensor]:
-        """One row as it is due at ``draw`` (any integer, e.g. the position in the training stream)."""
+    def draw(self, index: int, position: int) -> dict[str, Tensor]:
+        """One row as it is due at a position of the training stream (any integer)."""
         return self[index]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -151,13 +151,13 @@ class PackedDataset(PackedArrays):
         """One image, as drawn the first time."""
         return self.draw(index, 0)
 
-    def draw(self, index: int, draw: int) -> dict[str, Tensor]:
-        """One image, augmented as is due at ``draw``."""
+    def draw(self, index: int, position: int) -> dict[str, Tensor]:
+        """One image, augmented as is due at a position of the training stream."""
         sample = super().__getitem__(index)
         if self.augment is None:
             return sample
         left_right = self._left_right[bisect_right(self._ends, index)]
-        return self.augment(sample, draw=draw, index=index, left_right=left_right)
+        return self.augment(sample, position=position, index=index, left_right=left_right)
 
 
 class LatentDataset(PackedArrays):

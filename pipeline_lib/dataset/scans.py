@@ -14,7 +14,7 @@ from pipeline_lib.dataset.image import LeftOut, TrainingImage
 from pipeline_lib.dataset.intensity import range_of, to_range
 from pipeline_lib.dataset.pairs import Status, outputs_of
 from pipeline_lib.dataset.resample import resample, resample_mask
-from pipeline_lib.dataset.volumes import Volume, brain_of, read_volume, space_of
+from pipeline_lib.dataset.volumes import ChannelVolume, brain_of, read_volume, space_of
 
 LEAST_BRAIN = 0.01
 """Slices with a smaller share of brain are dropped."""
@@ -64,7 +64,7 @@ def images_of_scan(root: Path, row: Status, partner: Status | None, data: DataOp
         )
 
 
-def _read_source(path: Path, row: Status, data: DataOptions) -> Volume:
+def _read_source(path: Path, row: Status, data: DataOptions) -> ChannelVolume:
     source = read_volume(path)
     if len(source.values) != data.channels:
         found = f"{row['shells']} in " if row.get("shells") else ""
@@ -75,7 +75,7 @@ def _read_source(path: Path, row: Status, data: DataOptions) -> Volume:
     return source
 
 
-def _read_target(path: Path, data: DataOptions) -> Volume:
+def _read_target(path: Path, data: DataOptions) -> ChannelVolume:
     target = read_volume(path)
     if len(target.values) != data.target_channels:
         raise LeftOut(f"{len(target.values)} volumes in its target where target_channels is {data.target_channels}")

@@ -15,11 +15,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline_lib.config.schema import EvaluationOptions
+from pipeline_lib.config.schema import EvaluationOptions, RecipeOptions
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.features import feature_network
 from pipeline_lib.evaluation.metric import Direction, Metric, joined
+from pipeline_lib.files import read_json
 from pipeline_lib.inference.chunks import open_array, read_indices
 from pipeline_lib.inference.pictures import plane
+from pipeline_lib.inference.refusal import caution
 from pipeline_lib.metrics.bootstrap import Interval, bootstrap_mean, half_sampling, halves
 from pipeline_lib.metrics.distribution import (
     FeatureNetwork,
@@ -96,6 +99,21 @@ def read_real(chunks: Sequence[Path], network: FeatureNetwork, only_groups: Sequ
         raise UserError(f"no held-out image of the groups {', '.join(only_groups)}: put such people in every split")
     images = Stored(chunks, rows)
     return Real(index[rows].reset_index(drop=True), images, extract(network, images))  # type: ignore[arg-type]
+
+
+def real_sets(
+    recipe: RecipeOptions, diffusion: Path, train: Sequence[Path], held_out: Sequence[Path]
+) -> tuple[FeatureNetwork, Real, Real, str]:
+    """The feature network, training images and held-out images of a recipe, and a note where these were trained on.
+
+    Raises:
+        UserError: there is no image, or held-out people were in training.
+    """
+    data = recipe.data
+    network = feature_network(recipe.evaluation.features, dimensions=data.dimensions, channels=data.channels)
+    known, other = (read_real(chunks, network, data.train_groups) for chunks in (train, held_out))
+    note = caution(other.index, read_json(diffusion / "model.json"), recipe.sampling.allow_trained_people)
+    return network, known, other, note
 
 
 class Yardstick:

@@ -9,11 +9,9 @@ import pandas as pd
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.features import feature_network
 from pipeline_lib.evaluation.metric import Metric, write_metrics
-from pipeline_lib.evaluation.sets import Memory, Yardstick, along_training, held_out_table, read_real, write_copies
-from pipeline_lib.files import atomic_directory, read_json
-from pipeline_lib.inference.refusal import caution
+from pipeline_lib.evaluation.sets import Memory, Yardstick, along_training, held_out_table, real_sets, write_copies
+from pipeline_lib.files import atomic_directory
 from pipeline_lib.metrics.distribution import extract
 
 METHOD = "latent diffusion"
@@ -40,11 +38,8 @@ def evaluate_synthesis(
     Raises:
         UserError: there is no real image, or held-out people were in training.
     """
-    options, data = recipe.evaluation, recipe.data
-    network = feature_network(options.features, dimensions=data.dimensions, channels=data.channels)
-    known = read_real(train, network, data.train_groups)
-    other = read_real(held_out, network, data.train_groups)
-    note = caution(other.index, read_json(diffusion / "model.json"), recipe.sampling.allow_trained_people)
+    options = recipe.evaluation
+    network, known, other, note = real_sets(recipe, diffusion, train, held_out)
     images = np.load(samples / "samples.npy", mmap_mode="r")
     table = pd.read_csv(samples / "samples.tsv", sep="\t", dtype=str, keep_default_na=False)
     if len(table) != len(images):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.files import atomic_directory
-from pipeline_lib.inference.animation import Recorder, strip, write_gif
+from pipeline_lib.inference.animation import Recorder, filmstrip, write_gif
 from pipeline_lib.inference.denoise import load_denoiser
 from pipeline_lib.inference.pictures import Row, Tile, mosaic, plane, save
 from pipeline_lib.inference.sampling import (
@@ -56,4 +56,4 @@ def sample_generation(recipe: RecipeOptions, diffusion: Path, held_out: list[Pat
         draw_samples(final, shape, wanted, only=slice(0, ANIMATED), recorder=recorder)
         frames = recorder.pictures(lambda x: x)
         write_gif(frames, folder / "reverse.gif")
-        save(strip(frames, "The reverse process"), folder / "reverse.png")
+        save(filmstrip(frames, "The reverse process"), folder / "reverse.png")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.files import atomic_directory
-from pipeline_lib.inference.animation import Recorder, strip, write_gif
+from pipeline_lib.inference.animation import Recorder, filmstrip, write_gif
 from pipeline_lib.inference.denoise import Denoiser, load_denoiser
 from pipeline_lib.inference.latent import LatentSpace, load_latent_space
 from pipeline_lib.inference.pictures import Row, Tile, mosaic, plane, save
@@ -68,7 +68,7 @@ def sample_synthesis(
         if same_noise and wanted.table["seed"].nunique() < len(wanted.table):
             save(_compared(by_cell), folder / "conditions.png")
         write_gif(frames, folder / "reverse.gif")
-        save(strip(frames, "The reverse process"), folder / "reverse.png")
+        save(filmstrip(frames, "The reverse process"), folder / "reverse.png")
 
 
 def _sampled(
