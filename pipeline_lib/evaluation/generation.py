@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,9 @@ def evaluate_generation(
         *memory.measure(near, result),
         *memory.real(),
     ]
-    metrics += along_training(samples, network, yardstick, memory, FINAL)
+    for step, images in along_training(samples):
+        about = replace(result, role="checkpoint", step=step)
+        metrics += [*yardstick.measure(extract(network, images), about), *memory.measure(memory.look_up(images), about)]
     with atomic_directory(out) as folder:
         write_metrics(folder, metrics, held_out_table(memory))
         write_copies(folder, [f"sample {n + 1}" for n in range(len(final))], final, near, memory)

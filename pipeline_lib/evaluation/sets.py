@@ -7,7 +7,7 @@ that only gives back its training set reaches that. The distance to the training
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -308,18 +308,10 @@ class Memory:
         return bootstrap_mean(flagged.astype(float), resamples=self.options.bootstrap, seed=self.options.seed)
 
 
-def along_training(
-    samples: Path, network: FeatureNetwork, yardstick: Yardstick, memory: Memory, method: str
-) -> list[Metric]:
-    """Distances and suspected copies of what every kept checkpoint made, in ``step-XXXXXXXX/samples.npy``."""
-    metrics: list[Metric] = []
+def along_training(samples: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Step and images of every kept checkpoint, from ``step-XXXXXXXX/samples.npy``."""
     for path in sorted(samples.glob("step-*/samples.npy")):
-        images = np.load(path, mmap_mode="r")
-        step = int(path.parent.name.removeprefix("step-"))
-        about = Metric("", None, role="checkpoint", method=method, step=step, split="held-out")
-        metrics += yardstick.measure(extract(network, images), about)
-        metrics += memory.measure(memory.look_up(images), about)
-    return metrics
+        yield int(path.parent.name.removeprefix("step-")), np.load(path, mmap_mode="r")
 
 
 def write_copies(

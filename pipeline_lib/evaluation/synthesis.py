@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ def evaluate_synthesis(
     held_out: list[Path],
     out: Path,
 ) -> None:
-    """Distances of each group's samples to that group's held-out people, and suspected copies.
+    """Distances of each group's samples to that group's held-out people, and suspected copies, also of kept checkpoints.
 
     Args:
         recipe: ``evaluation`` says the feature network, resamples and seed.
@@ -48,15 +49,16 @@ def evaluate_synthesis(
     features = extract(network, images)
     result = Metric("", None, role="result", method=METHOD, split="held-out")
     metrics: list[Metric] = []
-    memory = Memory(known, other, options, note)
     groups = [g for g in sorted(set(table["group"])) if g != "all" and (known.index["group"] == g).any()]
     for group in ["all", *groups]:
         chosen = np.ones(len(table), dtype=bool) if group == "all" else (table["group"] == group).to_numpy()
         yardstick = Yardstick(known, other, int(chosen.sum()), network, options.seed, group=group, note=note)
         metrics += [*yardstick.measure(features[chosen], result), *yardstick.real()]
-        metrics += along_training(samples, network, yardstick, memory, METHOD) if group == "all" else []
+    memory = Memory(known, other, options, note)
     near = memory.look_up(images)
     metrics += [*memory.measure(near, result), *memory.real()]
+    for step, earlier in along_training(samples):
+        metrics += memory.measure(memory.look_up(earlier), replace(result, role="checkpoint", step=step))
     with atomic_directory(out) as folder:
         write_metrics(folder, metrics, held_out_table(memory))
         write_copies(folder, list(table["id"]), images, near, memory)

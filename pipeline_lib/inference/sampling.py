@@ -46,6 +46,14 @@ class Wanted:
     names: tuple[str, ...]
     condition: Tensor | None
 
+    def every(self, step: int) -> Wanted:
+        """Each ``step``-th of them."""
+        return Wanted(
+            self.table.iloc[::step].reset_index(drop=True),
+            self.names,
+            None if self.condition is None else self.condition[::step],
+        )
+
     def part(self, rows: Sequence[int]) -> tuple[list[int], Tensor | None]:
         """Seeds and conditions of some rows."""
         seeds = [int(seed) for seed in self.table["seed"].iloc[list(rows)]]

@@ -32,6 +32,8 @@ MOST_ROWS = 12
 COMPARED = 6
 ANIMATED = 4
 FRAMES = 12
+LOOKED_UP = 64
+"""Samples of a checkpoint at most, evenly spread over the combinations."""
 
 
 def sample_synthesis(
@@ -45,7 +47,7 @@ def sample_synthesis(
         held_out: packed chunks of people, after whom conditions are drawn and on whose grid samples lie; may be none.
         out: folder for what `write_samples` writes, ``grid.png`` (a row a combination), ``conditions.png``
             (combinations from the same noise and their differences), ``reverse.gif``, ``reverse.png`` and
-            ``step-XXXXXXXX/samples.npy`` of each checkpoint.
+            ``step-XXXXXXXX/samples.npy`` of each checkpoint: some of the same, in which copies are looked for.
         autoencoder: folder of the autoencoder whose latents it was trained on; None: it was trained on images.
     """
     denoiser = load_denoiser(recipe, diffusion)
@@ -60,9 +62,10 @@ def sample_synthesis(
     frames = recorder.pictures(lambda x: _decoded(x, space))
     by_cell = {cell: images[rows] for cell, rows in list(wanted.cells.items())[:MOST_ROWS]}
     same_noise = len({len(own) for own in by_cell.values()}) == 1 < len(by_cell)
+    some = wanted.every(-(-len(wanted.table) // LOOKED_UP))
     with atomic_directory(out) as folder:
         for path in kept_averages(diffusion, recipe.sampling.checkpoints):
-            write_step(folder, path.stem, _sampled(load_denoiser(recipe, path), shape, wanted, space))
+            write_step(folder, path.stem, _sampled(load_denoiser(recipe, path), shape, some, space))
         write_samples(folder, images, wanted, recipe, diffusion / "model.safetensors", people)
         save(_grid(by_cell), folder / "grid.png")
         if same_noise and wanted.table["seed"].nunique() < len(wanted.table):

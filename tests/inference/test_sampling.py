@@ -112,7 +112,7 @@ def test_synthesis_draws_each_combination_from_the_same_noise(
     recipe = make_recipe(
         "synthesis", dimensions=dimensions, condition=told, guidance=2.0, count=3, conditions=values, others="every"
     )
-    diffusion = make_denoiser(recipe, ["z"], channels=3 if latent else 1)
+    diffusion = make_denoiser(recipe, ["z"], channels=3 if latent else 1, steps=(10,))
     autoencoder = make_autoencoder("image", ["z"], dimensions=dimensions) if latent else None
     if not latent:
         recipe = recipe.model_copy(update={"autoencoder": None})
@@ -122,6 +122,9 @@ def test_synthesis_draws_each_combination_from_the_same_noise(
     images = np.load(tmp_path / "out/samples.npy")
     combinations = 4 if dimensions == 2 else 2
     assert images.shape == (3 * combinations, 1, *[16] * dimensions)
+    early = np.load(tmp_path / "out/step-00000010/samples.npy")
+    assert early.shape == images.shape
+    assert not np.allclose(early, images), "another network's, from the same noise"
     assert np.abs(images).max() <= 1
     assert table["group"].tolist() == ["A"] * len(table[table["group"] == "A"]) + ["B"] * (len(table) // 2)
     assert table["seed"].tolist() == table["seed"][:3].tolist() * combinations
