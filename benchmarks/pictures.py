@@ -90,7 +90,7 @@ def jobs(pictures: Path, count: int, work: Path) -> Iterator[Job]:
     for chunk in plan.chunks():
         number = len(plan.scans(chunk))
         ingested, preprocessed, packed = (work / stage / chunk for stage in ("ingest", "preprocess", "dataset"))
-        given = [rows_of(chunk), "--key", plan.rows_key(chunk), "--root", pictures]
+        given = [rows_of(cohort["results"], chunk), "--key", plan.rows_key(chunk), "--root", pictures]
         yield run("ingest", number, scripts / "ingest.py", *given, *_out(work, ingested))
         yield run("preprocess", number, scripts / "preprocess.py", "--ingested", ingested, *_out(work, preprocessed))
         options = ["--options", plan.options("dataset", "pictures")]

@@ -197,7 +197,7 @@ class Plan:
     def save_rows(self) -> None:
         """Write the rows of every chunk for the job that ingests it."""
         for chunk, scans in self._scans.items():
-            write_rows(rows_of(chunk), scans)
+            write_rows(rows_of(self.config.cohort.results, chunk), scans)
 
     def _scans_by_chunk(self) -> dict[str, list[Scan]]:
         by_id = {scan.id: scan for scan in self.sheet.scans}

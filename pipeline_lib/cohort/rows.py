@@ -9,14 +9,14 @@ from pathlib import Path
 
 from pipeline_lib.cohort.sheet import Scan
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import write_text
+from pipeline_lib.files import sha256_text, write_text
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Scan))
 
 
-def rows_of(chunk: str) -> Path:
-    """Where the rows of a chunk are."""
-    return Path("state", "rows", f"{chunk}.json")
+def rows_of(results: str, chunk: str) -> Path:
+    """Where the rows of a chunk are; two cohorts, each with its results, may be run in one folder at once."""
+    return Path("state", "rows", sha256_text(results)[:12], f"{chunk}.json")
 
 
 def write_rows(path: Path, scans: Sequence[Scan]) -> None:

@@ -12,7 +12,7 @@ use rule stage as ingest with:
     params:
         **runs("ingest"),
         arguments=lambda wildcards: (
-            f"{rows_of(wildcards.chunk)} --key {plan.rows_key(wildcards.chunk)}"
+            f"{rows_of(results, wildcards.chunk)} --key {plan.rows_key(wildcards.chunk)}"
             ' --root "$ROOT"'
         ),
     message:
