@@ -410,6 +410,18 @@ def test_command_line_refuses_to_replace_a_sheet(tmp_path: Path, repository: Pat
     assert "--force" in second.stderr
 
 
+def test_a_terminal_that_knows_ascii_only_shows_all_there_is(tmp_path: Path, repository: Path) -> None:
+    folder = tmp_path / "Müller 🧠"
+    touch(folder, "sub-01/anat/sub-01_T1w.nii.gz")
+    (folder / "participants.tsv").write_text("participant_id\tGröße\n01\tgroß\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline_lib.cohort", "from-bids", str(folder), "--sheet", str(tmp_path / "s.tsv")],
+        cwd=repository, capture_output=True, text=True, env={"PYTHONIOENCODING": "ascii", "LC_ALL": "C.UTF-8"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "columns not used: Gr\\xf6\\xdfe" in done.stdout
+
+
 def test_command_line_lists_what_it_leaves_out(tmp_path: Path, repository: Path) -> None:
     touch(tmp_path / "d", "sub-01/anat/sub-01_run-1_T1w.nii.gz", "sub-01/anat/sub-01_run-2_T1w.nii.gz")
     (tmp_path / "d" / "sub-01" / "anat" / os.fsdecode(b"sub-01_acq-\xff_T1w.nii.gz")).touch()
