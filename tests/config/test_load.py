@@ -289,7 +289,7 @@ def test_what_is_no_file_is_refused_and_never_waited_for(
         ("scans", "is the folder of scans"),
         ("file", "is a file"),
         ("file/results", "is below a file"),
-        ("~nobody/results", "home folder of somebody"),
+        ("~nobody-of-this-name/results", "home folder of somebody"),
         ("a;b", "has ;"),
         ("x" * 300, "File name too long"),
     ],
