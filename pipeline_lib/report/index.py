@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import urllib.parse
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,12 +15,12 @@ from typing import Any
 
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions, SplitOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, read_table
+from pipeline_lib.files import atomic_path, read_json, read_table
 from pipeline_lib.report.charts import Strip, Value, strip
 from pipeline_lib.report.flow import cohort_flow
 from pipeline_lib.report.measures import MEASURES, Measure
 from pipeline_lib.report.methods import methods_text, preprocess_paragraph, split_paragraph
-from pipeline_lib.report.page import number, read_provenance, write_page
+from pipeline_lib.report.page import VENDOR, number, read_provenance, write_page
 from pipeline_lib.report.run import as_yaml, git_state
 from pipeline_lib.report.tables import Column, Explorer, packed, tsv
 
@@ -41,6 +42,7 @@ SHOWN = (
     Column("sex", "Sex"),
     Column("site", "Site"),
 )
+RATINGS = ("good", "doubtful", "bad")
 FILTERS = ("verdict", "split", "modality", "group", "site")
 
 
@@ -71,11 +73,13 @@ def write_index(
     found: dict[str, Any] = read_json(checks)
     provenance = [read_provenance("Cohort", checks)]
     pages = {scan: row["page"] for scan, row in scans.items()}
+    _copy(VENDOR / "niivue.umd.js", out.parent)
+    _copy(VENDOR / "niivue.license.txt", out.parent)
     cards = [{**read_card(page), "page": os.path.relpath(page, out.parent)} for page in recipe_pages.values()]
     write_page(
         out,
         "index.html",
-        scripts=["page.js"],
+        scripts=["shared.js", "page.js"],
         title=cohort.name,
         home="",
         cohort=cohort,
@@ -87,7 +91,7 @@ def write_index(
         found=found,
         flow=cohort_flow(people, found["excluded_rows"], pages),
         strips=_strips(scans),
-        table=_table(people, found["excluded_rows"], scans),
+        table=_table(people, found["excluded_rows"], scans, cohort.name),
         chunks=_picture_chunks(scans),
         most=MOST_ROWS,
         methods=methods_text(
@@ -103,6 +107,12 @@ def write_index(
         ),
         provenance=[item for item in provenance if item],
     )
+
+
+def _copy(file: Path, folder: Path) -> None:
+    """Put a vendored file beside the pages that load it."""
+    with atomic_path(folder / file.name) as temporary:
+        shutil.copyfile(file, temporary)
 
 
 def read_card(page: Path) -> dict[str, Any]:
@@ -244,6 +254,7 @@ def _table(
     people: Sequence[Mapping[str, str]],
     refused: Sequence[Mapping[str, Any]],
     scans: Mapping[str, Mapping[str, str]],
+    rated: str,
 ) -> Explorer:
     """Every scan of the sheet but pictures, which are many: verdict, reason, and what was measured."""
     measured = _measured(scans)
@@ -270,21 +281,26 @@ def _table(
     titles = [(name, MEASURES.get(name, Measure(name))) for name in measured]
     columns = [
         *SHOWN,
+        Column("rating", "Rating"),
         Column("reason", "Reason"),
         *(Column(name, f"{of.title}, {of.unit}" if of.unit else of.title, number=True) for name, of in titles),
     ]
-    names = [column.name for column in columns]
+    names = [column.name for column in columns if column.name != "rating"]  # which the reader's browser knows
     names += [name for name in (*PERSON, "stage", "page") if name not in names]
     values = {name: sorted({row.get(name, "") for row in rows} - {""}) for name in FILTERS}
     return Explorer(
         name="scans",
         file="scans.tsv",
         columns=tuple(columns),
-        filters=tuple(
-            (column.name, column.title, tuple(values[column.name]))
-            for column in SHOWN
-            if len(values.get(column.name, ())) > 1
+        filters=(
+            *(
+                (column.name, column.title, tuple(values[column.name]))
+                for column in SHOWN
+                if len(values.get(column.name, ())) > 1
+            ),
+            ("rating", "Rating", RATINGS),
         ),
+        rated=rated,
         rows=len(rows),
         packed=packed(tsv(names, rows)),
     )

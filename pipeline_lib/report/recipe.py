@@ -129,7 +129,7 @@ def write_recipe_page(
         write_page(
             out,
             "recipe.html",
-            scripts=["page.js"],
+            scripts=["shared.js", "page.js"],
             title=name,
             home="index.html",
             cohort=cohort,

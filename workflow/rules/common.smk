@@ -145,6 +145,17 @@ def native_maps():
     ]
 
 
+def applied(*parts):
+    """An input function: a stage of every recipe that maps or translates the scans of a chunk."""
+    return lambda wildcards: when_recipes_fit(
+        [
+            made(recipe, *(part.format(**wildcards) for part in parts))
+            for recipe in plan.recipes_of("anomaly", "translation")
+            if wildcards.chunk in plan.chunks("validation", "test", recipe=recipe)
+        ]
+    )(wildcards)
+
+
 def growing(start):
     """A resource that grows by attempt."""
     return lambda wildcards, attempt: start * attempt

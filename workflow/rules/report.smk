@@ -5,6 +5,9 @@ use rule stage as report_scans with:
     input:
         ingest=made("ingest", "{chunk}"),
         preprocess=made("preprocess", "{chunk}"),
+        inference=applied("inference", "{chunk}"),
+        dataset=applied("dataset", "{chunk}"),
+        evaluation=applied("evaluation"),
     output:
         made("report", "scans", "{chunk}"),
     log:
