@@ -13,6 +13,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions, SplitOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path, read_json, read_table
@@ -22,7 +24,8 @@ from pipeline_lib.report.measures import MEASURES, Measure
 from pipeline_lib.report.methods import methods_text, preprocess_paragraph, split_paragraph
 from pipeline_lib.report.page import VENDOR, number, read_provenance, write_page
 from pipeline_lib.report.run import as_yaml, git_state
-from pipeline_lib.report.tables import Column, Explorer, packed, tsv
+from pipeline_lib.report.stages import KEPT, Graph, changes, graph, stages_of
+from pipeline_lib.report.tables import Column, Download, Explorer, download, packed, tsv
 
 CARD_ID = "recipe-card"
 PERSON = ("scan", "participant", "session", "modality", "group", "age", "sex", "site")
@@ -75,6 +78,8 @@ def write_index(
     pages = {scan: row["page"] for scan, row in scans.items()}
     _copy(VENDOR / "niivue.umd.js", out.parent)
     _copy(VENDOR / "niivue.license.txt", out.parent)
+    stages = stages_of(out.parent.parent)
+    drawn = graph(stages, out.parent.parent)
     cards = [{**read_card(page), "page": os.path.relpath(page, out.parent)} for page in recipe_pages.values()]
     write_page(
         out,
@@ -90,6 +95,9 @@ def write_index(
         ages=_ages(people, scans),
         found=found,
         flow=cohort_flow(people, found["excluded_rows"], pages),
+        graph=drawn,
+        times=_times(drawn) if drawn else None,
+        anew=changes(stages, out.parent / KEPT),
         strips=_strips(scans),
         table=_table(people, found["excluded_rows"], scans, cohort.name),
         chunks=_picture_chunks(scans),
@@ -113,6 +121,12 @@ def _copy(file: Path, folder: Path) -> None:
     """Put a vendored file beside the pages that load it."""
     with atomic_path(folder / file.name) as temporary:
         shutil.copyfile(file, temporary)
+
+
+def _times(graph: Graph) -> Download:
+    names = ("stage", "recipe", "jobs", "seconds", "longest", "memory", "finished")
+    rows = [{name: getattr(node, name) for name in names} for node in graph.nodes]
+    return download("stages.tsv", pd.DataFrame(rows))
 
 
 def read_card(page: Path) -> dict[str, Any]:

@@ -30,6 +30,7 @@ exported = {
     "SCRIPTS": checkout / "workflow" / "scripts",
     "SUBJECTS": plan.config.cohort.subjects,
     "SPLITS": plan.config.cohort.splits,
+    "RATINGS": plan.config.cohort.ratings or "",
     "ROOT": plan.config.cohort.root,
     "LICENCE": plan.config.cohort.licence,
 }

@@ -13,7 +13,7 @@ use rule stage as ingest with:
         **runs("ingest", "sheet"),
         arguments=lambda wildcards: (
             f"{wildcards.chunk} --rows {plan.rows_key(wildcards.chunk)}"
-            ' --subjects "$SUBJECTS" --splits "$SPLITS" --root "$ROOT"'
+            ' --subjects "$SUBJECTS" --splits "$SPLITS" --root "$ROOT" --ratings "$RATINGS"'
         ),
     message:
         "Ingest {wildcards.chunk}"
