@@ -80,6 +80,12 @@ def write_page(path: Path, template: str, *, scripts: Sequence[str] = (), beside
     write_text(path, text)
 
 
+def svg_of(chart: object) -> str:
+    """A line plot (`plots.Plot`) as a file of its own, in the colours of paper."""
+    style = (TEMPLATES / "plot.css").read_text(encoding="utf-8")
+    return _environment().get_template("plot.svg").render(chart=chart, style=Markup(style))
+
+
 def _policy(style: str, scripts: Sequence[str], beside: str) -> str:
     def hashes(texts: Sequence[str]) -> str:
         found = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]

@@ -70,3 +70,8 @@ def download(file: str, table: pd.DataFrame) -> Download:
     text = io.StringIO()
     table.to_csv(text, sep="\t", index=False, quoting=csv.QUOTE_MINIMAL)
     return Download(file, "data:text/tab-separated-values;charset=utf-8," + urllib.parse.quote(text.getvalue()))
+
+
+def text_of(table: Download) -> str:
+    """The table that a link saves."""
+    return urllib.parse.unquote(table.address.partition(",")[2])

@@ -157,7 +157,8 @@ def _registration(native: Mapping[str, Path], prepared: Mapping[str, Path], imag
     after = _drawn(resample(_grey(image, mask), reference, None), outline)
     brain, came = read_volume(prepared["native_mask"]), read_volume(native["image"])
     stripped = _grey(came, brain)
-    shift = sitk.TranslationTransform(3, (_centre(brain) - _centre(Volume(outline, reference.affine))).tolist())
+    aim, start = _centre(outline, reference.affine), _centre(brain.data >= 0.5, brain.affine)
+    shift = sitk.TranslationTransform(3, [here - there for here, there in zip(start, aim, strict=True)])
     before = _drawn(resample(stripped, reference, shift), outline)
     target = _drawn(Volume(reference.data * outline, reference.affine), inside)
     scan = _drawn(resample(_grey(image, mask), reference, None), inside)
@@ -179,10 +180,10 @@ def _registration(native: Mapping[str, Path], prepared: Mapping[str, Path], imag
     ]
 
 
-def _centre(mask: Volume) -> NDArray[np.float64]:
+def _centre(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> tuple[float, float, float]:
     """Centre of mass in mm, as ITK has it (LPS)."""
-    middle = np.argwhere(mask.data >= 0.5).mean(axis=0)
-    return np.asarray((mask.affine @ [*middle, 1])[:3] * [-1, -1, 1])
+    x, y, z = (affine @ [*np.argwhere(mask).mean(axis=0), 1])[:3]
+    return -float(x), -float(y), float(z)
 
 
 def _grey(image: Volume, mask: Volume) -> Volume:

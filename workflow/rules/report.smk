@@ -50,6 +50,37 @@ use rule stage as report_recipe with:
         "Report page of {wildcards.recipe}"
 
 
+use rule stage as report_figures with:
+    input:
+        stages=stages_of,
+    output:
+        report(
+            directory(f"{results}/report/figures/{{recipe}}"),
+            patterns=[
+                f"{{stage}}/{{figure}}.{suffix}"
+                for suffix in ("svg", "png", "gif", "tsv")
+            ],
+            caption="../report/figure.rst",
+            category="Figures of {recipe}",
+            subcategory="{stage}",
+            labels={"figure": "{figure}"},
+        ),
+    log:
+        log_of("report_figures", "{recipe}"),
+    benchmark:
+        benchmark_of("report_figures", "{recipe}")
+    wildcard_constraints:
+        recipe="|".join(plan.recipes),
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        **runs("report_figures"),
+        arguments=lambda wildcards, input: f"{wildcards.recipe} {flags(wildcards, input)}",
+    message:
+        "Figures of {wildcards.recipe}"
+
+
 use rule stage as report_index with:
     input:
         tables=tables,
