@@ -20,7 +20,7 @@ SHARED = ("ingest", "preprocess", "cohort", "report")
 """Folders of stages that belong to no recipe."""
 KEPT = "stages.json"
 """What the last report knew, beside the index."""
-WIDTH, HEIGHT, COLUMN, ROW = 150, 50, 178, 62
+WIDTH, HEIGHT, COLUMN, ROW = 176, 50, 202, 62
 """Of a box and of its cell, SVG units."""
 
 
@@ -72,6 +72,7 @@ class Graph:
     edges: tuple[str, ...]
     width: int
     height: int
+    box: tuple[int, int] = (WIDTH, HEIGHT)
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,9 @@ def chromium(downloads: Path | None = None) -> Any:
     if downloads:
         options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
     opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(program("chromedriver")))
-    opened.set_script_timeout(300)
-    opened.set_page_load_timeout(300)
+    opened.command_executor.client_config.timeout = 600
+    opened.set_script_timeout(500)
+    opened.set_page_load_timeout(500)
     return opened
 
 

@@ -22,8 +22,10 @@ const rate = (box) => {
     said.textContent = `${own ? "Rated." : "Not rated."} ${all.size} scan${all.size === 1 ? "" : "s"} rated in this browser.`;
   };
   const keep = () => {
-    ratings.set(box.dataset.scan, choices.find((choice) => choice.checked)?.value, note.value);
-    tell();
+    const chosen = choices.find((choice) => choice.checked)?.value;
+    if (chosen) ratings.set(box.dataset.scan, chosen, note.value);
+    if (chosen) tell();
+    else said.textContent = "Choose a rating, too: the note is kept with it.";
   };
   for (const item of [...choices, note]) item.addEventListener("change", keep);
   box.querySelector("button.clear").addEventListener("click", () => {

@@ -1,8 +1,10 @@
 "use strict";
 // What several scripts need: tables that are saved, and the reader's ratings of scans, which this browser keeps.
 
+const quoted = (cell) => String(cell).includes('"') ? `"${String(cell).replaceAll('"', '""')}"` : cell;
+
 const save = (name, header, rows) => {
-  const text = [header, ...rows].map((cells) => cells.join("\t")).join("\n") + "\n";
+  const text = [header, ...rows].map((cells) => cells.map(quoted).join("\t")).join("\n") + "\n";
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], {type: "text/tab-separated-values"}));
   link.download = name;
