@@ -20,6 +20,7 @@ DATA = {
     "nearest": "nearest.tsv",
     "embedding": "embedding.tsv",
     "grid": "samples.tsv",
+    "conditions": "samples.tsv",
     "strip": "history.csv",
     "loss": "history.csv",
 }

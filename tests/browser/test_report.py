@@ -247,14 +247,13 @@ def test_pairs_of_pictures_are_wiped_by_keys(browser: Any, report: Path) -> None
 
     opened(browser, report / SCAN)
     assert texts(browser, "#pairs ~ h3")[:3] == ["Registration", "Template", "Reconstruction, anomaly"]
-    slider = browser.find_element("css selector", ".pairwise input")
-    stage = browser.find_element("css selector", ".pairwise .stage")
-    before = stage.screenshot_as_png
-    slider.send_keys(Keys.END)
-    assert (
-        browser.execute_script("return document.querySelector('.pairwise').style.getPropertyValue('--shown')") == "100%"
-    )
-    assert stage.screenshot_as_png != before
+    shown = "return getComputedStyle(document.querySelector('.pairwise .right')).maskImage"
+    before = browser.execute_script(shown)
+    assert "50%" in before
+    browser.find_element("css selector", ".pairwise input").send_keys(Keys.END)
+    assert browser.execute_script(shown) == before.replace("50%", "100%")
+    tiles = "return getComputedStyle(document.querySelector('.pairwise .right')).maskSize"
+    assert browser.execute_script(tiles).startswith("16.6667%"), "all six slices at once"
 
 
 def test_ratings_are_kept_shown_in_the_index_and_exported_for_the_next_run(

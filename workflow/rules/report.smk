@@ -56,14 +56,11 @@ use rule stage as report_figures with:
     output:
         report(
             directory(f"{results}/report/figures/{{recipe}}"),
-            patterns=[
-                f"{{stage}}/{{figure}}.{suffix}"
-                for suffix in ("svg", "png", "gif", "tsv")
-            ],
+            patterns=["{stage}/{figure}.{kind}"],
             caption="../report/figure.rst",
             category="Figures of {recipe}",
             subcategory="{stage}",
-            labels={"figure": "{figure}"},
+            labels={"figure": "{figure}", "kind": "{kind}"},
         ),
     log:
         log_of("report_figures", "{recipe}"),
