@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, print_anything
 from pipeline_lib.report.compare import compare
 from pipeline_lib.report.live import follow
 
@@ -26,6 +26,7 @@ def main() -> None:
     live.add_argument("--every", type=float, default=30, help="seconds between two versions (default: %(default)s)")
     live.add_argument("--once", action="store_true", help="write it once")
     live.set_defaults(run=_live)
+    print_anything()
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
