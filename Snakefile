@@ -31,6 +31,7 @@ rule all:
     default_target: True
     input:
         when_recipes_fit([f"{results}/report/index.html"]),
+        [f"{results}/report/figures/{recipe}" for recipe in plan.recipes],
         native_maps(),
     localrule: True
 

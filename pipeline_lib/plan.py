@@ -19,6 +19,7 @@ from pipeline_lib.cohort.chunks import SPLITS, ChunkName
 from pipeline_lib.cohort.files import RowsKey
 from pipeline_lib.cohort.ledger import Ledger, read_ledger, shortened, write_ledger
 from pipeline_lib.cohort.placement import place, torn_pairs, untrained_people
+from pipeline_lib.cohort.ratings import without_rated_bad
 from pipeline_lib.cohort.rows import rows_of, write_rows
 from pipeline_lib.cohort.sheet import FAMILIES, Scan, Sheet, alike_groups, alike_people, read_sheet, summed_up
 from pipeline_lib.cohort.withdrawal import without_withdrawn
@@ -55,7 +56,8 @@ class Plan:
         cohort = self.config.cohort
         self.known: Ledger = read_ledger(cohort.splits)
         sheet = read_sheet(cohort.subjects, cohort.root, cohort.covariates)
-        self.sheet: Sheet = without_withdrawn(sheet, self.known)
+        present = without_withdrawn(sheet, self.known)
+        self.sheet: Sheet = without_rated_bad(present, cohort.ratings)
         self.trained_groups = self._trained_groups()
         self.ledger: Ledger = place(
             self.sheet,
@@ -67,8 +69,8 @@ class Plan:
         )
         self._scans = self._scans_by_chunk()
         self._rows_key = RowsKey(Path(cohort.root), Path(cohort.results) / "ingest")
-        if cohort.strict and self.sheet.excluded:
-            raise UserError("\n".join(map(str, self.sheet.problems)))
+        if cohort.strict and present.excluded:  # by a fault, and not because somebody wants it so
+            raise UserError("\n".join(map(str, present.problems)))
         if check_recipes:
             self.check_recipes()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from matplotlib.figure import Figure
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions, RecipeOptions, SplitOptions
 from pipeline_lib.evaluation.metric import Metric
 from pipeline_lib.files import write_json, write_table
+from pipeline_lib.imaging.nifti import Volume, write_volume
+from pipeline_lib.imaging.registration import template
 from pipeline_lib.report.index import write_index
 from pipeline_lib.report.recipe import write_recipe_page
 from pipeline_lib.report.scans import write_scan_pages
+from pipeline_lib.report.view import Inferred
 
 EVIL = "<img src=x onerror=alert(1)><script>alert(1)</script>'\"&{{ 7 * 7 }}"
 COHORT = CohortOptions(name="Made-up cohort <b>", note="Nobody lives who was measured here & nothing is true.")
@@ -23,6 +27,9 @@ MEASURED = (
     "brain_volume_ml", "template_overlap", "registration_cost", "snr", "cnr", "efc", "fber", "mask_components", "brain_median",
     "outside_field", "empty_inside", "below_background", "white_over_grey", "grey_over_fluid", "intensity_centre", "intensity_scale",
 )  # fmt: skip
+CHUNK = "train-anat-0001"
+VIEWED = "sub-00001_ses-1_T1w"
+"""Whose page has a viewer."""
 WITH_PAGES = 6
 """Scans that have a page of their own; the others are rows of the table only."""
 
@@ -90,20 +97,59 @@ def _scans(folder: Path, out: Path, number: int) -> tuple[list[dict[str, str]], 
         statuses.append(row | values | {"ok": row["included"], "log": "", "outputs": '{"figure": "figure.png"}'})
     unknown = ("split", "chunk", "included")  # to the stages that write these tables
     shown = [{name: value for name, value in row.items() if name not in unknown} for row in statuses[:WITH_PAGES]]
-    for stage in ("ingest", "preprocess"):
-        write_table(folder / stage / "train-anat-0001" / "status.tsv", list(shown[0]), shown)
-    _picture(folder / "preprocess" / "train-anat-0001" / "figure.png", rng)
-    pages = out / "scans" / "train-anat-0001"
+    opened, prepared = make_volumes(folder, VIEWED)
+    for stage, outputs in (("ingest", opened), ("preprocess", prepared | {"figure": "figure.png"})):
+        own = [row | ({"outputs": json.dumps(outputs)} if row["scan"] == VIEWED else {}) for row in shown]
+        write_table(folder / stage / CHUNK / "status.tsv", list(own[0]), own)
+    _picture(folder / "preprocess" / CHUNK / "figure.png", rng)
+    pages = out / "scans" / CHUNK
     write_scan_pages(
-        folder / "ingest" / "train-anat-0001",
-        folder / "preprocess" / "train-anat-0001",
+        folder / "ingest" / CHUNK,
+        folder / "preprocess" / CHUNK,
         PreprocessOptions(),
         COHORT,
         pages,
+        [
+            Inferred.of(
+                *(folder / "anomaly" / part for part in (f"inference/{CHUNK}", f"dataset/{CHUNK}", "evaluation"))
+            )
+        ],
     )
     names = [*_person(0), "page", "ok", "stage", "reason", *MEASURED]
     write_table(pages / "scans.tsv", names, [row | {"page": f"{row['scan']}.html"} for row in statuses])
     return rows, pages / "scans.tsv"
+
+
+def make_volumes(folder: Path, scan: str, threshold: str = "0.5") -> tuple[dict[str, str], dict[str, str]]:
+    """A brain at 4 mm with a lesion that an anomaly map finds, and a place that it marks in vain.
+
+    Returns:
+        Names to paths in the folders of the ingested and of the preprocessed chunk.
+    """
+    reference, brain = template()
+    image = Volume(reference.data[::2, ::2, ::2].copy(), reference.affine @ np.diag([2, 2, 2, 1]))
+    mask = brain[::2, ::2, ::2]
+    scores, lesion = np.zeros_like(image.data), np.zeros_like(image.data)
+    scores[30:33, 26:29, 22:25], scores[14, 20, 20] = 0.8, 0.9
+    lesion[31:34, 26:29, 22:25] = 1
+    ingested, preprocessed = folder / "ingest" / CHUNK, folder / "preprocess" / CHUNK
+    inference, dataset = folder / "anomaly" / "inference" / CHUNK, folder / "anomaly" / "dataset" / CHUNK
+    write_volume(ingested / "native.nii.gz", image)
+    write_volume(preprocessed / "image.nii.gz", image)
+    for name, values in (("mask", mask), ("native_mask", mask), ("lesion", lesion)):
+        write_volume(preprocessed / f"{name}.nii.gz", Volume(values.astype(np.float32), image.affine), np.uint8)
+    (preprocessed / "to.tfm").write_text("#")
+    write_volume(inference / "nifti" / f"{scan}_desc-anomaly_map.nii.gz", Volume(scores, image.affine))
+    slices = np.moveaxis(image.data[:, :, 15:25], 2, 0)[:, None] * 2 - 1
+    dataset.mkdir(parents=True)
+    np.save(dataset / "data.npy", slices)
+    np.save(inference / "reconstruction.npy", slices * 0.8)
+    index = pd.DataFrame({"scan": scan, "participant": "00001", "age": "50", "affine": "", "slice": range(10)})
+    index.to_csv(inference / "index.tsv", sep="\t", index=False)
+    row = {"method": "diffusion", "role": "result", "threshold": threshold}
+    write_table(folder / "anomaly" / "evaluation" / "thresholds.tsv", list(row), [row])
+    names = {name: f"{name}.nii.gz" for name in ("image", "mask", "native_mask", "lesion")}
+    return {"image": "native.nii.gz"}, names | {"to_MNI152": "to.tfm"}
 
 
 def _checks(rows: list[dict[str, str]]) -> dict[str, Any]:

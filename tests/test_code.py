@@ -83,3 +83,12 @@ def test_data_file_that_a_module_names_counts(checkout: Path) -> None:
         file.write("<!-- -->")
     assert hash_of(checkout, "report_index") != before["report_index"]
     assert hash_of(checkout, "dataset") == before["dataset"]
+
+
+def test_words_of_a_task_rerun_its_report_and_nothing_that_computes(checkout: Path) -> None:
+    words = "\nTASK = TASK.__class__(**{**vars(TASK), 'question': 'Where?'})\n"
+    before = {script: hash_of(checkout, script) for script in ("run_stage", "train_denoiser")}
+    page = hash_of(checkout, "report_recipe", "pipeline_lib.tasks.anomaly")
+    edit(checkout, "tasks/anomaly.py", words)
+    assert {script: hash_of(checkout, script) for script in before} == before
+    assert hash_of(checkout, "report_recipe", "pipeline_lib.tasks.anomaly") != page

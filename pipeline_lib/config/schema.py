@@ -114,6 +114,9 @@ class CohortOptions(Options):
     licence: str = Field("", description="Terms of the scans, kept with every model that learned from them.")
     subjects: FilePath = Field("config/subjects.tsv", description="The sheet: one row a scan.")
     splits: FilePath = Field("config/splits.tsv", description="The ledger of split and chunk assignments.")
+    ratings: FilePath | None = Field(
+        None, description="Ratings exported from the report; scans rated bad are left out, each with its reason."
+    )
     root: FilePath = Field(".", description="Folder from which relative paths in the sheet start.")
     results: FolderToWrite = Field("results", description="Folder that everything is written to.")
     covariates: dict[str, Literal["category", "number"]] = Field(

@@ -69,8 +69,8 @@ def evaluate_anomaly(
         inference: chunk folders of `infer_anomaly`, validation and test.
         datasets: packed chunk folders of the same names.
         train: packed chunk folders of the training split, on which the floors' parts are standardised.
-        out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``examples.npz`` and,
-            where there are lesions, ``precision_recall.tsv``.
+        out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``examples.npz``, ``thresholds.tsv``
+            (chosen on validation people, a row a method; empty where none has a lesion) and, where there are lesions, ``precision_recall.tsv``.
 
     Raises:
         UserError: there is no test image, a chunk is missing, or people were in training.
@@ -88,12 +88,14 @@ def evaluate_anomaly(
     tables: list[pd.DataFrame] = []
     curves: list[pd.DataFrame] = []
     result: list[Statistic] = []
+    thresholds: list[dict[str, object]] = []
     scorers = _scorers(recipe, train)
     for method, (role, scorer) in scorers.items():
         about = Metric("", None, role=role, method=method, note=note)
         people = people_of(pairs, scorer, recipe)
         test = [person for person in people if person.split == "test"]
         threshold = threshold_of([person for person in people if person.split == "validation"])
+        thresholds.append({"method": method, "role": role, "threshold": threshold})
         whole = statistics_of(test, threshold, about)
         result = whole if role == "result" else result
         metrics += levels_of(whole, about, test, recipe)
@@ -113,6 +115,7 @@ def evaluate_anomaly(
     metrics += chance_of(test, note)
     with atomic_directory(out) as folder:
         write_metrics(folder, metrics, pd.concat(tables, ignore_index=True))
+        pd.DataFrame(thresholds).to_csv(folder / "thresholds.tsv", sep="\t", index=False)
         _write_examples(folder / "examples.npz", pairs, scorers)
         if curves:
             pd.concat(curves).to_csv(folder / "precision_recall.tsv", sep="\t", index=False)

@@ -146,16 +146,16 @@ def draw_anatomy(
     """
     parts = [
         _caption("as scanned, up to 1 cm around the brain; brain mask outlined"),
-        _mosaic(native.data, mask, native.zooms, "#ff5a36", ALL, around=SHOWN_MM),
+        mosaic(native.data, mask, native.zooms, "#ff5a36", ALL, around=SHOWN_MM),
     ]
     if before is not None:
         parts += [
             _caption("before registration (centres of mass aligned), template's brain outlined"),
-            _mosaic(before.data, outline, before.zooms, "#35c2ff", SOME),
+            mosaic(before.data, outline, before.zooms, "#35c2ff", SOME),
         ]
     parts += [
         _caption("template space, template's brain outlined" if before is not None else "resampled, brain outlined"),
-        _mosaic(normalised.data, outline, normalised.zooms, "#35c2ff", ALL),
+        mosaic(normalised.data, outline, normalised.zooms, "#35c2ff", ALL),
         _histogram(normalised.data[inside], "intensity within the brain, normalised"),
     ]
     sheet = Image.new("RGB", (parts[0].width, sum(part.height for part in parts)))
@@ -183,7 +183,7 @@ def draw_maps(path: Path, volume: Volume, mask: Mask, names: Sequence[str]) -> N
     _save(figure, path)
 
 
-def _mosaic(
+def mosaic(
     data: NDArray[np.float32],
     mask: Mask,
     zooms: Sequence[float],

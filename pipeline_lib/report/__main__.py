@@ -1,4 +1,4 @@
-"""``python -m pipeline_lib.report compare A B``: two folders of results side by side."""
+"""``python -m pipeline_lib.report compare A B``: two folders of results side by side; ``live RESULTS``: training as it runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline_lib.errors import UserError, print_anything
 from pipeline_lib.report.compare import compare
+from pipeline_lib.report.live import follow
 
 
 def main() -> None:
@@ -18,13 +19,32 @@ def main() -> None:
     two.add_argument("first", type=Path, help="a folder of results")
     two.add_argument("second", type=Path, help="another one")
     two.add_argument("--out", type=Path, default=Path("compare.html"), help="the page to write (default: %(default)s)")
+    two.set_defaults(run=_compare)
+    live = commands.add_parser("live", help="a page of the trainings that run, written again until they are done")
+    live.add_argument("results", type=Path, nargs="?", default=Path("results"), help="(default: %(default)s)")
+    live.add_argument("--out", type=Path, help="the page to write (default: report/live.html of the results)")
+    live.add_argument("--every", type=float, default=30, help="seconds between two versions (default: %(default)s)")
+    live.add_argument("--once", action="store_true", help="write it once")
+    live.set_defaults(run=_live)
     print_anything()
     arguments = parser.parse_args()
     try:
-        lines = compare(arguments.first, arguments.second, arguments.out)
+        arguments.run(arguments)
     except UserError as error:
         sys.exit(f"ERROR {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    lines = compare(arguments.first, arguments.second, arguments.out)
     print("\n".join([*lines, f"written: {arguments.out}"]))  # noqa: T201
+
+
+def _live(arguments: argparse.Namespace) -> None:
+    out = arguments.out or arguments.results / "report" / "live.html"
+    print(f"open {out} in a browser; Ctrl+C ends")  # noqa: T201
+    follow(arguments.results, out, every=arguments.every, once=arguments.once)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import urllib.parse
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,16 +13,19 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions, SplitOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, read_table
+from pipeline_lib.files import atomic_path, read_json, read_table
 from pipeline_lib.report.charts import StripPlot, Value, strip_plot
 from pipeline_lib.report.flow import cohort_flow
 from pipeline_lib.report.measures import MEASURES, Measure
 from pipeline_lib.report.methods import methods_text, preprocess_paragraph, split_paragraph
-from pipeline_lib.report.page import number, read_provenance, write_page
+from pipeline_lib.report.page import VENDOR, number, read_provenance, write_page
 from pipeline_lib.report.run import as_yaml, git_state
-from pipeline_lib.report.tables import Column, Explorer, packed, tsv
+from pipeline_lib.report.stages import KEPT, Graph, changes, graph, stages_of
+from pipeline_lib.report.tables import Column, Download, Explorer, download, packed, tsv
 
 CARD_ID = "recipe-card"
 PERSON = ("scan", "participant", "session", "modality", "group", "age", "sex", "site")
@@ -41,6 +45,7 @@ SHOWN = (
     Column("sex", "Sex"),
     Column("site", "Site"),
 )
+RATINGS = ("good", "doubtful", "bad")
 FILTERS = ("verdict", "split", "modality", "group", "site")
 
 
@@ -71,11 +76,15 @@ def write_index(
     found: dict[str, Any] = read_json(checks)
     provenance = [read_provenance("Cohort", checks)]
     pages = {scan: row["page"] for scan, row in scans.items()}
+    _copy(VENDOR / "niivue.umd.js", out.parent)
+    _copy(VENDOR / "niivue.license.txt", out.parent)
+    stages = stages_of(out.parent.parent)
+    drawn = graph(stages, out.parent.parent)
     cards = [{**read_card(page), "page": os.path.relpath(page, out.parent)} for page in recipe_pages.values()]
     write_page(
         out,
         "index.html",
-        scripts=["page.js"],
+        scripts=["shared.js", "page.js"],
         title=cohort.name,
         home="",
         cohort=cohort,
@@ -86,8 +95,11 @@ def write_index(
         ages=_ages(people, scans),
         found=found,
         flow=cohort_flow(people, found["excluded_rows"], pages),
+        graph=drawn,
+        times=_times(drawn) if drawn else None,
+        anew=changes(stages, out.parent / KEPT),
         strips=_strips(scans),
-        table=_table(people, found["excluded_rows"], scans),
+        table=_table(people, found["excluded_rows"], scans, cohort.name),
         chunks=_picture_chunks(scans),
         most=MOST_ROWS,
         methods=methods_text(
@@ -103,6 +115,18 @@ def write_index(
         ),
         provenance=[item for item in provenance if item],
     )
+
+
+def _copy(file: Path, folder: Path) -> None:
+    """Put a vendored file beside the pages that load it."""
+    with atomic_path(folder / file.name) as temporary:
+        shutil.copyfile(file, temporary)
+
+
+def _times(graph: Graph) -> Download:
+    names = ("stage", "recipe", "jobs", "seconds", "longest", "memory", "finished")
+    rows = [{name: getattr(node, name) for name in names} for node in graph.nodes]
+    return download("stages.tsv", pd.DataFrame(rows))
 
 
 def read_card(page: Path) -> dict[str, Any]:
@@ -246,6 +270,7 @@ def _table(
     people: Sequence[Mapping[str, str]],
     refused: Sequence[Mapping[str, Any]],
     scans: Mapping[str, Mapping[str, str]],
+    rated: str,
 ) -> Explorer:
     """Every scan of the sheet but pictures, which are many: verdict, reason, and what was measured."""
     measured = _measured(scans)
@@ -272,21 +297,26 @@ def _table(
     titles = [(name, MEASURES.get(name, Measure(name))) for name in measured]
     columns = [
         *SHOWN,
+        Column("rating", "Rating"),
         Column("reason", "Reason"),
         *(Column(name, f"{of.title}, {of.unit}" if of.unit else of.title, number=True) for name, of in titles),
     ]
-    names = [column.name for column in columns]
+    names = [column.name for column in columns if column.name != "rating"]  # which the reader's browser knows
     names += [name for name in (*PERSON, "stage", "page") if name not in names]
     values = {name: sorted({row.get(name, "") for row in rows} - {""}) for name in FILTERS}
     return Explorer(
         name="scans",
         file="scans.tsv",
         columns=tuple(columns),
-        filters=tuple(
-            (column.name, column.title, tuple(values[column.name]))
-            for column in SHOWN
-            if len(values.get(column.name, ())) > 1
+        filters=(
+            *(
+                (column.name, column.title, tuple(values[column.name]))
+                for column in SHOWN
+                if len(values.get(column.name, ())) > 1
+            ),
+            ("rating", "Rating", RATINGS),
         ),
+        rated=rated,
         rows=len(rows),
         packed=packed(tsv(names, rows)),
     )

@@ -28,6 +28,8 @@ PICTURE_LIMIT, ANIMATION_LIMIT = 500_000, 2_000_000
 """Bytes of a picture; a larger one is compressed harder, then made smaller."""
 QUALITIES = (90, 75, 60)
 TEMPLATES = Path(__file__).parent / "templates"
+VENDOR = Path(__file__).parent / "vendor"
+"""Files of others, unchanged, with their licences."""
 MISSING = "n/a"
 
 
@@ -58,11 +60,12 @@ class Provenance:
     versions: str
 
 
-def write_page(path: Path, template: str, *, scripts: Sequence[str] = (), **values: Any) -> None:
+def write_page(path: Path, template: str, *, scripts: Sequence[str] = (), beside: str = "", **values: Any) -> None:
     """Render a template of this package and write it atomically.
 
     The page's content security policy allows its own style and ``scripts`` by their hashes, pictures that are embedded,
-    and nothing else.
+    and nothing else. A page with a viewer loads the script at the address ``beside``: such a page allows scripts that lie
+    where it lies, by name only, since no browser checks the hash of a file on disk.
     """
     style, *sources = [(TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", *scripts)]
     page = _environment().get_template(template)
@@ -70,19 +73,27 @@ def write_page(path: Path, template: str, *, scripts: Sequence[str] = (), **valu
         version=pipeline_lib.__version__,
         style=Markup(style),
         scripts=[Markup(source) for source in sources],
-        policy=_policy(style, sources),
+        policy=_policy(style, sources, beside),
+        beside=beside,
         **values,
     )
     write_text(path, text)
 
 
-def _policy(style: str, scripts: Sequence[str]) -> str:
+def svg_of(chart: object) -> str:
+    """A line plot (`plots.Plot`) as a file of its own, in the colours of paper."""
+    style = (TEMPLATES / "plot.css").read_text(encoding="utf-8")
+    return _environment().get_template("plot.svg").render(chart=chart, style=Markup(style))
+
+
+def _policy(style: str, scripts: Sequence[str], beside: str) -> str:
     def hashes(texts: Sequence[str]) -> str:
         found = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
         return " ".join(f"'sha256-{digest}'" for digest in found) or "'none'"
 
+    allowed = f"{hashes(scripts)} 'self' file:" if beside else hashes(scripts)
     return (
-        f"default-src 'none'; img-src data: blob:; style-src {hashes([style])}; script-src {hashes(scripts)}; "
+        f"default-src 'none'; img-src data: blob:; style-src {hashes([style])}; script-src {allowed}; "
         "base-uri 'none'; form-action 'none'"
     )
 
@@ -104,7 +115,12 @@ def load_picture(path: Path, *, alt: str, caption: str = "", width: int = PICTUR
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else "not a readable image"
         return Picture(path.name, alt, caption, problem=f"{path.name}: {reason}")
-    return Picture(path.name, alt, caption, _data_uri(_encode([small], PICTURE_LIMIT)), "", small.width, small.height)
+    return picture_of(small, path.name, alt=alt, caption=caption)
+
+
+def picture_of(image: Image.Image, name: str, *, alt: str, caption: str = "", limit: int = PICTURE_LIMIT) -> Picture:
+    """An image in memory, as `load_picture` embeds one."""
+    return Picture(name, alt, caption, _data_uri(_encode([image], limit)), "", image.width, image.height)
 
 
 def number(value: object) -> str:

@@ -129,7 +129,7 @@ def write_recipe_page(
         write_page(
             out,
             "recipe.html",
-            scripts=["page.js"],
+            scripts=["shared.js", "page.js"],
             title=name,
             home="index.html",
             cohort=cohort,
@@ -211,11 +211,12 @@ def _pictures_of(task: Task, folders: Mapping[str, Path]) -> Iterator[dict[str, 
             for stem, figure in figures_of(folder):
                 drawn.append(Path(scratch) / key.replace("/", "-") / f"{stem}.png")
                 save(figure, drawn[-1])
-            pictures[key] = _in_order([*_picture_files(folder), *drawn])
+            pictures[key] = _in_order([*picture_files(folder), *drawn])
         yield pictures
 
 
-def _picture_files(folder: Path) -> list[Path]:
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures that a stage wrote."""
     return [
         path
         for place in (folder, folder / "figures")

@@ -9,17 +9,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions
 from pipeline_lib.files import read_table, write_table
 from pipeline_lib.imaging.contrasts import CONTRASTS, MOST_BELOW
 from pipeline_lib.report.measures import MEASURES, Measure
 from pipeline_lib.report.methods import methods_text, scan_paragraph
 from pipeline_lib.report.page import Picture, Provenance, load_picture, number, read_provenance, write_page
+from pipeline_lib.report.tables import Download, download
+from pipeline_lib.report.view import Inferred, View, view_of
 
 PERSON = ("scan", "participant", "session", "modality", "group", "age", "sex", "site")
 VERDICT = ("ok", "stage", "reason")
 BOOKKEEPING = ("pair", "log", "source", "sha256", "voxels_sha256", "outputs")
 PICTURES = "pictures.html"
+VIEWER = "../../niivue.umd.js"
+"""From a page; the index puts it there."""
 MOST_EXCLUDED, MOST_LOG = 500, 100_000
 """Excluded pictures that a page lists, and characters of a log that it shows."""
 
@@ -34,7 +40,12 @@ class Row:
 
 
 def write_scan_pages(
-    ingest: Path, preprocess: Path, options: PreprocessOptions, cohort: CohortOptions, out: Path
+    ingest: Path,
+    preprocess: Path,
+    options: PreprocessOptions,
+    cohort: CohortOptions,
+    out: Path,
+    inferred: Sequence[Inferred] = (),
 ) -> None:
     """Write ``out/{scan}.html`` for every scan of a chunk, or ``out/pictures.html`` for all, and ``out/scans.tsv``.
 
@@ -46,6 +57,7 @@ def write_scan_pages(
         options: how the scans were preprocessed, for the methods text and the limits.
         cohort: name and note shown on every page.
         out: the folder to write, ``results/report/scans/{chunk}``.
+        inferred: what recipes made of the chunk, for the viewer.
     """
     opened = {row["scan"]: row for row in read_table(ingest / "status.tsv")}
     rows = {row["scan"]: row for row in read_table(preprocess / "status.tsv")}
@@ -57,9 +69,12 @@ def write_scan_pages(
     names = list(rows)
     for position, (scan, row) in enumerate(rows.items()):
         logs = [("Ingest", _log(ingest, opened.get(scan))), ("Preprocess", _log(preprocess, row))]
+        view = _view(scan, ingest, opened.get(scan), preprocess, row, inferred)
         write_page(
             out / f"{scan}.html",
             "scan.html",
+            scripts=["shared.js", "scan.js"],
+            beside=VIEWER if view.layers else "",
             title=scan,
             home="../../index.html",
             cohort=cohort,
@@ -67,6 +82,8 @@ def write_scan_pages(
             row=row,
             ok=row["ok"] == "true",
             picture=_figure(preprocess, row),
+            view=view,
+            findings=_findings(scan, view),
             numbers=_numbers(row, options),
             logs=[(stage, text) for stage, text in logs if text],
             outputs=sorted(_outputs(row).items()),
@@ -121,14 +138,39 @@ def _write_picture_page(
     write_table(out / "scans.tsv", [*PERSON, "page", *VERDICT], [{**row, "page": PICTURES} for row in rows])
 
 
+def _view(
+    scan: str,
+    ingest: Path,
+    opened: Mapping[str, str] | None,
+    preprocess: Path,
+    row: Mapping[str, str],
+    inferred: Sequence[Inferred],
+) -> View:
+    native = {name: ingest / path for name, path in _outputs(opened or {}).items()}
+    prepared = {name: preprocess / path for name, path in _outputs(row).items() if (preprocess / path).is_file()}
+    return view_of(scan, native, prepared, inferred)
+
+
+def _findings(scan: str, view: View) -> Download | None:
+    """All findings of a scan as a table; None where there are none."""
+    rows = [
+        {"scan": scan, "recipe": found.recipe, "threshold": found.threshold}
+        | dict(zip("xyz", one.place, strict=True))
+        | {"volume_ml": one.volume, "peak": one.peak, "mean": one.mean, "known_lesion": one.known}
+        for found in view.found
+        for one in found.findings
+    ]
+    return download(f"{scan}_findings.tsv", pd.DataFrame(rows)) if rows else None
+
+
 def _log(folder: Path, row: Mapping[str, str] | None) -> str:
     """What a stage wrote down about a scan that failed in an unexpected way."""
     path = folder / row["log"] if row and row["log"] else None
     return path.read_text(encoding="utf-8", errors="replace").strip() if path and path.is_file() else ""
 
 
-def _outputs(row: dict[str, str]) -> dict[str, str]:
-    return dict(json.loads(row["outputs"] or "{}"))
+def _outputs(row: Mapping[str, str]) -> dict[str, str]:
+    return dict(json.loads(row.get("outputs") or "{}"))
 
 
 def _figure(preprocess: Path, row: dict[str, str]) -> Picture | None:

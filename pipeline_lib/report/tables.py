@@ -33,6 +33,7 @@ class Explorer:
         columns: those shown; the table may hold more.
         filters: names and titles of columns with a list to choose from, and its values.
         packed: the table, see `packed`.
+        rated: the cohort whose ratings, kept by the reader's browser, are columns too; empty: none.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Explorer:
     filters: tuple[tuple[str, str, tuple[str, ...]], ...]
     rows: int
     packed: str
+    rated: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,3 +70,8 @@ def download(file: str, table: pd.DataFrame) -> Download:
     text = io.StringIO()
     table.to_csv(text, sep="\t", index=False, quoting=csv.QUOTE_MINIMAL)
     return Download(file, "data:text/tab-separated-values;charset=utf-8," + urllib.parse.quote(text.getvalue()))
+
+
+def text_of(table: Download) -> str:
+    """The table that a link saves."""
+    return urllib.parse.unquote(table.address.partition(",")[2])

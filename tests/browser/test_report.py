@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from made_report import EVIL
 
+from pipeline_lib.cohort.ratings import read_ratings
+
 pytestmark = pytest.mark.browser
 
 PAGES = (
@@ -27,7 +29,11 @@ def opened(browser: Any, page: Path) -> Any:
     from selenium.webdriver.support.ui import WebDriverWait
 
     browser.get(page.as_uri())
-    waiting = "return document.querySelectorAll('.explorer[hidden], .scatter[hidden]').length === 0"
+    waiting = (
+        "return document.querySelectorAll('.explorer[hidden], .scatter[hidden]').length === 0"
+        " && [...document.querySelectorAll('.viewer')].every(box => box.dataset.ready"
+        " || !document.querySelector('.no-viewer').hidden)"
+    )
     WebDriverWait(browser, WAIT).until(lambda driver: driver.execute_script(waiting))
     return browser
 
@@ -167,3 +173,120 @@ def test_axe_finds_nothing_serious(browser: Any, report: Path, page: str, scheme
         if issue["impact"] in ("serious", "critical")
     ]
     assert bad == []
+
+
+SCAN = "scans/train-anat-0001/sub-00001_ses-1_T1w.html"
+WITHOUT_VIEWER = "scans/train-anat-0001/sub-00002_ses-1_T1w.html"
+
+
+def drawn(browser: Any) -> bytes:
+    """The viewer's pixels."""
+    picture: bytes = browser.find_element("css selector", ".viewer canvas").screenshot_as_png
+    return picture
+
+
+def test_viewer_shows_the_map_over_the_scan_and_findings_lead_there(browser: Any, report: Path) -> None:
+    opened(browser, report / SCAN)
+    assert browser.execute_script("return document.querySelector('.no-viewer').hidden")
+    assert texts(browser, ".layers legend") == ["Scan", "Anomaly map, anomaly", "Known lesion", "Brain mask"]
+    places = texts(browser, "button.place")
+    assert len(places) == 2
+    assert texts(browser, "[aria-label='Findings of anomaly'] td:last-child") == ["touched", "no"]
+    assert texts(browser, ".viewer [role=status]")[0].startswith(f"{places[0]} mm; Anomaly map, anomaly: 0.8")
+    before = drawn(browser)
+    click(browser, "tr:nth-child(2) button.place")
+    assert texts(browser, ".viewer [role=status]")[0].startswith(f"{places[1]} mm; Anomaly map, anomaly: 0.9")
+    assert drawn(browser) != before
+
+
+def test_sliders_of_the_viewer_change_what_is_drawn(browser: Any, report: Path) -> None:
+    opened(browser, report / SCAN)
+    shown = drawn(browser)
+    set_value(browser, ".layers .threshold", "0.85")
+    higher = drawn(browser)
+    assert higher != shown, "the first finding is below the threshold now"
+    set_value(browser, ".layers .threshold", "0.5")
+    assert drawn(browser) == shown
+    set_value(browser, ".layers .opacity", "0")
+    assert drawn(browser) not in (shown, higher)
+    assert texts(browser, ".layers output")[0] == "0%"
+
+
+def test_arrow_keys_move_the_crosshair(browser: Any, report: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    opened(browser, report / SCAN)
+    before = texts(browser, ".viewer [role=status]")[0]
+    browser.find_element("css selector", ".viewer canvas").send_keys(Keys.ARROW_LEFT)
+    after = texts(browser, ".viewer [role=status]")[0]
+    assert int(after.split(",")[0]) < int(before.split(",")[0])
+
+
+def test_only_pages_with_a_volume_load_the_viewer(browser: Any, report: Path) -> None:
+    assert (report / "niivue.umd.js").stat().st_size > 2_000_000
+    assert "BSD 2-Clause" in (report / "niivue.license.txt").read_text()
+    loaded = "return [...document.scripts].filter(script => script.src).length"
+    opened(browser, report / SCAN)
+    assert browser.execute_script(loaded) == 1
+    opened(browser, report / WITHOUT_VIEWER)
+    assert browser.execute_script(loaded) == 0
+
+
+def test_a_page_that_travels_alone_says_what_it_lacks(browser: Any, report: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "page.html"
+    alone.write_text((report / SCAN).read_text())
+    opened(browser, alone)
+    browser.get_log("browser")  # that the script was not found
+    assert "niivue.umd.js is not in the folder of the report" in texts(browser, ".no-viewer")[0]
+    assert not browser.execute_script("return document.querySelector('.viewer').checkVisibility()")
+    assert browser.execute_script("return document.querySelectorAll('figure img').length") >= 7
+
+
+def test_pairs_of_pictures_are_wiped_by_keys(browser: Any, report: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    opened(browser, report / SCAN)
+    assert texts(browser, "#pairs ~ h3")[:3] == ["Registration", "Template", "Reconstruction, anomaly"]
+    shown = "return getComputedStyle(document.querySelector('.pairwise .right')).maskImage"
+    before = browser.execute_script(shown)
+    assert "50%" in before
+    browser.find_element("css selector", ".pairwise input").send_keys(Keys.END)
+    assert browser.execute_script(shown) == before.replace("50%", "100%")
+    tiles = "return getComputedStyle(document.querySelector('.pairwise .right')).maskSize"
+    assert browser.execute_script(tiles).startswith("16.6667%"), "all six slices at once"
+
+
+def test_ratings_are_kept_shown_in_the_index_and_exported_for_the_next_run(
+    browser: Any, report: Path, downloads: Path
+) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    opened(browser, report / SCAN)
+    set_value(browser, ".rating input[type=text]", f"moved {EVIL}")
+    assert texts(browser, ".rating [role=status]") == ["Choose a rating, too: the note is kept with it."]
+    click(browser, ".rating input[value=bad]")
+    assert texts(browser, ".rating [role=status]") == ["Rated. 1 scan rated in this browser."]
+    opened(browser, report / WITHOUT_VIEWER)
+    click(browser, ".rating input[value=good]")
+    assert texts(browser, ".rating [role=status]") == ["Rated. 2 scans rated in this browser."]
+
+    opened(browser, report / "index.html")
+    set_value(browser, "select[data-name=rating]", "bad")
+    assert column(browser, "Scan") == ["sub-00001_ses-1_T1w"]
+    assert column(browser, "Rating") == ["bad"]
+    click(browser, ".explorer .export")
+    path = downloads / "ratings.tsv"
+    WebDriverWait(browser, WAIT).until(lambda _: path.is_file())
+    ratings = read_ratings(path)
+    assert {(rating.scan, rating.rating) for rating in ratings} == {
+        ("sub-00001_ses-1_T1w", "bad"),
+        ("sub-00002_ses-1_T1w", "good"),
+    }
+    assert ratings[0].note == f"moved {EVIL}"
+
+    opened(browser, report / SCAN)
+    assert browser.execute_script("return document.querySelector('.rating input[value=bad]').checked")
+    click(browser, ".rating .clear")
+    assert texts(browser, ".rating [role=status]") == ["Not rated. 1 scan rated in this browser."]
+    browser.execute_script("localStorage.clear()")
+    assert browser.get_log("browser") == []

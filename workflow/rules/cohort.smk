@@ -37,7 +37,7 @@ use rule stage as cohort with:
         runtime=growing(10),
     params:
         **runs("cohort", "sheet"),
-        arguments=lambda wildcards, input: f'{flags(wildcards, input)} --subjects "$SUBJECTS" --root "$ROOT"',
+        arguments=lambda wildcards, input: f'{flags(wildcards, input)} --subjects "$SUBJECTS" --root "$ROOT" --ratings "$RATINGS"',
         sheet=plan.sheet_key(),
     message:
         "Check the cohort for duplicates, leakage and balance"

@@ -31,6 +31,7 @@ exported = {
     "PYTHONPATH": checkout,
     "SCRIPTS": checkout / "workflow" / "scripts",
     "SUBJECTS": plan.config.cohort.subjects,
+    "RATINGS": plan.config.cohort.ratings or "",
     "ROOT": plan.config.cohort.root,
     "LICENCE": plan.config.cohort.licence,
 }
@@ -156,6 +157,17 @@ def native_maps():
         if plan.family(recipe) != "image"
         for chunk in plan.chunks("validation", "test", recipe=recipe)
     ]
+
+
+def applied(*parts):
+    """An input function: a stage of every recipe that maps or translates the scans of a chunk."""
+    return lambda wildcards: when_recipes_fit(
+        [
+            made(recipe, *(part.format(**wildcards) for part in parts))
+            for recipe in plan.recipes_of("anomaly", "translation")
+            if wildcards.chunk in plan.chunks("validation", "test", recipe=recipe)
+        ]
+    )(wildcards)
 
 
 def growing(start):

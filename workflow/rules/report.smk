@@ -5,6 +5,9 @@ use rule stage as report_scans with:
     input:
         ingest=made("ingest", "{chunk}"),
         preprocess=made("preprocess", "{chunk}"),
+        inference=applied("inference", "{chunk}"),
+        dataset=applied("dataset", "{chunk}"),
+        evaluation=applied("evaluation"),
     output:
         made("report", "scans", "{chunk}"),
     log:
@@ -45,6 +48,34 @@ use rule stage as report_recipe with:
         arguments=lambda wildcards, input: f"{wildcards.recipe} {flags(wildcards, input)}",
     message:
         "Report page of {wildcards.recipe}"
+
+
+use rule stage as report_figures with:
+    input:
+        stages=stages_of,
+    output:
+        report(
+            directory(f"{results}/report/figures/{{recipe}}"),
+            patterns=["{stage}/{figure}.{kind}"],
+            caption="../report/figure.rst",
+            category="Figures of {recipe}",
+            subcategory="{stage}",
+            labels={"figure": "{figure}", "kind": "{kind}"},
+        ),
+    log:
+        log_of("report_figures", "{recipe}"),
+    benchmark:
+        benchmark_of("report_figures", "{recipe}")
+    wildcard_constraints:
+        recipe="|".join(plan.recipes),
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        **runs("report_figures"),
+        arguments=lambda wildcards, input: f"{wildcards.recipe} {flags(wildcards, input)}",
+    message:
+        "Figures of {wildcards.recipe}"
 
 
 use rule stage as report_index with:

@@ -9,15 +9,6 @@ const unpack = async (id) => {
   return {header: lines[0].split("\t"), rows: lines.slice(1).map((line) => line.split("\t"))};
 };
 
-const save = (name, header, rows) => {
-  const text = [header, ...rows].map((cells) => cells.join("\t")).join("\n") + "\n";
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], {type: "text/tab-separated-values"}));
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-};
-
 const inOrder = (x, y) => {
   if (x === "" || y === "") return (x === "") - (y === "");
   return isNaN(x) || isNaN(y) ? x.localeCompare(y, "en", {numeric: true}) : x - y;
@@ -54,14 +45,33 @@ for (const table of document.querySelectorAll("table.sortable")) {
 
 const PAGE = 50;
 
+// The reader's ratings as columns of a table of scans; none where this browser keeps nothing.
+const withRatings = (box, header, rows) => {
+  const scan = header.indexOf("scan"), first = header.length;
+  header.push("rating", "note");
+  const ratings = ratingsOf(box.dataset.cohort);
+  const refresh = () => {
+    const all = ratings.read();
+    for (const row of rows) {
+      const own = all.get(row[scan]);
+      [row[first], row[first + 1]] = [own?.rating ?? "", own?.note ?? ""];
+    }
+  };
+  refresh();
+  box.querySelector("button.export").addEventListener("click", ratings.export);
+  return refresh;
+};
+
 const explore = async (box) => {
   const {header, rows} = await unpack(box.dataset.table);
   const table = box.querySelector("table");
   const place = (name) => header.indexOf(name);
+  const refresh = box.dataset.cohort ? withRatings(box, header, rows) : null;
   const columns = [...table.tHead.rows[0].cells].map((cell) => ({
     at: place(cell.dataset.name), number: cell.classList.contains("n"), link: place(cell.dataset.link ?? ""), name: cell.dataset.name,
   }));
-  const texts = rows.map((row) => row.join(" ").toLowerCase());
+  const texted = () => rows.map((row) => row.join(" ").toLowerCase());
+  let texts = texted();
   const all = rows.map((_, n) => n);
   const search = box.querySelector("input[type=search]");
   const selects = [...box.querySelectorAll("select")];
@@ -85,6 +95,12 @@ const explore = async (box) => {
       badge.className = `badge ${text === "included" ? "good" : "bad"}`;
       badge.textContent = text;
       item.append(badge);
+    } else if (column.name === "rating") {
+      const badge = document.createElement("span");
+      badge.className = `badge ${{good: "good", doubtful: "open", bad: "bad"}[text] ?? ""}`;
+      badge.textContent = text;
+      badge.title = row[place("note")];
+      if (text) item.append(badge);
     } else {
       item.textContent = text;
     }
@@ -125,6 +141,13 @@ const explore = async (box) => {
   for (const select of selects) select.addEventListener("change", filter);
   back.addEventListener("click", turn(-PAGE));
   next.addEventListener("click", turn(PAGE));
+  if (refresh) {
+    addEventListener("focus", () => {
+      refresh();
+      texts = texted();
+      filter();
+    });
+  }
   keep.addEventListener("click", () => save(box.dataset.file, header, shown.map((n) => rows[n])));
   draw();
   box.hidden = false;
