@@ -50,7 +50,7 @@ def pictures(path: Path) -> set[str]:
 def windows(array: np.ndarray) -> Iterator[bytes]:
     """Some bytes from the middle of an array, where they are many different ones."""
     plain = np.ascontiguousarray(array).tobytes()
-    for start in range(len(plain) // 2, len(plain) - WINDOW, max(WINDOW, len(plain) // 6)):
+    for start in range(len(plain) // 2, len(plain) - WINDOW, max(WINDOW, len(plain) // 4)):
         if len(set(window := plain[start : start + WINDOW])) > WINDOW // 3:
             yield window
 
