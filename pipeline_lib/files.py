@@ -20,6 +20,8 @@ from typing import Any
 
 from pipeline_lib.errors import UserError
 
+BUFFER = 1 << 20
+"""Bytes that go to a file at once where many small arrays are written to it."""
 VERSIONED = ("torch", "numpy", "nibabel", "SimpleITK", "nilearn", "scikit-image", "opensimplex")
 
 

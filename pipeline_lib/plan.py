@@ -19,6 +19,7 @@ from pipeline_lib.cohort.chunks import SPLITS, ChunkName
 from pipeline_lib.cohort.files import RowsKey
 from pipeline_lib.cohort.ledger import Ledger, read_ledger, shortened, write_ledger
 from pipeline_lib.cohort.placement import place, torn_pairs, untrained_people
+from pipeline_lib.cohort.rows import rows_of, write_rows
 from pipeline_lib.cohort.sheet import FAMILIES, Scan, Sheet, alike_groups, alike_people, read_sheet, summed_up
 from pipeline_lib.cohort.withdrawal import without_withdrawn
 from pipeline_lib.config.load import load_config
@@ -37,6 +38,12 @@ SECTIONS: dict[str, tuple[str, set[str] | None]] = {
     "cohort_limits": ("cohort", {"max_failed_fraction", "strict"}),
     "sheet": ("cohort", {"covariates"}),
 }
+HEADING = {"name", "note"}
+SHOWN: dict[str, dict[str, Any]] = {
+    "report": {"cohort": {*HEADING, "licence"}, "split": True, "preprocess": True},
+    "report_scans": {"cohort": HEADING, "preprocess": True},
+}
+"""What pages of the report say of the configuration."""
 AUTOENCODER_MODULE = {"vae": "pipeline_lib.models.autoencoder", "vqgan": "pipeline_lib.models.vqgan"}
 
 
@@ -113,8 +120,8 @@ class Plan:
 
     def options(self, stage: str, recipe: str | None = None) -> str:
         """The part of the configuration that a stage reads, as canonical JSON."""
-        if stage == "report":
-            return self._shown_options(recipe)
+        if stage in SHOWN:
+            return self._shown_options(stage, recipe)
         if recipe is not None:
             part = json.loads(recipe_part(self.recipes[recipe], self.task(recipe).stage(stage).reads))
             return json.dumps(without_run_time(part), sort_keys=True)
@@ -176,6 +183,20 @@ class Plan:
         """Write the ledger where new scans were placed; it only ever grows."""
         if self.ledger.rows != self.known.rows:
             write_ledger(self.config.cohort.splits, self.ledger)
+
+    def models(self) -> list[Path]:
+        """The folders of all models, finished or not."""
+        folders = [
+            Path(name, model)
+            for name in self.recipes
+            for model in ("diffusion", *(f"autoencoder/{role}" for role in self.roles(name)))
+        ]
+        return [Path(self.config.cohort.results) / folder for folder in folders]
+
+    def save_rows(self) -> None:
+        """Write the rows of every chunk for the job that ingests it."""
+        for chunk, scans in self._scans.items():
+            write_rows(rows_of(self.config.cohort.results, chunk), scans)
 
     def _scans_by_chunk(self) -> dict[str, list[Scan]]:
         by_id = {scan.id: scan for scan in self.sheet.scans}
@@ -302,16 +323,11 @@ class Plan:
                 problems.append(f"configuration: recipes.{name}.sampling.conditions.{condition}: {value!r} {what}")
         return problems
 
-    def _shown_options(self, recipe: str | None) -> str:
+    def _shown_options(self, stage: str, recipe: str | None) -> str:
         """What a page of the report says of the configuration."""
-        chosen = self.config.model_dump(
-            mode="json", include={"cohort": {"name", "note"}, "split": True, "preprocess": True}
-        )
+        chosen = self.config.model_dump(mode="json", include=SHOWN[stage] if recipe is None else {"cohort": HEADING})
         if recipe is not None:
-            chosen = {
-                "cohort": chosen["cohort"],
-                "recipe": without_run_time(self.recipes[recipe].model_dump(mode="json")),
-            }
+            chosen["recipe"] = without_run_time(self.recipes[recipe].model_dump(mode="json"))
         return json.dumps(chosen, sort_keys=True)
 
     def modalities(self, recipe: str) -> set[str]:

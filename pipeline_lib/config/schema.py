@@ -545,7 +545,8 @@ class SamplingOptions(Options):
     )
     batch_size: Positive = Field(16, description="Images sampled together.")
     checkpoints: Positive = Field(
-        4, description="Averaged weights kept along the training; generation samples and judges them all."
+        4,
+        description="Averaged weights kept along the training; generation samples and judges them all, synthesis looks for copies in them.",
     )
     seed: Seed = Field(0, description="Of the noise.")
     allow_trained_people: bool = Field(
