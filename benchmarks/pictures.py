@@ -76,7 +76,12 @@ def jobs(pictures: Path, count: int, work: Path) -> Iterator[Job]:
     command = ["-m", "pipeline_lib.cohort", "from-pictures", pictures, "--sheet", sheet, "--whose", "picture"]
     yield run("sheet", count, *command)
     data = {"modality": "image", "size": [SIDE, SIDE], "channels": 3}
-    cohort = {"subjects": str(sheet), "splits": str(work.parent / "splits.tsv"), "root": str(pictures), "results": str(work)}
+    cohort = {
+        "subjects": str(sheet),
+        "splits": str(work.parent / "splits.tsv"),
+        "root": str(pictures),
+        "results": str(work),
+    }
     recipe = {"task": "generation", "data": data}
     plans: list[Plan] = []
 
