@@ -72,11 +72,16 @@ def measured(name: str, pictures: int, work: Callable[[], None]) -> Job:
 
 def jobs(pictures: Path, count: int, work: Path) -> Iterator[Job]:
     """From the folder to packed chunks, step by step."""
-    sheet, scripts = work / "subjects.tsv", REPOSITORY / "workflow" / "scripts"
+    sheet, scripts = work.parent / "subjects.tsv", REPOSITORY / "workflow" / "scripts"
     command = ["-m", "pipeline_lib.cohort", "from-pictures", pictures, "--sheet", sheet, "--whose", "picture"]
     yield run("sheet", count, *command)
     data = {"modality": "image", "size": [SIDE, SIDE], "channels": 3}
-    cohort = {"subjects": str(sheet), "splits": str(work / "splits.tsv"), "root": str(pictures), "results": str(work)}
+    cohort = {
+        "subjects": str(sheet),
+        "splits": str(work.parent / "splits.tsv"),
+        "root": str(pictures),
+        "results": str(work),
+    }
     recipe = {"task": "generation", "data": data}
     plans: list[Plan] = []
 

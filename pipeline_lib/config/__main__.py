@@ -32,7 +32,7 @@ def main() -> int:
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stdout.write(f"{arguments.file}: valid, recipes {', '.join(config.recipes)}\n")
+    sys.stdout.write(f"{arguments.file}: valid, recipes {', '.join(config.recipes) or 'none'}\n")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 import os
+import re
 import stat
 import zlib
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ UNITS = {"meter": ("metres", 1000.0), "micron": ("micrometres", 0.001)}
 WRAPPED = 50_000
 """Difference of neighbours stored as int16 from which one of them went past 32767."""
 MOST_WRAPPED = 1e-4
+READ = re.compile(r"\.(nii|hdr|img)(\.gz|\.bz2)?$|\.(mgh|mgz|mnc)$", re.IGNORECASE)
+"""Names of files that are read: NIfTI, FreeSurfer's and MINC."""
 UNREADABLE = (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError, OverflowError, MemoryError)
 
 
@@ -138,11 +141,17 @@ def _misnamed(name: str, start: bytes) -> str:
         return "git-annex's pointer, not the scan itself; run datalad get or git annex get"
     if start[128:132] == b"DICM":
         return "a DICOM file; convert its series to NIfTI, e.g. with dcm2niix"
+    if start.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
+        return "a web page, not the scan itself; download it again, signed in where that is needed"
+    if start.startswith(b"PK\x03\x04"):
+        return "a ZIP archive; unpack it and name the scan in it"
     if name.endswith(".gz") and start[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c"):
         return f"not compressed though its name ends in .gz; rename it to {name.removesuffix('.gz')}"
     if compressed and name.endswith((".nii", ".hdr", ".img", ".mgh")):
         right = name.removesuffix(".mgh") + ".mgz" if name.endswith(".mgh") else f"{name}.gz"
         return f"compressed though its name does not say so; rename it to {right}"
+    if start and not READ.search(name):
+        return "no NIfTI file by its name (.nii, .nii.gz, .hdr with .img); convert it, or correct its name"
     return ""
 
 
@@ -282,7 +291,7 @@ def _affine(image: SpatialImage, where: str) -> tuple[NDArray[np.float64], str]:
     _refuse_other_units([np.asarray(affine) for _, affine in candidates], image.shape, where)
     if not usable:
         raise UserError(
-            f"{where}: no valid affine (sform and qform unset, singular or without voxel sizes), so left and right cannot be told apart; "
+            f"{where}: no valid affine (sform and qform unset, singular, sheared or without voxel sizes), so left and right cannot be told apart; "
             "convert the scan again from DICOM"
         )
     name, affine = usable[0]

@@ -138,6 +138,11 @@ def text(content: str) -> Callable[[Path], str]:
     return write
 
 
+def par_rec(path: Path) -> str:
+    path.with_name("broken.nii.gz.PAR").write_text("# x")
+    return "broken.nii.gz.PAR"
+
+
 def annexed(path: Path) -> str:
     path.symlink_to(".git/annex/objects/k1/2Z/MD5E-s8215304--0.nii.gz")
     return path.name
@@ -184,6 +189,9 @@ BROKEN = {
     "header alone": (header_alone, r"its .img is missing \(broken.img\)"),
     "LFS pointer": (text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 8\n"), "git lfs pull"),
     "annex pointer": (text("/annex/objects/MD5E-s8215304--0.nii.gz\n"), "datalad get or git annex get"),
+    "web page": (text("\n<!DOCTYPE html><html>sign in</html>"), "a web page.*download it again"),
+    "archive": (text("PK\x03\x04"), "a ZIP archive; unpack it"),
+    "another format": (par_rec, "no NIfTI file by its name"),
     "annex link": (annexed, "not fetched.*datalad get or git annex get"),
     "pipe": (pipe, "a pipe or a device"),
     "device": (zeros, "a pipe or a device"),
