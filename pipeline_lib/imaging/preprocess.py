@@ -22,7 +22,15 @@ from pipeline_lib.imaging.bias import correct_bias
 from pipeline_lib.imaging.brain import Brain, extract_brain, foreground, largest_component
 from pipeline_lib.imaging.chunk import Done, Item, run_chunk
 from pipeline_lib.imaging.content import TWO_SIGNS, below_background, content_fault, tissue_contrast
-from pipeline_lib.imaging.dwi import Gradients, mean_b0, series_fault, shells, signal_channels, write_gradients
+from pipeline_lib.imaging.dwi import (
+    Gradients,
+    directions_fault,
+    mean_b0,
+    series_fault,
+    shells,
+    signal_channels,
+    write_gradients,
+)
 from pipeline_lib.imaging.field import Cut, cropped, cuts, empty_inside, empty_slices, outside_field
 from pipeline_lib.imaging.ingest import NODDI_MAPS
 from pipeline_lib.imaging.intensity import Normalisation, fit_normalisation, normalise
@@ -319,7 +327,11 @@ def _diffusion(given: _Given, out: Path) -> Done:
     outputs |= write_gradients(out / scan, gradients) | {"b0": f"{stem}_dwiref.nii.gz"}
     write_volume(out / outputs["b0"], Volume(b0 * brain.mask, volume.affine))
     _describe(out / outputs["image"], given, [f"brain mask: {brain.method}"], names)
-    fault = quality.verdict(figures, options.quality) or series_fault(volume.data, gradients.bvals, brain.mask)
+    fault = (
+        quality.verdict(figures, options.quality)
+        or series_fault(volume.data, gradients.bvals, brain.mask)
+        or directions_fault(volume.data, gradients, brain.mask)
+    )
     shown, titles = channels[..., :MOST_SHOWN], names[:MOST_SHOWN]
     if options.noddi == "amico" and not fault:
         outputs["noddi"] = f"{stem}_desc-amico_noddi.nii.gz"
