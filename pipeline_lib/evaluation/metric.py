@@ -91,7 +91,12 @@ def joined(*parts: str) -> str:
 
 
 def write_metrics(folder: Path, metrics: Sequence[Metric], per_subject: pd.DataFrame) -> None:
-    """Write ``metrics.json`` (a list of rows), ``metrics.tsv`` (the same) and ``per_subject.tsv``."""
+    """Write ``metrics.json`` (a list of rows), ``metrics.tsv`` (the same) and ``per_subject.tsv``.
+
+    Args:
+        per_subject: a row a person; the report ranks test people by its columns ``participant``, ``split``, ``method``,
+            ``group`` where there is one, and the headline metric under its name, blanks as underscores.
+    """
     rows = [asdict(row) for row in metrics]
     write_json(folder / "metrics.json", rows)
     columns = list(Metric.__dataclass_fields__)

@@ -59,7 +59,7 @@ def cases_of(evaluation: Path, chosen: Judged | None, pages: Mapping[str, tuple[
     cases = [
         Case(
             str(row["participant"]),
-            "" if _absent(row["group"]) else str(row["group"]),
+            "" if _absent(group := row.get("group", "")) else str(group),
             float(row[column]),
             pages.get(str(row["participant"]), ()),
         )
