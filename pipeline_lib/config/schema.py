@@ -189,8 +189,10 @@ class PreprocessOptions(Options):
         description="0.5 and 99.5 percent of the brain to 0 and 1; mean 0 and deviation 1 of the brain, the same by "
         "median and median absolute deviation, or of its normal white matter (WhiteStripe); or as scanned.",
     )
-    dwi_channels: Literal["shells", "directions"] = Field(
-        "shells", description="Channels of diffusion MRI: b0, then each shell's mean over b0, or every volume over b0."
+    dwi_channels: Literal["shells", "moments", "directions"] = Field(
+        "shells",
+        description="Channels of diffusion MRI: b0, then over b0 each shell's mean, each shell's mean and spread between "
+        "directions, or every volume.",
     )
     noddi: Literal["given", "amico"] = Field(
         "given", description="NODDI maps: the sheet's only, or also fitted to multi-shell dwi (extra noddi)."

@@ -167,13 +167,21 @@ def _anatomical(options: PreprocessOptions, extraction: str) -> str:
     return " ".join([*steps, INTENSITY[options.intensity]])
 
 
+SEEN_OF_DIFFUSION = {
+    "shells": "the mean of each shell",
+    "moments": "the mean of each shell and its standard deviation between directions",
+    "directions": "every weighted volume",
+}
+
+
 def _diffusion_series(options: PreprocessOptions) -> str:
     fitted = (
         " Where no NODDI maps [zhang] were given, they were fitted to multi-shell diffusion MRI with AMICO [daducci]."
         if options.noddi == "amico"
         else ""
     )
-    return f"Diffusion MRI stayed in its own space, its signal divided by the mean b0.{fitted}"
+    seen = SEEN_OF_DIFFUSION[options.dwi_channels]
+    return f"Diffusion MRI stayed in its own space, its signal divided by the mean b0; networks saw the mean b0 and {seen}.{fitted}"
 
 
 def _excluded(options: PreprocessOptions, *, anatomical: bool) -> str:
