@@ -16,8 +16,11 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.files import pseudonym, read_json, read_table, sha256_text
 
 SIDECAR = "provenance.json"
-RUN_TIME = frozenset({"workers", "keep", "devices", "nodes", "checkpoint_every", "samples_every"})
-"""Keys of a recipe's ``training`` sections that change how a training runs and not what comes out of it."""
+RUN_TIME = {
+    "training": frozenset({"workers", "keep", "devices", "nodes", "checkpoint_every", "samples_every"}),
+    "denoiser": frozenset({"checkpointing"}),
+}
+"""Keys of a recipe's sections that change how a training runs and not what comes out of it, by the section's name."""
 CONTENT = {".npy", ".safetensors"}
 """Arrays and weights; tables count by the columns that a training reads, and curves not at all."""
 TRAINED_ON = "trained_on.tsv"
@@ -26,22 +29,17 @@ TRAINED_ON = "trained_on.tsv"
 
 def without_run_time(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a stage less the run-time settings."""
-    return {
-        name: (
-            {key: each for key, each in value.items() if key not in RUN_TIME}
-            if name == "training"
-            else without_run_time(value)
-        )
-        if isinstance(value, Mapping)
-        else value
-        for name, value in options.items()
-    }
+
+    def kept(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
+        return without_run_time({key: each for key, each in value.items() if key not in RUN_TIME.get(name, ())})
+
+    return {name: kept(name, value) if isinstance(value, Mapping) else value for name, value in options.items()}
 
 
 def run_time(options: Mapping[str, Any]) -> dict[str, Any]:
     """The run-time settings among the options of a stage, by section."""
     found = {
-        name: {key: each for key, each in value.items() if key in RUN_TIME} if name == "training" else run_time(value)
+        name: {key: each for key, each in value.items() if key in RUN_TIME.get(name, ())} | run_time(value)
         for name, value in options.items()
         if isinstance(value, Mapping)
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.config.schema import RecipeOptions, TrainingOptions
+from pipeline_lib.config.schema import DenoiserOptions, RecipeOptions, TrainingOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_json, write_table
 from pipeline_lib.state import RUN_TIME, counted_columns, run_time, training_key, with_run_time, without_run_time
@@ -62,10 +62,15 @@ def test_what_changes_numbers_is_another_training(key: Callable[..., str], diffe
     assert key(**difference) != key()
 
 
-@pytest.mark.parametrize("name", sorted(RUN_TIME))
+@pytest.mark.parametrize("name", sorted(RUN_TIME["training"]))
 def test_run_time_setting_goes_on_from_the_checkpoint(key: Callable[..., str], name: str) -> None:
     assert name in TrainingOptions.model_fields
     assert key(options=changed("denoiser", "training", name, to=3)) == key()
+
+
+def test_checkpointing_goes_on_from_the_checkpoint(key: Callable[..., str]) -> None:
+    assert set(RUN_TIME["denoiser"]) <= set(DenoiserOptions.model_fields)
+    assert key(options=changed("denoiser", "checkpointing", to=True)) == key()
 
 
 def test_value_that_no_training_reads_is_the_same_training(key: Callable[..., str]) -> None:
@@ -93,8 +98,10 @@ def test_options_and_settings_together_are_what_was_configured() -> None:
     values = {"task": "synthesis", "autoencoder": {"training": training}, "denoiser": {"training": training}}
     whole = RecipeOptions.model_validate(values).model_dump(mode="json")
     options, settings = without_run_time(whole), run_time(whole)
-    assert set(settings["denoiser"]["training"]) == set(settings["autoencoder"]["training"]) == RUN_TIME
-    assert not RUN_TIME & set(options["denoiser"]["training"])
+    assert set(settings["denoiser"]["training"]) == set(settings["autoencoder"]["training"]) == RUN_TIME["training"]
+    assert "checkpointing" in settings["denoiser"]
+    assert not RUN_TIME["training"] & set(options["denoiser"]["training"])
+    assert "checkpointing" not in options["denoiser"]
     assert with_run_time(options, settings) == whole
 
 

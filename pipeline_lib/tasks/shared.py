@@ -12,9 +12,14 @@ INTERVALS = ("evaluation.bootstrap", "evaluation.seed")
 
 DATASET = Stage("dataset", "Dataset", ("data",))
 AUTOENCODER = Stage(
-    "autoencoder", "Autoencoder", ("task", "data", "autoencoder"), networks=("autoencoder",), shown=True, latent=True
+    "autoencoder",
+    "Autoencoder",
+    ("task", "data", "autoencoder"),
+    networks=("autoencoder",),
+    shown=True,
+    needs="autoencoder",
 )
-LATENTS = Stage("latents", "Latents", (), networks=("autoencoder",), latent=True)
+LATENTS = Stage("latents", "Latents", (), networks=("autoencoder",), needs="autoencoder")
 DENOISER = Stage(
     "denoiser",
     "Denoiser",

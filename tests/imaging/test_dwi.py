@@ -19,7 +19,15 @@ from pipeline_lib.config.schema import PreprocessOptions, QualityOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_table
 from pipeline_lib.imaging.canonical import open_described
-from pipeline_lib.imaging.dwi import LARGEST_SPREAD, Gradients, read_gradients, series_fault, shells, signal_channels, turn
+from pipeline_lib.imaging.dwi import (
+    LARGEST_SPREAD,
+    Gradients,
+    read_gradients,
+    series_fault,
+    shells,
+    signal_channels,
+    turn,
+)
 from pipeline_lib.imaging.ingest import ingest_chunk
 from pipeline_lib.imaging.nifti import Volume
 from pipeline_lib.imaging.preprocess import preprocess_chunk
