@@ -34,5 +34,6 @@ class Regression:
         return torch.where(mask > 0.5, maps, BACKGROUND)
 
     def _maps(self, source: Tensor) -> Tensor:
-        maps: Tensor = self.module(source.to(self.device))
+        with torch.autocast(self.device.type, enabled=False):  # a residual is small: what it is of must be exact
+            maps: Tensor = self.module(source.to(self.device))
         return maps.clamp(-1, 1).to(source.device)

@@ -349,7 +349,7 @@ class AutoencoderOptions(Options):
 
 
 HALVINGS = 32
-"""Largest block of voxels, folds times halvings, on which a regression may work: tiles overlap by so many."""
+"""Largest block of voxels, fold times halvings, on which a regression may work: tiles start at multiples of it."""
 
 
 class RegressionOptions(Options):

@@ -61,8 +61,9 @@ class Regressor(nn.Module):
 
     def forward(self, source: Tensor) -> Tensor:
         """(N, in_channels, *spatial) -> (N, out_channels, *spatial)."""
-        linear = torch.einsum("oi,ni...->no...", self.weights, source.float())
-        linear = linear + self.intercept.reshape(-1, *[1] * (source.ndim - 2))
+        with torch.autocast(source.device.type, enabled=False):
+            linear = torch.einsum("oi,ni...->no...", self.weights, source.float())
+            linear = linear + self.intercept.reshape(-1, *[1] * (source.ndim - 2))
         now = torch.zeros(len(source), dtype=torch.long, device=source.device)
         return linear + self.unet(source, now).float()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-TILE, OVERLAP = 128, 32
+TILE, OVERLAP = 192, 96
 """Voxels along an axis of a tile, and of what it shares with its neighbour."""
 
 
@@ -18,8 +18,8 @@ def tiled(
     """``network(x)``, computed a tile at a time; ``network`` keeps the size.
 
     Where tiles overlap, what comes out is weighted by a ramp that is 0 at a tile's own border, so that no seam is left
-    and voxels near a border, where a network misses its neighbourhood, hardly count: within a quarter of ``overlap`` not
-    at all.
+    and voxels near a border, where a network misses its neighbourhood, do not count: three eighths of ``overlap`` are left
+    out on either side, the ramp is between them.
 
     Args:
         x: (N, C, *spatial).
@@ -51,7 +51,7 @@ def _starts(length: int, tile: int, overlap: int) -> Sequence[int]:
 
 
 def _weight(corner: Sequence[int], ends: Sequence[int], spatial: Sequence[int], overlap: int) -> Tensor:
-    """Weights (*tile) that sum to 1 over the tiles: 0 on a quarter of an overlap, a ramp, 1."""
+    """Weights (*tile) that sum to 1 over the tiles."""
     weight = torch.ones([end - start for start, end in zip(corner, ends, strict=True)])
     for axis, ramp in enumerate(_ramps(corner, ends, spatial, overlap)):
         weight *= ramp.reshape([-1 if n == axis else 1 for n in range(weight.ndim)])
@@ -59,7 +59,7 @@ def _weight(corner: Sequence[int], ends: Sequence[int], spatial: Sequence[int], 
 
 
 def _ramps(corner: Sequence[int], ends: Sequence[int], spatial: Sequence[int], overlap: int) -> Iterator[Tensor]:
-    rising = (((torch.arange(overlap) + 0.5) / overlap - 0.25) * 2).clamp(0, 1) if overlap else torch.ones(0)
+    rising = (((torch.arange(overlap) + 0.5) / overlap - 3 / 8) * 4).clamp(0, 1) if overlap else torch.ones(0)
     for start, end, length in zip(corner, ends, spatial, strict=True):
         ramp = torch.ones(end - start)
         if start and overlap:

@@ -23,7 +23,9 @@ def test_demo_configuration_is_valid(demo: dict) -> None:
     assert set(load_config(demo).recipes) == {"anomaly", "synthesis", "generation", "translation"}
 
 
-@pytest.mark.parametrize("name", ["anomaly", "anomaly_recommended", "synthesis", "generation", "translation", "translation_recommended"])
+@pytest.mark.parametrize(
+    "name", ["anomaly", "anomaly_recommended", "synthesis", "generation", "translation", "translation_recommended"]
+)
 def test_full_scale_recipe_may_be_named_by_its_file(repository: Path, name: str) -> None:
     config = load_config({"recipes": {name: f"config/recipes/{name}.yaml"}}, repository)
     assert config.recipes[name].task == name.partition("_")[0]

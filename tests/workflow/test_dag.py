@@ -192,7 +192,11 @@ def test_changed_parameter_reruns_its_stage_and_nothing_before(workspace, old, n
         ("dataset/pack.py", {"dataset"} | TRAINING, {"preprocess"}),
         ("models/autoencoder.py", {"train_vae", "latents"}, {"dataset", "train_vqgan", "infer_anomaly"}),
         ("models/vqgan.py", {"train_vqgan", "latents", "infer_translation"}, {"dataset", "train_vae", "infer_anomaly"}),
-        ("models/regressor.py", {"train_regression", "train_denoiser", "infer_translation"}, {"fit_floor", "train_vqgan"}),
+        (
+            "models/regressor.py",
+            {"train_regression", "train_denoiser", "infer_translation"},
+            {"fit_floor", "train_vqgan"},
+        ),
         ("training/latents.py", {"latents", "train_denoiser"}, {"dataset", "train_vae", "train_vqgan"}),
         (
             "noise/simplex.py",
