@@ -33,6 +33,10 @@ class Regression:
             maps[place] = tiled(self._maps, image[None], multiple=self.module.multiple())[0]  # type: ignore[operator]
         return torch.where(mask > 0.5, maps, BACKGROUND)
 
+    def beside(self, source: Tensor, maps: Tensor) -> Tensor:
+        """What a denoiser of the residual sees beside it, (N, C + C', *spatial): the source, standardised, and the maps."""
+        return torch.cat([self.module.to(source.device).standardised(source), maps], dim=1)  # type: ignore[operator]
+
     def _maps(self, source: Tensor) -> Tensor:
         with torch.autocast(self.device.type, enabled=False):  # a residual is small: what it is of must be exact
             maps: Tensor = self.module(source.to(self.device))

@@ -647,7 +647,7 @@ class RecipeOptions(Options):
             filled["autoencoder"] = _filled(values["autoencoder"], default)
         else:
             filled["denoiser"] = _filled(values.get("denoiser") or {}, default)
-        if values.get("regression") is not None:
+        if values.get("regression") is not None and task.source_and_target:
             filled["regression"] = _filled(values["regression"], default)
         return filled
 

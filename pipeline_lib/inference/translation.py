@@ -40,8 +40,8 @@ def fit_floor(recipe: RecipeOptions, train: list[Path], out: Path) -> None:
     Args:
         recipe: ``data.train_groups`` limits who takes part.
         train: packed chunk folders of the training split.
-        out: folder for ``coefficients.json``: ``weights`` (target channels x source channels), ``intercept`` and
-            mean squared ``error``.
+        out: folder for ``coefficients.json``: ``weights`` (target channels x source channels), ``intercept``,
+            mean squared ``error``; ``centre`` and ``spread``, mean and standard deviation of the source channels.
 
     Raises:
         UserError: no brain voxel with source and target was found.
@@ -68,12 +68,16 @@ def fit_floor(recipe: RecipeOptions, train: list[Path], out: Path) -> None:
         raise UserError(f"no brain voxel with {recipe.data.modality} and {recipe.data.target} in training: add people")
     # Channels may be collinear (repeated directions): the pseudo-inverse takes the smallest solution.
     solution = np.linalg.pinv(gram, hermitian=True) @ product
+    centre = gram[0, 1:] / voxels
+    spread = np.sqrt((np.diag(gram)[1:] / voxels - centre**2).clip(min=1e-8))
     error = (squares - 2 * (solution * product).sum(0) + (solution * (gram @ solution)).sum(0)) / voxels
     with atomic_directory(out) as folder:
         write_json(
             folder / "coefficients.json",
             {
                 "error": error.clip(min=0).tolist(),
+                "centre": centre.tolist(),
+                "spread": spread.tolist(),
                 "intercept": solution[0].tolist(),
                 "weights": solution[1:].T.tolist(),
                 "voxels": voxels,
@@ -157,8 +161,8 @@ def infer_translation(
     for start in range(0, len(rows), options.batch_size):
         part = slice(start, start + options.batch_size)
         batch = (
-            _of_residual(denoiser, source[part], mask[part], beside["regression"][part])
-            if latents is None
+            _of_residual(denoiser, regressed, source[part], mask[part], beside["regression"][part])
+            if regressed and latents is None
             else _of_latents(spaces, latents, rows[part], recipe.data.size)
         )
         named = list(zip(kept.iloc[part]["scan"], kept.iloc[part]["slice"], strict=True))
@@ -188,7 +192,11 @@ def _of_latents(spaces: Mapping[str, LatentSpace], latents: Path, rows: NDArray[
 
 
 def _of_residual(
-    denoiser: Denoiser, source: NDArray[np.float32], mask: NDArray[np.bool_], regression: NDArray[np.float32]
+    denoiser: Denoiser,
+    regressed: Regression,
+    source: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    regression: NDArray[np.float32],
 ) -> _Batch:
     mean, inside = torch.from_numpy(regression), torch.from_numpy(mask)
     scale = torch.tensor(denoiser.info["residual_scale"]).reshape(1, -1, *[1] * (mean.ndim - 2))
@@ -196,7 +204,7 @@ def _of_residual(
     def images(residual: Tensor) -> Tensor:
         return torch.where(inside, (mean + residual / scale).clamp(-1, 1), BACKGROUND)
 
-    return _Batch(torch.cat([torch.from_numpy(source), mean], dim=1), tuple(mean.shape[1:]), images)
+    return _Batch(regressed.beside(torch.from_numpy(source), mean), tuple(mean.shape[1:]), images)
 
 
 def _latent(latents: Path, name: str, rows: NDArray[np.int_]) -> Tensor:

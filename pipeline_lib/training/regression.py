@@ -81,7 +81,9 @@ def train_regression(
             "blocks": options.blocks,
             "dropout": options.dropout,
         }
-        network = Regressor(**architecture).start_from(linear["weights"], linear["intercept"])
+        network = Regressor(**architecture).start_from(
+            *(linear[name] for name in ("weights", "intercept", "centre", "spread"))
+        )
         step = RegressionStep(network, linear["error"], whole.batch(shown_rows(whole, SHOWN)))
         scans = images.index["scan"].tolist()
         trained = train(fabric, what, step, images, scans, validation, training, state)

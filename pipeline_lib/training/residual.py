@@ -54,7 +54,7 @@ class ResidualStep(DenoiserStep):
         return torch.where(batch["mask"] > 0.5, left, 0.0)
 
     def _concat(self, batch: Batch) -> Tensor:
-        return torch.cat([batch["image"], batch["regression"]], dim=1)
+        return self.regression.beside(batch["image"], batch["regression"])
 
     @torch.no_grad()
     def strip(self, module: nn.Module) -> Tensor:

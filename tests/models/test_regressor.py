@@ -14,6 +14,7 @@ from pipeline_lib.models.regressor import Regressor
 from pipeline_lib.models.unet import UNet
 
 WEIGHTS, INTERCEPT = [[0.5, -1.0], [2.0, 0.25], [0.0, 1.0]], [0.1, -0.2, 0.3]
+CENTRE, SPREAD = [0.2, -0.4], [0.5, 2.0]
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +25,7 @@ def one_thread() -> None:
 def regressor(dimensions: int = 2) -> Regressor:
     torch.manual_seed(0)
     shape = {"dimensions": dimensions, "in_channels": 2, "out_channels": 3}
-    return Regressor(**shape, channels=[4, 8], blocks=1, fold=1).start_from(WEIGHTS, INTERCEPT)
+    return Regressor(**shape, channels=[4, 8], blocks=1, fold=1).start_from(WEIGHTS, INTERCEPT, CENTRE, SPREAD)
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -34,9 +35,17 @@ def test_a_new_one_is_the_linear_map(dimensions: int) -> None:
     torch.testing.assert_close(regressor(dimensions)(x).flatten(2), expected)
 
 
+def test_the_network_sees_a_standardised_source() -> None:
+    x = torch.randn(4, 2, 30, 30) * torch.tensor(SPREAD).reshape(2, 1, 1) + torch.tensor(CENTRE).reshape(2, 1, 1)
+    seen = regressor().standardised(x)
+    torch.testing.assert_close(seen.mean((0, 2, 3)), torch.zeros(2), atol=0.05, rtol=0)
+    torch.testing.assert_close(seen.std((0, 2, 3)), torch.ones(2), atol=0.05, rtol=0)
+    assert regressor().standardised(x - 1e6).min() == -5
+
+
 def test_the_linear_map_travels_and_is_not_trained(tmp_path: Path) -> None:
     network = regressor()
-    assert not {"weights", "intercept"} & {name for name, _ in network.named_parameters()}
+    assert not {"weights", "intercept", "centre", "spread"} & {name for name, _ in network.named_parameters()}
     architecture = {
         "dimensions": 2, "in_channels": 2, "out_channels": 3, "channels": [4, 8], "blocks": 1, "fold": 1, "dropout": 0.0,
     }  # fmt: skip

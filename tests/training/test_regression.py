@@ -89,13 +89,16 @@ def test_error_of_the_floor_is_its_mean_square(regressed: Callable, chunks: dict
     linear = np.moveaxis(source, 1, -1)[inside] @ np.array(fitted["weights"]).T + fitted["intercept"]
     errors = ((linear - np.moveaxis(target, 1, -1)[inside]) ** 2).mean(0)
     np.testing.assert_allclose(fitted["error"], errors, rtol=1e-4)
+    tissue = np.moveaxis(source, 1, -1)[inside]
+    np.testing.assert_allclose(fitted["centre"], tissue.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(fitted["spread"], tissue.std(0), rtol=1e-4)
 
 
 def test_training_goes_from_the_floor_downwards(regressed: Callable, chunks: dict[str, Path]) -> None:
-    _, _, model = regressed()
+    _, floor, model = regressed(steps=80)
     history = pd.read_csv(model / "history.csv")
-    assert history["train_loss"].iloc[0] == pytest.approx(1, abs=0.6), "1 is the linear fit, over all of training"
-    assert history["validation_loss"].dropna().iloc[-1] < 0.5
+    validated = history["validation_loss"].dropna()
+    assert validated.iloc[-1] < validated.iloc[0]
     assert (model / "strip.png").is_file()
     info = read_json(model / "model.json")
     assert (info["kind"], info["role"], info["train_people"]) == ("regressor", "regression", 3)
@@ -103,6 +106,10 @@ def test_training_goes_from_the_floor_downwards(regressed: Callable, chunks: dic
     maps = predicted(chunks["test"], model)
     assert (maps[outside] == -1).all()
     assert np.abs(maps).max() <= 1
+    source, target, mask = (np.load(chunks["test"] / f"{name}.npy") for name in ("data", "target", "mask"))
+    linear = apply_floor(read_json(floor / "coefficients.json"), source, mask > 0)
+    errors = [((each - target)[~outside] ** 2).mean() for each in (maps, linear)]
+    assert errors[0] < 0.7 * errors[1]
 
 
 def test_a_stopped_training_goes_on_bit_for_bit(
