@@ -35,7 +35,8 @@ class Regression:
 
     def beside(self, source: Tensor, maps: Tensor) -> Tensor:
         """What a denoiser of the residual sees beside it, (N, C + C', *spatial): the source, standardised, and the maps."""
-        return torch.cat([self.module.to(source.device).standardised(source), maps], dim=1)  # type: ignore[operator]
+        seen = self.module.standardised(source.to(self.device)).to(source.device)  # type: ignore[operator]
+        return torch.cat([seen, maps], dim=1)
 
     def _maps(self, source: Tensor) -> Tensor:
         with torch.autocast(self.device.type, enabled=False):  # a residual is small: what it is of must be exact

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from pipeline_lib.models.unet import UNet
 
-
 FARTHEST = 5.0
 """Standard deviations of the source at which it is cut off."""
 
