@@ -37,7 +37,7 @@ REFERENCES = {
     "lowekamp": ("Lowekamp et al., 2013", "Lowekamp BC, Chen DT, Ibanez L, Blezek D. The design of SimpleITK. Frontiers in Neuroinformatics 2013; 7:45"),
     "lu": ("Lu et al., 2022", "Lu C, Zhou Y, Bao F, Chen J, Li C, Zhu J. DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models. 2022. arXiv:2211.01095"),
     "nichol": ("Nichol and Dhariwal, 2021", "Nichol A, Dhariwal P. Improved denoising diffusion probabilistic models. ICML 2021. arXiv:2102.09672"),
-    "mardani": ("Mardani et al., 2025", "Mardani M, Brenowitz N, Cohen Y, et al. Residual corrective diffusion modeling for km-scale atmospheric downscaling. Communications Earth and Environment 2025;6:124. arXiv:2309.15214"),
+    "mardani": ("Mardani et al., 2025", "Mardani M, Brenowitz N, Cohen Y, et al. Residual corrective diffusion modeling for km-scale atmospheric downscaling. Communications Earth and Environment 2025; 6:124. arXiv:2309.15214"),
     "oord": ("van den Oord et al., 2017", "van den Oord A, Vinyals O, Kavukcuoglu K. Neural discrete representation learning. NeurIPS 2017. arXiv:1711.00937"),
     "rombach": ("Rombach et al., 2022", "Rombach R, Blattmann A, Lorenz D, Esser P, Ommer B. High-resolution image synthesis with latent diffusion models. CVPR 2022. arXiv:2112.10752"),
     "ronneberger": ("Ronneberger et al., 2015", "Ronneberger O, Fischer P, Brox T. U-Net: convolutional networks for biomedical image segmentation. MICCAI 2015. arXiv:1505.04597"),
