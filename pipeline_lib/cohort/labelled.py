@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -107,9 +108,9 @@ def _person(scan: Scan, folder: Path, out: Path, root: Path, options: Simulation
         _save(names["dwimask.nii.gz"], (blocks(brain.astype(float), n) > 0.5).astype(np.uint8), coarse)
         _save(names["dwi.nii.gz"], (1000 * signal).astype(np.int16), coarse)  # last: the person is complete
     paths = {key: _relative(name, root) for key, name in names.items()}
-    gradients = {"bval": paths["dwi.bval"], "bvec": paths["dwi.bvec"]}
+    dwi = replace(scan, modality="dwi", path=paths["dwi.nii.gz"], mask=paths["dwimask.nii.gz"])
     return [
-        replace(scan, modality="dwi", path=paths["dwi.nii.gz"], mask=paths["dwimask.nii.gz"], **gradients),
+        replace(dwi, bval=paths["dwi.bval"], bvec=paths["dwi.bvec"]),
         replace(scan, modality="noddi", path=paths["noddi.nii.gz"], mask=paths["noddimask.nii.gz"]),
     ]
 
@@ -117,7 +118,7 @@ def _person(scan: Scan, folder: Path, out: Path, root: Path, options: Simulation
 def _read(path: Path) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Labels in the voxel order closest to LAS, in which FSL's gradients need no flip, and their affine."""
     try:
-        image = nib.load(path)
+        image: Any = nib.load(path)
         turn = nib.orientations.ornt_transform(
             nib.orientations.io_orientation(image.affine), nib.orientations.axcodes2ornt(("L", "A", "S"))
         )

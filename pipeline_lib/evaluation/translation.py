@@ -187,8 +187,8 @@ def _spectra(pair: Pair, methods: Sequence[Method], recipe: RecipeOptions) -> pd
 def _distances(spectra: pd.DataFrame) -> pd.DataFrame:
     """Mean distance of a spectrum from the truth's above half of Nyquist, a row an image, method and channel."""
     high = spectra[spectra["frequency"] > HALF_NYQUIST].assign(distance=lambda table: table["decibels"].abs())
-    means = high.groupby(["image", "method", "channel"], as_index=False, sort=False)["distance"].mean()
-    return means.rename(columns={"distance": "spectral distance"})
+    means = high.groupby(["image", "method", "channel"], sort=False)["distance"].mean()
+    return means.rename("spectral distance").reset_index()
 
 
 def _calibration(pair: Pair, recipe: RecipeOptions) -> pd.DataFrame:

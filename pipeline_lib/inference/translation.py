@@ -160,11 +160,11 @@ def infer_translation(
     options = denoiser.sampling
     for start in range(0, len(rows), options.batch_size):
         part = slice(start, start + options.batch_size)
-        batch = (
-            _of_residual(denoiser, regressed, source[part], mask[part], beside["regression"][part])
-            if regressed and latents is None
-            else _of_latents(spaces, latents, rows[part], recipe.data.size)
-        )
+        if latents is not None:
+            batch = _of_latents(spaces, latents, rows[part], recipe.data.size)
+        else:
+            assert regressed is not None
+            batch = _of_residual(denoiser, regressed, source[part], mask[part], beside["regression"][part])
         named = list(zip(kept.iloc[part]["scan"], kept.iloc[part]["slice"], strict=True))
         draws = np.stack([_draw(denoiser, batch, named, number) for number in range(options.count)])
         prediction[part], first[part] = draws.mean(axis=0), draws[0]

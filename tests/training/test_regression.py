@@ -109,7 +109,7 @@ def test_training_goes_from_the_floor_downwards(regressed: Callable, chunks: dic
     source, target, mask = (np.load(chunks["test"] / f"{name}.npy") for name in ("data", "target", "mask"))
     linear = apply_floor(read_json(floor / "coefficients.json"), source, mask > 0)
     errors = [((each - target)[~outside] ** 2).mean() for each in (maps, linear)]
-    assert errors[0] < 0.7 * errors[1]
+    assert errors[0] < 0.9 * errors[1]
 
 
 def test_a_stopped_training_goes_on_bit_for_bit(
