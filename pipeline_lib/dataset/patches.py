@@ -17,7 +17,7 @@ MARGIN = 0.25
 
 
 class PatchDataset(PackedDataset):
-    """`PackedDataset` whose samples are patches; which one is a pure function of (seed, index, draw).
+    """`PackedDataset` whose samples are patches; which one is a pure function of (seed, index, position).
 
     A patch's middle is a voxel of the mask, drawn evenly, moved inwards where the patch would reach beyond the image.
     """
@@ -39,13 +39,13 @@ class PatchDataset(PackedDataset):
         """The first patch of a number."""
         return self.draw(*divmod(index, self.each))
 
-    def draw(self, index: int, draw: int) -> dict[str, Tensor]:
-        """The patch due at ``draw``, arrays ``(C, *patch)``."""
+    def draw(self, index: int, position: int) -> dict[str, Tensor]:
+        """The patch due at a position of the training stream, arrays ``(C, *patch)``."""
         mask = self._stored(index)["mask"][0]
         read = self.patch + (2 * math.ceil(MARGIN * self.patch / 2) if self.augment is not None else 0)
         size = [min(read, length) for length in mask.shape]
         inside = np.flatnonzero(mask)
-        random = np.random.default_rng((self.seed, index, draw))
+        random = np.random.default_rng((self.seed, index, position))
         place = int(inside[random.integers(len(inside))]) if len(inside) else mask.size // 2
         middle = np.unravel_index(place, mask.shape)
         starts = [
@@ -53,7 +53,7 @@ class PatchDataset(PackedDataset):
             for at, length, whole in zip(middle, size, mask.shape, strict=True)
         ]
         where = tuple(slice(start, start + length) for start, length in zip(starts, size, strict=True))
-        sample = self._augmented(self._read(index, where), index, draw)
+        sample = self._augmented(self._read(index, where), index, position)
         return {name: self._cut(value) if name != "condition" else value for name, value in sample.items()}
 
     def _cut(self, value: Tensor) -> Tensor:
