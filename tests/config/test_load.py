@@ -65,8 +65,8 @@ def test_every_configuration_file_is_valid(repository: Path, monkeypatch: pytest
         (("recipes", "anomaly", "denoiser", "fold"), 3, "fold: 3 is not one of"),
         (("recipes", "anomaly", "diffusion", "loss_weight"), "min-snr", "did you mean min_snr?"),
         (
-            ("recipes", "translation", "diffusion", "loss_weight_cap"),
-            5,
+            ("recipes", "translation", "diffusion"),
+            {"loss_weight_cap": 5},
             "read only where diffusion.loss_weight is v or min_snr",
         ),
         (("recipes", "anomaly", "diffusion", "shift"), "automatic", "shift"),
