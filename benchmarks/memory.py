@@ -33,6 +33,7 @@ from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.models.autoencoder import KLAutoencoder
 from pipeline_lib.models.discriminator import PatchDiscriminator
 from pipeline_lib.models.quantiser import Quantised
+from pipeline_lib.models.regressor import Regressor
 from pipeline_lib.models.unet import UNet
 from pipeline_lib.models.vqgan import VQGAN
 from pipeline_lib.training.steps import Draw
@@ -211,6 +212,25 @@ def autoencoder_step(recipe: RecipeOptions, size: Sequence[int], channels: int) 
     return run
 
 
+def regression_step(recipe: RecipeOptions) -> Any:
+    """A step of the regression, whose patches are of one size whatever that of the images."""
+    options, data = recipe.regression, recipe.data
+    assert options is not None
+
+    def run(batch: int, device: str, precision: str) -> None:
+        network = Regressor(
+            dimensions=data.dimensions, in_channels=data.channels, out_channels=data.target_channels, fold=options.fold,
+            channels=options.channels, blocks=options.blocks, dropout=options.dropout,
+        )  # fmt: skip
+        module, optimiser, average = trained(network)
+        patch = [options.patch] * data.dimensions
+        source, target = torch.randn(batch, data.channels, *patch), torch.randn(batch, data.target_channels, *patch)
+        for _ in range(2):
+            update(module, lambda: (module(source) - target).square().mean(), device, precision, optimiser, average)
+
+    return run
+
+
 class _Straight(nn.Module):
     """A quantiser's tensors without its look-up, which depends on content; that takes some 20 MiB more."""
 
@@ -238,6 +258,11 @@ def networks(name: str, recipe: RecipeOptions, size: Sequence[int]) -> list[Netw
         factor = options.fold * 2 ** (len(options.channels) - 1)
         grid, channels = [-(-length // factor) for length in size], options.latent_channels
         concat = channels if data.target else 0
+    elif data.target:  # the residual of a regression
+        channels, concat = data.target_channels, data.channels + data.target_channels
+    if recipe.regression is not None:
+        step = regression_step(recipe)
+        found.append(Network(name, "regression", size, recipe.regression.training.batch_size, step))
     batch = denoiser.training.batch_size
     found.append(Network(name, "denoiser", size, batch, denoiser_step(recipe, grid, channels, concat, False)))
     again = denoiser_step(recipe, grid, channels, concat, True)

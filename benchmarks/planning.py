@@ -27,6 +27,7 @@ from pipeline_lib.config.schema import PreprocessOptions, RecipeOptions
 from pipeline_lib.imaging.ingest import ingest_chunk
 from pipeline_lib.imaging.preprocess import preprocess_chunk
 from pipeline_lib.models.autoencoder import KLAutoencoder
+from pipeline_lib.models.regressor import Regressor
 from pipeline_lib.models.unet import UNet
 from pipeline_lib.models.vqgan import VQGAN
 
@@ -71,7 +72,7 @@ def counted(module: nn.Module, *inputs: Tensor) -> tuple[float, int]:
     """Operations of one forward pass, and weights; of an autoencoder, its encoder and decoder."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        if isinstance(module, UNet):
+        if isinstance(module, UNet | Regressor):
             module(*inputs)
         else:
             module.decoder(module.encode(*inputs)[0])  # without the codebook, which meta tensors cannot look up
@@ -99,11 +100,21 @@ def networks(recipe: RecipeOptions) -> list[Network]:
             size = [n // 2 ** (len(options.channels) - 1) for n in size]
             channels = options.latent_channels
             condition = channels if data.target else 0
+        elif data.target:  # the residual of a regression
+            channels, condition = data.target_channels, data.channels + data.target_channels
+        if (regression := recipe.regression) is not None:
+            network = Regressor(
+                dimensions=data.dimensions, in_channels=data.channels, out_channels=data.target_channels,
+                fold=regression.fold, channels=regression.channels, blocks=regression.blocks,
+            )  # fmt: skip
+            cost = counted(network, torch.empty(1, data.channels, *[regression.patch] * data.dimensions))
+            patches = regression.training.steps * regression.training.batch_size * regression.training.accumulate
+            found.append(Network("regression, a patch", *cost, patches))
         denoiser, training = recipe.denoiser, recipe.denoiser.training
         network = UNet(
             dimensions=data.dimensions, in_channels=channels + condition, out_channels=channels,
             channels=denoiser.channels, blocks=denoiser.blocks, attention=denoiser.attention,
-            head_channels=denoiser.head_channels,
+            head_channels=denoiser.head_channels, fold=denoiser.fold,
         )  # fmt: skip
         cost = counted(network, torch.empty(1, channels + condition, *size), torch.zeros(1, dtype=torch.int64))
         found.append(Network("denoiser", *cost, training.steps * training.batch_size * training.accumulate))
@@ -122,7 +133,7 @@ def inference(recipe: RecipeOptions, forward: float, scans: int) -> float:
     if recipe.task == "anomaly":
         return forward * sampling.steps * sampling.start * images_a_scan(recipe) * scans
     if recipe.task == "translation":
-        return forward * sampling.steps * scans
+        return forward * sampling.steps * sampling.count * scans
     guided = 2 if sampling.guidance != 1 else 1
     times = max(1, sampling.checkpoints) if recipe.task == "generation" else 2
     return forward * sampling.steps * guided * sampling.count * times

@@ -132,13 +132,14 @@ class Plan:
 
     def trained(self, recipe: str) -> tuple[str, ...]:
         """The sections of a recipe that describe a network with its training."""
-        return ("autoencoder", "denoiser") if self.roles(recipe) else ("denoiser",)
+        options = self.recipes[recipe]
+        return tuple(name for name in ("autoencoder", "regression", "denoiser") if getattr(options, name) is not None)
 
     def settings(self, section: str, recipe: str) -> str:
         """The run-time settings of a training, which rerun nothing, as JSON; they go beside `options`.
 
         Args:
-            section: ``autoencoder`` or ``denoiser``.
+            section: ``autoencoder``, ``regression`` or ``denoiser``.
         """
         chosen = self.recipes[recipe].model_dump(mode="json", include={section})
         return json.dumps(run_time(chosen), sort_keys=True)
@@ -159,8 +160,10 @@ class Plan:
 
     def stages(self, recipe: str) -> list[Stage]:
         """The stages of a recipe."""
-        latent = self.recipes[recipe].autoencoder is not None
-        return [stage for stage in self.task(recipe).stages if latent or not stage.latent]
+        options = self.recipes[recipe]
+        return [
+            stage for stage in self.task(recipe).stages if not stage.needs or getattr(options, stage.needs) is not None
+        ]
 
     def roles(self, recipe: str) -> tuple[str, ...]:
         """The autoencoders a recipe trains: none, one of the image, or one of source and target."""
@@ -174,7 +177,7 @@ class Plan:
         """The command that starts a training's processes on several nodes; empty on one, where they start themselves.
 
         Args:
-            model: ``autoencoder`` or ``denoiser``.
+            model: ``autoencoder``, ``regression`` or ``denoiser``.
         """
         training = getattr(self.recipes[recipe], model).training
         if training.nodes == 1:
@@ -191,7 +194,11 @@ class Plan:
         folders = [
             Path(name, model)
             for name in self.recipes
-            for model in ("diffusion", *(f"autoencoder/{role}" for role in self.roles(name)))
+            for model in (
+                "diffusion",
+                *(["regression"] if self.recipes[name].regression else []),
+                *(f"autoencoder/{role}" for role in self.roles(name)),
+            )
         ]
         return [Path(self.config.cohort.results) / folder for folder in folders]
 
@@ -347,6 +354,8 @@ class Plan:
         modules = [stage.module] if stage.module else []
         if "autoencoder" in stage.networks and recipe.autoencoder is not None:
             modules.append(AUTOENCODER_MODULE[recipe.autoencoder.kind])
+        if "regression" in stage.networks and recipe.regression is not None:
+            modules.append("pipeline_lib.models.regressor")
         if "denoiser" in stage.networks:
             modules += ["pipeline_lib.models.unet", f"pipeline_lib.noise.{recipe.diffusion.noise.kind}"]
         return modules

@@ -43,16 +43,19 @@ def retraining(plan: Plan, results: Path) -> list[str]:
         models = [
             (f"autoencoder/{role}", plan.autoencoder_script(recipe), "autoencoder") for role in plan.roles(recipe)
         ]
+        if plan.recipes[recipe].regression is not None:
+            models.append(("regression", "train_regression", "regression"))
         for model, script, part in [*models, ("diffusion", "train_denoiser", "denoiser")]:
             folder = results / recipe / model
             if not (folder / SIDECAR).is_file():
                 continue
             reasons = list(_reasons(plan, recipe, results, folder, script, part))
-            if part == "autoencoder":
+            if part != "denoiser":
                 before += reasons
             elif before:
                 sure = any(reason.sure for reason in before)
-                reasons.insert(0, Reason(f"its autoencoder {'is' if sure else 'may be'} trained again", sure))
+                what = "autoencoder" if models[0][2] == "autoencoder" else "regression"
+                reasons.insert(0, Reason(f"its {what} {'is' if sure else 'may be'} trained again", sure))
             if reasons:
                 unless = "" if any(reason.sure for reason in reasons) else " unless its images come out the same"
                 texts = "; ".join(reason.text for reason in reasons)

@@ -193,6 +193,33 @@ def test_planning_imports_nothing_heavy(repository: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_translation_trains_what_its_way_needs_and_nothing_again_for_what_changes_no_number(
+    cohort: dict, tmp_path: Path
+) -> None:
+    write_sheet(tmp_path, [row.replace("T1w", modality) for row in sheet_of(12) for modality in ("T1w", "FLAIR")])
+    data = {"modality": "T1w", "target": "FLAIR", "size": [64, 64], "target_channels": 1}
+    denoiser = {"channels": [8], "attention": [False]}
+    ways = {
+        ("regression", "denoiser"): {"regression": {"channels": [8, 8]}},
+        ("autoencoder", "denoiser"): {"autoencoder": {"kind": "vqgan", "channels": [8, 8]}},
+        ("autoencoder", "regression", "denoiser"): {"autoencoder": {"channels": [8, 8]}, "regression": {}},
+    }
+    for trained, networks in ways.items():
+        cohort["recipes"] = {"t": {"task": "translation", "data": data, "denoiser": denoiser, **networks}}
+        plan = Plan(cohort)
+        assert plan.trained("t") == trained
+        stages = {stage.name for stage in plan.stages("t")}
+        assert ("regression" in stages, "latents" in stages) == ("regression" in trained, "autoencoder" in trained)
+        cohort["recipes"]["t"] |= {
+            "denoiser": {**denoiser, "checkpointing": True},
+            "sampling": {"checkpoints": 9},
+        }
+        other = Plan(cohort)
+        for stage in stages:
+            assert other.options(stage, "t") == plan.options(stage, "t")
+        assert json.loads(other.settings("denoiser", "t"))["denoiser"]["checkpointing"] is True
+
+
 @pytest.mark.parametrize(
     ("denoiser", "sampling", "said"),
     [

@@ -21,7 +21,7 @@ from pipeline_lib.cohort.synthetic import make_cohort
 CHECKOUT = ("Snakefile", "workflow", "pipeline_lib", "profiles", "config", "envs", "slurm")
 SIDE_BY_SIDE = (
     "--set-threads",
-    *(f"train_{kind}=1" for kind in ("vae", "vqgan", "denoiser")),
+    *(f"train_{kind}=1" for kind in ("vae", "vqgan", "regression", "denoiser")),
     *(
         "latents=1",
         "anomaly_standards=1",

@@ -29,7 +29,7 @@ from pipeline_lib.files import atomic_path, read_json, sha256_file, write_json
 
 FORMAT = 1
 """Of what is written; everything up to it is read."""
-CLASSES = {"unet": "UNet", "autoencoder": "KLAutoencoder", "vqgan": "VQGAN"}
+CLASSES = {"unet": "UNet", "autoencoder": "KLAutoencoder", "vqgan": "VQGAN", "regressor": "Regressor"}
 """Kind of model, which is its module in pipeline_lib.models -> its class."""
 WEIGHTS, PLAN = "model.safetensors", "model.json"
 SHIPPED = Path(__file__).resolve().parent

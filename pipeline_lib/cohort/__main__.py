@@ -1,4 +1,4 @@
-"""Make a sheet, or take a person out: ``python -m pipeline_lib.cohort from-bids|from-folder|from-pictures|synthetic|withdraw``."""
+"""Make a sheet, or take a person out: ``python -m pipeline_lib.cohort from-bids|from-folder|from-pictures|synthetic|on-labels|withdraw``."""
 
 from __future__ import annotations
 
@@ -71,6 +71,21 @@ def _synthetic(arguments: argparse.Namespace) -> None:
         return
     write_sheet(arguments.sheet, scans)
     sys.stdout.write(f"{arguments.sheet}: {len(scans)} scans of {len(numbers)} people\n")
+
+
+def _on_labels(arguments: argparse.Namespace) -> None:
+    # Imported here, as above.
+    from pipeline_lib.cohort.labelled import Simulation, simulate_on_labels
+
+    _refuse_existing(arguments)
+    people = read_people(arguments.participants) if arguments.participants else None
+    labels = from_folder(arguments.folder, arguments.pattern, people)
+    for note in labels.notes:
+        sys.stdout.write(f"{_shown(note)}\n")
+    options = Simulation(arguments.factor, arguments.snr, seed=arguments.seed)
+    scans = simulate_on_labels(labels.scans, arguments.folder, arguments.out, Path(), options)
+    write_sheet(arguments.sheet, scans)
+    sys.stdout.write(f"{arguments.sheet}: {len(scans)} scans of {len(labels.scans)} people\n")
 
 
 def _withdraw(arguments: argparse.Namespace) -> None:
@@ -172,6 +187,20 @@ def _parser() -> argparse.ArgumentParser:
         "--modalities", nargs="+", default=["T1w"], choices=["T1w", "T2w", "FLAIR"], help="anatomical scans of each"
     )
     synthetic.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, help="processes")
+
+    on_labels = commands.add_parser(
+        "on-labels", parents=[shared], help="simulated diffusion MRI and NODDI maps on people's maps of labels"
+    )
+    on_labels.set_defaults(run=_on_labels)
+    on_labels.add_argument("folder", type=Path, help="folder of the maps of labels, of MUSE's numbers")
+    on_labels.add_argument("--pattern", required=True, help="e.g. dlmuse/{participant}_T1_DLMUSE.nii.gz")
+    on_labels.add_argument("--participants", type=Path, help="CSV or TSV with participant, age, sex, group")
+    on_labels.add_argument("--out", type=Path, default=Path("data/on_labels"), help="folder for the scans")
+    on_labels.add_argument(
+        "--factor", type=_positive, default=2, help="voxels of a map in one of diffusion MRI, an axis"
+    )
+    on_labels.add_argument("--snr", type=float, default=30.0, help="of fluid without weighting")
+    on_labels.add_argument("--seed", type=int, default=0, help="of noise and variation")
 
     withdraw = commands.add_parser("withdraw", help="remove a person from results, state, sheet and ledger")
     withdraw.set_defaults(run=_withdraw)

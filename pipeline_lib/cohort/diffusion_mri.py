@@ -9,6 +9,7 @@ ODI  = (2 / pi) arctan(1 / kappa)
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ SHELLS = {0: 2, 1000: 12, 2000: 12}
 KAPPAS = np.geomspace(0.02, 30, 40)
 COSINES = np.linspace(0, 1, 33)
 
+VALUES = {"ICVF": (0.42, 0.68, 0.05, 0.35), "ODI": (0.50, 0.20, 0.80, 0.45), "ISOVF": (0.10, 0.04, 0.95, 0.40)}
+"""Of grey matter, white matter, fluid and lesions."""
+
 Array = NDArray[np.float64]
 
 
@@ -34,17 +38,26 @@ def gradient_table(random: np.random.Generator) -> tuple[Array, Array]:
     return np.array(bvals), np.concatenate(bvecs)
 
 
-def noddi_maps(tissues: NDArray[np.float32], random: np.random.Generator) -> Array:
-    """ICVF, ODI, ISOVF (3, X, Y, Z) in [0, 1] from tissue fractions, smoothly varied; 0 outside the brain."""
+def noddi_maps(
+    tissues: NDArray[np.float32],
+    random: np.random.Generator,
+    values: Mapping[str, tuple[float, ...]] = VALUES,
+    varied: float = 0.04,
+) -> Array:
+    """ICVF, ODI, ISOVF (3, X, Y, Z) in [0, 1] from tissue fractions; 0 outside the brain.
+
+    Args:
+        values: of each map in grey matter, white matter, fluid and lesions.
+        varied: standard deviation of a smooth change of each map.
+    """
     grey, white, fluid, *_, lesion = tissues
     brain = grey + white + fluid + lesion
     weight = np.maximum(brain, 1e-3)
-    values = {"icvf": (0.42, 0.68, 0.05, 0.35), "odi": (0.50, 0.20, 0.80, 0.45), "isovf": (0.10, 0.04, 0.95, 0.40)}
     maps = []
     for per_tissue in values.values():
         mean = sum(value * part for value, part in zip(per_tissue, (grey, white, fluid, lesion), strict=True)) / weight
         vary = ndimage.gaussian_filter(random.standard_normal(grey.shape), 4)
-        maps.append(np.clip(mean + 0.04 * vary / vary.std(), 0.01, 0.99) * (brain > 0.5))
+        maps.append(np.clip(mean + varied * vary / vary.std(), 0.01, 0.99) * (brain > 0.5))
     return np.stack(maps)
 
 
@@ -69,6 +82,30 @@ def simulate(maps: Array, bvals: Array, bvecs: Array, random: np.random.Generato
         outside = np.exp(-b * (across + (parallel - across) * cosine**2))
         volumes.append(isovf * np.exp(-b * D_FREE) + (1 - isovf) * (icvf * inside + (1 - icvf) * outside))
     return np.stack(volumes, -1)
+
+
+def acquire(
+    maps: Array, s0: Array, factor: int, sigma: float, random: np.random.Generator
+) -> tuple[Array, Array, Array]:
+    """A series (X, Y, Z, V) at voxels ``factor`` times as large, with Rician noise, and its b-values and directions.
+
+    Args:
+        maps: ICVF, ODI, ISOVF (3, X, Y, Z) at the fine voxels.
+        s0: signal without weighting, (X, Y, Z).
+        sigma: standard deviation of the noise of either part of the signal, in units of ``s0``.
+    """
+    bvals, bvecs = gradient_table(random)
+    signal = blocks(s0[..., None] * simulate(maps, bvals, bvecs, random), factor)
+    real, imaginary = (sigma * random.standard_normal(signal.shape) for _ in range(2))
+    return np.hypot(signal + real, imaginary), bvals, bvecs
+
+
+def blocks(values: Array, n: int) -> Array:
+    """Means over blocks of n x n x n voxels (the first three axes): what a voxel of a coarser grid holds."""
+    x, y, z = (size // n for size in values.shape[:3])
+    shaped = values[: x * n, : y * n, : z * n].reshape(x, n, y, n, z, n, *values.shape[3:])
+    mean: Array = shaped.mean((1, 3, 5))
+    return mean
 
 
 @functools.lru_cache(maxsize=1)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.cohort.anatomy import Anatomy, make_anatomy
-from pipeline_lib.cohort.diffusion_mri import gradient_table, noddi_maps, simulate
+from pipeline_lib.cohort.diffusion_mri import acquire, blocks, noddi_maps
 from pipeline_lib.cohort.scanner import CENTRE, CONTRASTS, Grid, draw_grid, draw_pose, scan_head
 from pipeline_lib.cohort.sheet import NO_LESION, Scan
 from pipeline_lib.files import atomic_path, write_json, write_text
@@ -178,19 +178,16 @@ def _diffusion(person: Person, anatomy: Anatomy, out: Path, root: Path) -> list[
         tissues = anatomy.tissues(fine.head_points())
         maps = noddi_maps(tissues, random)
         brain = tissues[[0, 1, 2, 5]].sum(0) > 0.5
-        bvals, bvecs = gradient_table(random)
         s0 = (0.7 * tissues[0] + 0.6 * tissues[1] + tissues[2] + 0.7 * tissues[5]) * brain
-        signal = _blocks(s0[..., None] * simulate(maps, bvals, bvecs, random))
-        sigma = 0.02
-        real, imaginary = (sigma * random.standard_normal(signal.shape) for _ in range(2))
+        signal, bvals, bvecs = acquire(maps, s0, LOW_RESOLUTION, 0.02, random)
         coarse = fine.affine @ np.diag([LOW_RESOLUTION] * 3 + [1.0])
         coarse[:3, 3] += fine.affine[:3, :3] @ np.full(3, (LOW_RESOLUTION - 1) / 2)
         _save(maps_path, np.moveaxis(maps, 0, -1).astype(np.float32), fine.affine)
         _save(mask_path, brain.astype(np.uint8), fine.affine)
-        _save(names["dwimask.nii.gz"], (_blocks(brain.astype(float)) > 0.5).astype(np.uint8), coarse)
+        _save(names["dwimask.nii.gz"], (blocks(brain.astype(float), LOW_RESOLUTION) > 0.5).astype(np.uint8), coarse)
         write_text(names["dwi.bval"], " ".join(f"{b:g}" for b in bvals) + "\n")
         write_text(names["dwi.bvec"], "".join(" ".join(f"{v:.6f}" for v in row) + "\n" for row in bvecs.T))
-        _save(names["dwi.nii.gz"], (1000 * np.hypot(signal + real, imaginary)).astype(np.int16), coarse)
+        _save(names["dwi.nii.gz"], (1000 * signal).astype(np.int16), coarse)
     known = functools.partial(
         Scan, person.id, "1", group=person.group, age=float(person.age), sex=person.sex, site="synthetic"
     )
@@ -208,14 +205,6 @@ def _diffusion_grid(pose: NDArray[np.float64]) -> Grid:
     centre = pose[:3, :3] @ CENTRE + pose[:3, 3] + [0, 0, 5]
     affine[:3, 3] = centre - affine[:3, :3] @ ((shape - 1) / 2)
     return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine, pose)
-
-
-def _blocks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means over blocks of voxels: what a voxel of a coarser grid holds."""
-    n = LOW_RESOLUTION
-    x, y, z = (size // n for size in values.shape[:3])
-    shaped = values[: x * n, : y * n, : z * n].reshape(x, n, y, n, z, n, *values.shape[3:])
-    return shaped.mean((1, 3, 5))
 
 
 def _save(path: Path, data: NDArray[np.generic], affine: NDArray[np.float64]) -> None:

@@ -227,8 +227,10 @@ class PreprocessOptions(Options):
         description="0.5 and 99.5 percent of the brain to 0 and 1; mean 0 and deviation 1 of the brain, the same by "
         "median and median absolute deviation, or of its normal white matter (WhiteStripe); or as scanned.",
     )
-    dwi_channels: Literal["shells", "directions"] = Field(
-        "shells", description="Channels of diffusion MRI: b0, then each shell's mean over b0, or every volume over b0."
+    dwi_channels: Literal["shells", "moments", "directions"] = Field(
+        "shells",
+        description="Channels of diffusion MRI: b0, then over b0 each shell's mean, each shell's mean and spread between "
+        "directions, or every volume.",
     )
     noddi: Literal["given", "amico"] = Field(
         "given", description="NODDI maps: the sheet's only, or also fitted to multi-shell dwi (extra noddi)."
@@ -391,6 +393,42 @@ class AutoencoderOptions(Options):
         1000, ge=0, le=1_000_000_000, description="Step at which the generator first sees it."
     )
     training: TrainingOptions = Field(TrainingOptions(), description="Its training.")
+
+
+HALVINGS = 32
+"""Largest block of voxels, fold times halvings, on which a regression may work: tiles start at multiples of it."""
+
+
+class RegressionOptions(Options):
+    """A U-Net that adds to the linear fit of the target (translation): the reference, and what a diffusion refines."""
+
+    fold: Literal[1, 2, 4] = Field(
+        2, description="Blocks of so many voxels an axis become channels of the first level."
+    )
+    channels: Levels = Field([64, 128, 256], description="One entry a resolution; each next one halves it.")
+    blocks: Positive = Field(2, description="Residual blocks a resolution.")
+    dropout: Fraction = Field(0.0, description="Dropout in the residual blocks.")
+    patch: Positive = Field(
+        64,
+        description="Voxels along each axis of the random patches that it is trained on; whole images are done in tiles.",
+    )
+    training: TrainingOptions = Field(TrainingOptions(), description="Its training.")
+
+    @model_validator(mode="after")
+    def _blocks_fit(self) -> RegressionOptions:
+        if self.channels[0] < 2:
+            raise ValueError(f"channels start with {self.channels[0]}; the first must be 2 or more")
+        block = self.fold * 2 ** (len(self.channels) - 1)
+        if block > HALVINGS:
+            raise ValueError(
+                f"fold {self.fold} and {len(self.channels)} channels make blocks of {block} voxels; at most {HALVINGS}"
+            )
+        if self.patch % block:
+            raise ValueError(
+                f"patch is {self.patch}, not a multiple of {block}, the voxels that fold {self.fold} and {len(self.channels)} "
+                "resolutions put together"
+            )
+        return self
 
 
 class NoiseOptions(Options):
@@ -636,6 +674,11 @@ class RecipeOptions(Options):
     task: Task = Field(description="What the model is for.")
     data: DataOptions = Field(DataOptions(), description="Its images.")
     autoencoder: AutoencoderOptions | None = Field(None, description="For synthesis and translation.")
+    regression: RegressionOptions | None = Field(
+        None,
+        description="Translation: predicts the target, and stands beside the result. Without an autoencoder the diffusion "
+        "learns what it leaves, voxel by voxel.",
+    )
     diffusion: DiffusionOptions = Field(DiffusionOptions(), description="Its forward process.")
     denoiser: DenoiserOptions = Field(DenoiserOptions(), description="Its network.")
     sampling: SamplingOptions = Field(SamplingOptions(), description="Its sampling.")
@@ -654,6 +697,8 @@ class RecipeOptions(Options):
             filled["autoencoder"] = _filled(values["autoencoder"], default)
         else:
             filled["denoiser"] = _filled(values.get("denoiser") or {}, default)
+        if values.get("regression") is not None and task.source_and_target:
+            filled["regression"] = _filled(values["regression"], default)
         return filled
 
     @model_validator(mode="before")
@@ -693,8 +738,10 @@ class RecipeOptions(Options):
         task = TASKS[self.task]
         if task.source_and_target and self.data.target is None:
             raise ValueError(f"{self.task} needs data.target")
-        if task.works_on == "latents" and self.autoencoder is None:
-            raise ValueError(f"{self.task} needs an autoencoder")
+        if task.source_and_target and self.autoencoder is None and self.regression is None:
+            raise ValueError(
+                f"{self.task} needs a regression, whose residual is diffused, or an autoencoder, for a diffusion of latents"
+            )
         if task.works_on == "images" and self.autoencoder is not None:
             raise ValueError(f"{self.task} works on images: remove autoencoder")
         return self

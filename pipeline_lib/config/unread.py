@@ -21,6 +21,18 @@ ONLY_WHERE: dict[str, tuple[str, Callable[[RecipeOptions], bool]]] = {
         "images are no pairs, whose intensities belong together",
         lambda recipe: not TASKS[recipe.task].source_and_target or not recipe.autoencoder.training.augment.gamma,  # type: ignore[union-attr]
     ),
+    "regression.training.augment.gamma": (
+        "images are no pairs, whose intensities belong together",
+        lambda recipe: not recipe.regression.training.augment.gamma,  # type: ignore[union-attr]
+    ),
+    "denoiser.training.augment.gamma": (
+        "images are no pairs, whose intensities belong together",
+        lambda recipe: (
+            not TASKS[recipe.task].source_and_target
+            or recipe.autoencoder is not None
+            or not recipe.denoiser.training.augment.gamma
+        ),
+    ),
     "autoencoder.kl_weight": ("autoencoder.kind is vae", lambda recipe: _kind(recipe) == "vae"),
     **dict.fromkeys(
         [f"autoencoder.{key}" for key in ("codes", "commitment", "adversarial_weight", "adversarial_start")],
@@ -64,6 +76,8 @@ def unread(recipe: RecipeOptions) -> Iterator[str]:
     """A line for each option that was given and that no stage of the recipe's task reads."""
     task = TASKS[recipe.task]
     for key in _given(recipe):
+        if covers(task.ignores, key):
+            continue
         if not covers(task.reads, key):
             section = key.rpartition(".")[0]
             known = sorted(name.removeprefix(f"{section}.") for name in task.reads if name.startswith(f"{section}."))
@@ -79,10 +93,10 @@ def _given(options: Options, where: str = "") -> Iterator[str]:
         key, value = f"{where}{name}", getattr(options, name)
         if value is None:
             continue
-        if isinstance(value, Options) and key not in ONLY_WHERE:
-            yield from _given(value, f"{key}.")
-        else:
+        if not isinstance(value, Options) or key in ONLY_WHERE:
             yield key
+        if isinstance(value, Options):
+            yield from _given(value, f"{key}.")
 
 
 def _kind(recipe: RecipeOptions) -> str:

@@ -82,15 +82,24 @@ class PackedArrays(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """One row: arrays ``(C, *spatial)`` float32 by name, and ``condition`` (K,), NaN where unknown."""
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        chunk = bisect_right(self._ends, index)
-        row = self._rows[chunk][index - (self._ends[chunk - 1] if chunk else 0)]
+        return self._read(index)
+
+    def _read(self, index: int, where: tuple[slice, ...] = ()) -> dict[str, Tensor]:
+        """One row, or the part of it that lies at ``where`` along the spatial axes, which alone is read."""
         sample = {
-            name: torch.from_numpy(np.array(array[row], dtype=np.float32)) for name, array in self._open(chunk).items()
+            name: torch.from_numpy(np.array(array[(slice(None), *where)], dtype=np.float32))
+            for name, array in self._stored(index).items()
         }
         sample["condition"] = self._condition[index]
         return sample
+
+    def _stored(self, index: int) -> dict[str, np.ndarray]:
+        """The arrays ``(C, *spatial)`` of one row, mapped."""
+        if not 0 <= index < len(self.index):
+            raise IndexError(index)
+        chunk = bisect_right(self._ends, index)
+        row = self._rows[chunk][index - (self._ends[chunk - 1] if chunk else 0)]
+        return {name: array[row] for name, array in self._open(chunk).items()}
 
     def draw(self, index: int, position: int) -> dict[str, Tensor]:
         """One row as it is due at a position of the training stream (any integer)."""
@@ -153,7 +162,9 @@ class PackedDataset(PackedArrays):
 
     def draw(self, index: int, position: int) -> dict[str, Tensor]:
         """One image, augmented as is due at a position of the training stream."""
-        sample = super().__getitem__(index)
+        return self._augmented(self._read(index), index, position)
+
+    def _augmented(self, sample: dict[str, Tensor], index: int, position: int) -> dict[str, Tensor]:
         if self.augment is None:
             return sample
         left_right = self._left_right[bisect_right(self._ends, index)]

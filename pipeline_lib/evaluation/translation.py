@@ -1,15 +1,19 @@
-"""How close predicted maps are to the measured ones, beside a floor and a ceiling.
+"""How close predicted maps are to the measured ones, beside a floor, a reference and a ceiling.
 
-The floor is the interpolated source fitted linearly to each map on training people. The ceiling is the target
-autoencoder's own reconstruction of the measured maps: what its latents keep of them. A prediction comes through the
-same decoder, but it need not be the measured map's own latent, and a smoother one can score higher.
+The floor is the interpolated source fitted linearly to each map on training people; the reference a regression, where the
+recipe has one. The ceiling of a model of latents is the target autoencoder's own reconstruction of the measured maps: what
+its latents keep of them. A prediction comes through the same decoder, but it need not be the measured map's own latent, and
+a smoother one can score higher.
+
+The mean of the draws is judged by its error, one draw by its power spectrum, their spread by how often it covers the truth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,21 +27,49 @@ from pipeline_lib.inference.chunks import matching, open_array, read_index
 from pipeline_lib.inference.pictures import plane
 from pipeline_lib.inference.refusal import caution
 from pipeline_lib.metrics.bootstrap import bootstrap_mean
-from pipeline_lib.metrics.image import mae, psnr, ssim
+from pipeline_lib.metrics.calibration import coverage, spread_skill
+from pipeline_lib.metrics.image import correlation, mae, psnr, ssim
+from pipeline_lib.metrics.spectrum import radial_power
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to the target, its role, the array of what it predicts, and the array whose spectrum is looked at."""
+
+    name: str
+    role: Role
+    file: str
+    drawn: str = ""
+
+    @property
+    def detailed(self) -> str:
+        """The array whose spectrum is looked at."""
+        return self.drawn or self.file
+
 
 RESULT = "diffusion"
-METHODS: dict[str, tuple[Role, str]] = {
-    RESULT: ("result", "prediction"),
-    "linear fit of the interpolated source": ("floor", "floor"),
-    "target autoencoder": ("ceiling", "ceiling"),
-}
-"""Method -> its role and its file."""
+METHODS = (
+    Method(RESULT, "result", "prediction", drawn="draw"),
+    Method("linear fit of the interpolated source", "floor", "floor"),
+    Method("regression", "reference", "regression"),
+    Method("target autoencoder", "ceiling", "ceiling"),
+)
+"""All there may be; the last two only in some recipes."""
+VIEWS = ("floor", "regression", "prediction", "draw", "spread", "ceiling")
 CHANNELS = {"noddi": ("ICVF", "ODI", "ISOVF")}
 MEASURES: dict[str, tuple[str, Direction]] = {
     "PSNR": ("dB", "higher"),
     "SSIM": ("", "higher"),
     "MAE": ("fraction of the map's range", "lower"),
+    "correlation": ("", "higher"),
+    "spectral distance": ("dB", "lower"),
 }
+HALF_NYQUIST = 0.25
+"""Cycles a voxel, from which on spectra are compared."""
+LEVELS = (0.5, 0.8, 0.95)
+"""Of the intervals whose coverage is measured."""
+CALIBRATION = (*(f"coverage of {level:.0%} intervals" for level in LEVELS), "spread over error")
+DETAIL = "above half of Nyquist; of the diffusion, one draw"
 CEILING = "the measured map through the autoencoder: not a limit, since a smoother prediction can score higher"
 DATA_RANGE = 2.0
 EXAMPLES = 2
@@ -50,14 +82,15 @@ def evaluate_translation(
     datasets: list[Path],
     out: Path,
 ) -> None:
-    """PSNR, SSIM and MAE inside the brain of each target channel, with floor and ceiling.
+    """Error, similarity, detail and calibration inside the brain of each target channel, with what stands beside.
 
     Args:
         recipe: ``evaluation`` says resamples and seed.
         diffusion: folder of the trained denoiser, for who was in its training.
         inference: chunk folders of `infer_translation`; only those of the test split are judged.
         datasets: packed chunk folders of the same names.
-        out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv`` and ``examples.npz``.
+        out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``spectrum.tsv``, ``calibration.tsv``
+            (a row a person and channel, where there are several draws) and ``examples.npz``.
 
     Raises:
         UserError: there is no test image, a chunk is missing, or people were in training.
@@ -69,13 +102,27 @@ def evaluate_translation(
     index = pd.concat([read_index(chunk) for chunk, _ in tested], ignore_index=True)
     note = caution(index, read_json(diffusion / "model.json"), recipe.sampling.allow_trained_people)
 
-    images = pd.concat([_measured(pair, recipe) for pair in tested], ignore_index=True)
+    methods = [method for method in METHODS if (tested[0][0] / f"{method.file}.npy").is_file()]
+    images = pd.concat([_measured(pair, methods, recipe) for pair in tested], ignore_index=True)
+    spectra = pd.concat([_spectra(pair, methods, recipe) for pair in tested], ignore_index=True)
+    images = images.merge(_distances(spectra), on=["image", "method", "channel"])
+    calibrated = pd.concat([_calibration(pair, recipe) for pair in tested], ignore_index=True)
     metrics: list[Metric] = []
     for group in ["all", *sorted(set(images["group"]) - {""})]:
-        members = images if group == "all" else images[images["group"] == group]
-        metrics += _summary(_means(members), recipe, group, note)
+        members, known = (
+            table if group == "all" or table.empty else table[table["group"] == group] for table in (images, calibrated)
+        )
+        metrics += _summary(_means(members), methods, recipe, group, note)
+        metrics += _calibrated(known, recipe, group, note)
     with atomic_directory(out) as folder:
         write_metrics(folder, metrics, _means(images, "group"))
+        of_people = spectra.groupby(["method", "role", "channel", "frequency", "participant"], sort=False)[
+            "decibels"
+        ].mean()
+        of_all = of_people.groupby(level=[0, 1, 2, 3], sort=False).mean().reset_index()
+        of_all.to_csv(folder / "spectrum.tsv", sep="\t", index=False)
+        if len(calibrated):
+            calibrated.to_csv(folder / "calibration.tsv", sep="\t", index=False)
         _write_examples(folder / "examples.npz", tested, recipe)
 
 
@@ -86,31 +133,92 @@ def channel_names(recipe: RecipeOptions) -> tuple[str, ...]:
     return names if len(names) == number else tuple(f"channel {n + 1}" for n in range(number))
 
 
-def _measured(pair: tuple[Path, Path], recipe: RecipeOptions) -> pd.DataFrame:
-    """A row an image, method and channel."""
+Pair = tuple[Path, Path]
+"""Folders of one chunk: inferred, packed."""
+
+
+def _truths(pair: Pair, recipe: RecipeOptions) -> Iterator[tuple[int, dict[str, Any], NDArray, NDArray[np.bool_]]]:
+    """Every image of a chunk: its place in the results, what is known of it, its true maps and its brain."""
     inferred, packed = pair
-    index = read_index(inferred)
+    for place, entry in enumerate(read_index(inferred).to_dict("records")):
+        target = np.asarray(open_array(packed, "target")[entry["row"]])
+        mask = np.asarray(open_array(packed, "mask")[entry["row"]])[0] > 0
+        known = {key: entry[key] for key in ("participant", "group", "split")}
+        yield place, {"image": f"{inferred.name}/{place}", **known}, target, mask
+
+
+def _measured(pair: Pair, methods: Sequence[Method], recipe: RecipeOptions) -> pd.DataFrame:
+    """A row an image, method and channel."""
     rows = []
-    for method, (_, name) in METHODS.items():
-        results = open_array(inferred, name)
-        for place, entry in enumerate(index.to_dict("records")):
-            target = np.asarray(open_array(packed, "target")[entry["row"]])
-            mask = np.asarray(open_array(packed, "mask")[entry["row"]])[0] > 0
+    for place, known, target, mask in _truths(pair, recipe):
+        for method in methods:
+            results = open_array(pair[0], method.file)[place]
             for number, channel in enumerate(channel_names(recipe)):
-                predicted, true = np.asarray(results[place][number]), target[number]
+                predicted, true = np.asarray(results[number]), target[number]
                 rows.append(
                     {
-                        "participant": entry["participant"],
-                        "group": entry["group"],
-                        "split": entry["split"],
-                        "method": method,
+                        **known,
+                        "method": method.name,
                         "channel": channel,
                         "PSNR": psnr(predicted, true, data_range=DATA_RANGE, mask=mask),
                         "SSIM": ssim(predicted, true, data_range=DATA_RANGE, mask=mask),
                         "MAE": mae(predicted, true, mask) / DATA_RANGE,
+                        "correlation": correlation(predicted, true, mask),
                     }
                 )
     return pd.DataFrame(rows)
+
+
+def _spectra(pair: Pair, methods: Sequence[Method], recipe: RecipeOptions) -> pd.DataFrame:
+    """A row an image, method, channel and frequency: its power over that of the truth, in decibels."""
+    tables = []
+    for place, known, target, mask in _truths(pair, recipe):
+        for number, channel in enumerate(channel_names(recipe)):
+            frequency, truth = radial_power(target[number], mask)
+            for method in methods:
+                power = radial_power(np.asarray(open_array(pair[0], method.detailed)[place][number]), mask)[1]
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    decibels = 10 * np.log10(power / truth)
+                table = pd.DataFrame({"frequency": frequency, "decibels": decibels})
+                tables.append(table.assign(**known, method=method.name, role=method.role, channel=channel))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _distances(spectra: pd.DataFrame) -> pd.DataFrame:
+    """Mean distance of a spectrum from the truth's above half of Nyquist, a row an image, method and channel."""
+    high = spectra[spectra["frequency"] > HALF_NYQUIST].assign(distance=lambda table: table["decibels"].abs())
+    means = high.groupby(["image", "method", "channel"], sort=False)["distance"].mean()
+    return means.rename("spectral distance").reset_index()
+
+
+def _calibration(pair: Pair, recipe: RecipeOptions) -> pd.DataFrame:
+    """A row an image and channel, where there are several draws."""
+    count, rows = recipe.sampling.count, []
+    for place, known, target, mask in _truths(pair, recipe) if count > 1 else ():
+        mean, spread = (open_array(pair[0], name)[place] for name in ("prediction", "spread"))
+        for number, channel in enumerate(channel_names(recipe)):
+            about = (np.asarray(mean[number]), np.asarray(spread[number]), count, target[number], mask)
+            covered = [coverage(*about, level) for level in LEVELS]
+            rows.append(
+                {**known, "channel": channel} | dict(zip(CALIBRATION, [*covered, spread_skill(*about)], strict=True))
+            )
+    return pd.DataFrame(rows)
+
+
+def _calibrated(images: pd.DataFrame, recipe: RecipeOptions, group: str, note: str) -> list[Metric]:
+    """How often the spread of the draws covers the truth, means over people."""
+    settings = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.evaluation.seed}
+    rows = []
+    for channel in channel_names(recipe) if len(images) else ():
+        own = images[images["channel"] == channel].groupby("participant")
+        for name in CALIBRATION:
+            values = own[name].mean().to_numpy(dtype=float)
+            about = Metric(
+                name, None, role="result", method=RESULT, part=channel, group=group, people=len(values),
+                images=int(own.size().sum()), note=joined("inside the brain", note),
+            )  # fmt: skip
+            rows.append(about.measured(bootstrap_mean(values, **settings)))
+    return rows
 
 
 def _means(images: pd.DataFrame, *by: str) -> pd.DataFrame:
@@ -119,7 +227,9 @@ def _means(images: pd.DataFrame, *by: str) -> pd.DataFrame:
     return people.agg(images=("PSNR", "size"), **{name: (name, "mean") for name in MEASURES})
 
 
-def _summary(per_subject: pd.DataFrame, recipe: RecipeOptions, group: str, note: str) -> list[Metric]:
+def _summary(
+    per_subject: pd.DataFrame, methods: Sequence[Method], recipe: RecipeOptions, group: str, note: str
+) -> list[Metric]:
     """Means over people, and the differences of the result to the other methods, person by person."""
     settings = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.evaluation.seed}
     rows = []
@@ -127,39 +237,41 @@ def _summary(per_subject: pd.DataFrame, recipe: RecipeOptions, group: str, note:
         own = per_subject[per_subject["channel"] == channel]
         of = {method: table.set_index("participant").sort_index() for method, table in own.groupby("method")}
         for name, (unit, direction) in MEASURES.items():
-            for method, (role, _) in METHODS.items():
-                table = of[method]
+            where = joined("inside the brain", DETAIL if name == "spectral distance" else "", note)
+            for method in methods:
+                table = of[method.name]
                 about = Metric(
-                    name, None, unit=unit, direction=direction, role=role, method=method, part=channel, group=group,
-                    people=len(table), images=int(table["images"].sum()), note=joined("inside the brain", note),
+                    name, None, unit=unit, direction=direction, role=method.role, method=method.name, part=channel,
+                    group=group, people=len(table), images=int(table["images"].sum()), note=where,
                 )  # fmt: skip
                 values = table[name].to_numpy(dtype=float)
-                remark = CEILING if role == "ceiling" else ""
+                remark = CEILING if method.role == "ceiling" else ""
                 rows.append(about.measured(bootstrap_mean(values, **settings), remark))
-                if role == "result":
+                if method.role == "result":
                     continue
                 paired = (of[RESULT][name] - table[name]).to_numpy(dtype=float)
-                about = replace(about, role="result", method=RESULT, against=method)
+                about = replace(about, role="result", method=RESULT, against=method.name)
                 rows.append(about.measured(bootstrap_mean(paired, **settings), "paired over people"))
     return rows
 
 
-def _write_examples(path: Path, pairs: Sequence[tuple[Path, Path]], recipe: RecipeOptions) -> None:
+def _write_examples(path: Path, pairs: Sequence[Pair], recipe: RecipeOptions) -> None:
     """2D views of one image of each of the first test people, a row a channel: source, methods, target."""
     views: dict[str, list[NDArray[np.floating]]] = {}
     labels, shown = [], set[str]()
-    for inferred, packed in pairs:
-        for place, entry in enumerate(read_index(inferred).to_dict("records")):
-            if entry["participant"] in shown or len(shown) == EXAMPLES:
+    for pair in pairs:
+        there = [name for name in VIEWS if (pair[0] / f"{name}.npy").is_file()]
+        rows = read_index(pair[0])["row"]
+        for place, known, target, _ in _truths(pair, recipe):
+            if known["participant"] in shown or len(shown) == EXAMPLES:
                 continue
-            shown.add(entry["participant"])
-            source = plane(np.asarray(open_array(packed, "data")[entry["row"]])[:1])
-            target = np.asarray(open_array(packed, "target")[entry["row"]])
-            results = {name: np.asarray(open_array(inferred, name)[place]) for _, name in METHODS.values()}
+            shown.add(known["participant"])
+            source = plane(np.asarray(open_array(pair[1], "data")[rows[place]])[:1])
+            results = {name: np.asarray(open_array(pair[0], name)[place]) for name in there}
             for number, channel in enumerate(channel_names(recipe)):
                 views.setdefault("source", []).append(source)
                 for name, result in {**results, "target": target}.items():
                     views.setdefault(name, []).append(plane(result[number : number + 1]))
-                labels.append(f"{entry['participant']}\n{channel}")
+                labels.append(f"{known['participant']}\n{channel}")
     arrays = {name: np.stack(images) for name, images in views.items()}
     np.savez(path, labels=np.array(labels), **arrays)  # type: ignore[arg-type]

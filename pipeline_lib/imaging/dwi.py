@@ -16,6 +16,10 @@ B0 = 50.0
 """Largest b-value, s/mm2, that counts as no diffusion weighting."""
 SHELL_WIDTH = 100.0
 LARGEST_RATIO = 1.5
+LARGEST_SPREAD = 0.5
+"""Of the signal over b0 between the directions of a shell, which is 1 in a channel."""
+LEAST_DIRECTIONS = 6
+"""Of a shell, for its spread to be of the tissue and not of how they happen to lie: a tensor has six unknowns."""
 LONGEST = 10_000_000
 """Bytes that are read of a gradient table."""
 BRIGHTER = 1.25
@@ -239,32 +243,47 @@ def signal_channels(
     bvals: NDArray[np.float64],
     mask: NDArray[np.bool_],
     where: str,
-    kind: Literal["shells", "directions"] = "shells",
+    kind: Literal["shells", "moments", "directions"] = "shells",
 ) -> tuple[NDArray[np.float32], list[str]]:
     """What a network sees: b0 scaled by its 99th percentile in the brain, then the weighted signal over b0.
 
     Args:
         data: (X, Y, Z, V).
         mask: brain (X, Y, Z).
-        kind: each shell's mean, or every volume, ordered by shell and then as acquired.
+        kind: each shell's mean; each shell's mean and its spread, the standard deviation between directions, without
+            which dispersion cannot be told; or every volume, ordered by shell and then as acquired.
 
     Returns:
-        (X, Y, Z, C) in [0, 1], zero outside the brain, and the channels' names: ``b1000``, or ``b1000-v7`` of the
-        volume 7 (the first is 0).
+        (X, Y, Z, C) in [0, 1], zero outside the brain, and the channels' names: ``b1000``, with spreads ``b1000-mean``
+        and ``b1000-spread``, or ``b1000-v7`` of the volume 7 (the first is 0).
 
     Raises:
-        UserError: no unweighted volume, or no shell.
+        UserError: no unweighted volume, no shell, or too few directions of one for its spread.
     """
     b0 = mean_b0(data, bvals, where)
     weighted = {b: members for b, members in shells(bvals).items() if b}
     if not weighted:
         raise UserError(f"{where}: no diffusion-weighted volume; give the whole series")
-    if kind == "shells":
-        groups = [(f"b{b}", members) for b, members in weighted.items()]
-    else:
-        groups = [(f"b{b}-v{n}", np.array([n])) for b, members in weighted.items() for n in members]
     top = max(float(np.percentile(b0[mask], 99)), 1e-6)
     floor = np.maximum(b0, 0.02 * top)
-    channels = [np.clip(b0 / top, 0, 1)]
-    channels += [np.clip(data[..., g].mean(-1) / floor, 0, LARGEST_RATIO) / LARGEST_RATIO for _, g in groups]
-    return (np.stack(channels, -1) * mask[..., None]).astype(np.float32), ["b0", *(name for name, _ in groups)]
+
+    def mean(members: NDArray[np.intp]) -> NDArray[np.float32]:
+        return np.clip(data[..., members].mean(-1) / floor, 0, LARGEST_RATIO) / LARGEST_RATIO
+
+    def spread(members: NDArray[np.intp]) -> NDArray[np.float32]:
+        return np.clip(data[..., members].std(-1) / floor, 0, LARGEST_SPREAD) / LARGEST_SPREAD
+
+    channels = {"b0": np.clip(b0 / top, 0, 1)}
+    for b, members in weighted.items():
+        if kind == "shells":
+            channels[f"b{b}"] = mean(members)
+        elif kind == "directions":
+            channels |= {f"b{b}-v{n}": mean(np.array([n])) for n in members}
+        elif len(members) < LEAST_DIRECTIONS:
+            raise UserError(
+                f"{where}: {len(members)} volumes of b = {b}, too few for their spread ({LEAST_DIRECTIONS} are needed); "
+                "leave the scan out, or set preprocess.dwi_channels to shells"
+            )
+        else:
+            channels |= {f"b{b}-mean": mean(members), f"b{b}-spread": spread(members)}
+    return (np.stack(list(channels.values()), -1) * mask[..., None]).astype(np.float32), list(channels)

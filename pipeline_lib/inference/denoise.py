@@ -164,5 +164,5 @@ def load_denoiser(recipe: RecipeOptions, weights: Path) -> Denoiser:
         process=make_process(**info["process"]),
         noise=make_noise(**recipe.diffusion.noise.model_dump()),
         sampling=recipe.sampling,
-        clip=recipe.autoencoder is None,
+        clip=recipe.autoencoder is None and recipe.data.target is None,
     )

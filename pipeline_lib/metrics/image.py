@@ -47,5 +47,12 @@ def ssim(prediction: Array, target: Array, *, data_range: float, mask: Mask | No
     return float(value) if mask is None else float(local[mask].mean())
 
 
+def correlation(prediction: Array, target: Array, mask: Mask | None = None) -> float:
+    """Pearson's correlation over the voxels of ``(*spatial)`` images; NaN where one of them is constant."""
+    one, other = (values - values.mean() for values in (_inside(prediction, mask), _inside(target, mask)))
+    norm = np.sqrt((one**2).sum() * (other**2).sum())
+    return float((one * other).sum() / norm) if norm else float("nan")
+
+
 def _inside(image: Array, mask: Mask | None) -> NDArray[np.float64]:
     return (image if mask is None else image[mask]).astype(np.float64)

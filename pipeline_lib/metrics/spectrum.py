@@ -1,4 +1,4 @@
-"""Seams at the grid of a network that works on blocks of voxels, seen in the power spectrum.
+"""Power spectra: how much detail an image has, and seams at the grid of a network that works on blocks of voxels.
 
 A pattern that repeats every `block` voxels has power at multiples of 1 / block cycles a voxel (Odena et al., 2016,
 "Deconvolution and checkerboard artifacts"); images of brains have none that stands out from the frequencies beside it.
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 APART = np.array([-6, -5, -4, -3, 3, 4, 5, 6])
 """Neighbours of a frequency, in steps of 1 / length: beyond the two that a brain's own extent widens a peak by."""
+RADIAL_BINS = 16
+"""Between 0 and 1/2 cycles a voxel."""
 LEAST = 32
 """Voxels along an axis from which on 1/4 cycles a voxel has such neighbours."""
 SEAM_FREQUENCIES = (1 / 4, 1 / 2)
@@ -41,6 +43,26 @@ def seam_power(images: NDArray[np.floating], frequency: float) -> float:
         law = np.polynomial.Polynomial.fit(np.log(beside), np.log(power[np.minimum(beside, length - beside)]), 1)
         ratios.append(np.log(power[min(here, length - here)]) - law(np.log(here)))
     return float(np.exp(np.mean(ratios)))
+
+
+def radial_power(
+    image: NDArray[np.floating], mask: NDArray[np.bool_], bins: int = RADIAL_BINS
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Power of an image ``(*spatial)`` by the length of the frequency, what lies outside the mask being its mean inside.
+
+    Returns:
+        Middles of the bins, cycles a voxel, from 0 to 1/2 along an axis (the corners beyond are left out), and the mean
+        power in each; NaN where an image is so small that no frequency falls into it.
+    """
+    values = np.where(mask, image - image[mask].mean(), 0).astype(np.float64)
+    power = np.abs(np.fft.fftn(values)) ** 2
+    axes = np.meshgrid(*(np.fft.fftfreq(length) for length in image.shape), indexing="ij")
+    length = np.sqrt(sum(axis**2 for axis in axes))
+    place = np.minimum((length / 0.5 * bins).astype(int), bins).ravel()
+    total = np.bincount(place, power.ravel(), bins + 1)[:bins]
+    count = np.bincount(place, minlength=bins + 1)[:bins]
+    with np.errstate(invalid="ignore"):
+        return (np.arange(bins) + 0.5) / bins / 2, total / count
 
 
 def spectrum_along(images: NDArray[np.floating], axis: int) -> NDArray[np.float64]:

@@ -24,18 +24,28 @@ def conv(
     return layer(inputs, outputs, kernel, stride=stride, padding=kernel // 2 if padding is None else padding)
 
 
-def group_norm(channels: int, groups: int | None = None) -> nn.GroupNorm:
+def group_norm(channels: int, groups: int | None = None) -> nn.Module:
     """Group normalisation.
 
     Args:
         groups: number of groups, which must divide `channels`; None: as many as divide them, up to 32, with four
-            channels or more in each.
+            channels or more in each; 0: each voxel by itself.
     """
+    if groups == 0:
+        return VoxelNorm(channels, eps=_EPS)
     if groups is None:
         groups = next(n for n in range(max(1, min(32, channels // 4)), 0, -1) if channels % n == 0)
     if groups < 1 or channels % groups:
         raise ValueError(f"{channels} channels are not divisible by {groups} groups")
     return nn.GroupNorm(groups, channels, eps=_EPS)
+
+
+class VoxelNorm(nn.LayerNorm):
+    """Normalisation of each voxel by itself, over its channels: nothing of other voxels enters."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, *spatial) -> the same."""
+        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
 
 
 def zero(module: nn.Module) -> nn.Module:

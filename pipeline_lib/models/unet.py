@@ -56,6 +56,8 @@ class UNet(nn.Module):
         dropout: probability, in the residual blocks.
         checkpointing: recompute the blocks in the backward pass instead of keeping what they need.
         groups: of every normalisation; None: see `layers.group_norm`.
+        local: what comes out at a voxel depends on its neighbourhood only: each voxel is normalised by itself, and there is
+            no attention, which `attention` must then not ask for.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class UNet(nn.Module):
         dropout: float = 0.0,
         checkpointing: bool = False,
         groups: int | None = None,
+        local: bool = False,
     ) -> None:
         super().__init__()
         check_channels(channels, blocks)
@@ -85,6 +88,9 @@ class UNet(nn.Module):
             )
         if len(attention) != len(channels):
             raise ValueError(f"attention has {len(attention)} entries for {len(channels)} levels; one each is needed")
+        if local and (any(attention) or groups):
+            raise ValueError("local networks have no attention and no groups")
+        groups = 0 if local else groups
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}; allowed: from 0 to below 1")
         self.dimensions, self.in_channels, self.fold = dimensions, in_channels, fold
@@ -126,7 +132,7 @@ class UNet(nn.Module):
             if level < len(channels) - 1:
                 self.downsample.append(Downsample(dimensions, size))
                 skips.append(size)
-        self.middle = nn.ModuleList([block(size, size, True), block(size, size, False)])
+        self.middle = nn.ModuleList([block(size, size, not local), block(size, size, False)])
         self.up, self.upsample = nn.ModuleList(), nn.ModuleList()
         for level in reversed(range(len(channels))):
             stage = nn.ModuleList()

@@ -22,6 +22,11 @@ CAPTIONS = {
         "Test people: what went in, what the model made of it, the baselines, and the truth where it is known.",
         "Rows of test people with columns for input, model, baselines and truth.",
     ),
+    "spectrum": (
+        "Power of predicted maps over that of the measured ones, by frequency, means over test people: 0 dB is as much detail as "
+        "was measured. Of the diffusion, one draw.",
+        "A line of power against frequency for each method, a panel for each map.",
+    ),
     "distances": (
         "Distance of each group's samples to that group's held-out people, beside real against real and the training images.",
         "Dot plots of FID and KID by group with intervals, a floor and a reference.",

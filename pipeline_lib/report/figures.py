@@ -6,12 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline_lib.evaluation.metric import Metric, read_metrics
 from pipeline_lib.inference.pictures import Row, Tile, mosaic
 
+TRANSLATED = {
+    "floor": "floor",
+    "regression": "regression",
+    "prediction": "prediction",
+    "draw": "one draw",
+    "ceiling": "ceiling",
+    "target": "target",
+}
+"""What pictures of a translation show, where it is there, and its title."""
 SET_DISTANCES = ("FID", "KID")
 COLOURS = {"result": "tab:blue", "checkpoint": "tab:blue", "floor": "grey", "reference": "tab:orange"}
 
@@ -21,6 +31,8 @@ def figures_of(folder: Path) -> Iterator[tuple[str, Figure]]:
     if (folder / "examples.npz").is_file():
         with np.load(folder / "examples.npz") as views:
             yield "examples", _anomalies(views) if "methods" in views else _translations(views)
+    if (folder / "spectrum.tsv").is_file():
+        yield "spectrum", _spectra(pd.read_csv(folder / "spectrum.tsv", sep="\t"))
     metrics = read_metrics(folder)
     if len({metric.group for metric in metrics if metric.name in SET_DISTANCES}) > 1:
         yield "distances", _by_group(metrics)
@@ -52,11 +64,29 @@ def _translations(views: Mapping[str, NDArray]) -> Figure:
         source, target, prediction = (views[name][place] for name in ("source", "target", "prediction"))
         tiles = [
             Tile(source, float(source.min()), float(source.max()), title="source, channel 1"),
-            *(Tile(views[name][place], title=name) for name in ("floor", "prediction", "ceiling", "target")),
+            *(Tile(views[name][place], title=title) for name, title in TRANSLATED.items() if name in views),
             Tile(prediction - target, -0.5, 0.5, "RdBu_r", title="prediction - target"),
         ]
+        if "spread" in views and views["spread"].any():
+            tiles.append(Tile(views["spread"][place], 0.0, 0.25, "inferno", title="uncertainty"))
         rows.append(Row(tiles if not place else [_untitled(tile) for tile in tiles], str(label)))
     return mosaic(rows, "Test people")
+
+
+def _spectra(table: pd.DataFrame) -> Figure:
+    """Power over that of the truth by frequency, a panel a map and a line a method."""
+    channels = list(dict.fromkeys(table["channel"]))
+    figure = Figure(figsize=(3.2 * len(channels), 3), layout="constrained")
+    for axis, channel in zip(figure.subplots(1, len(channels), sharey=True, squeeze=False)[0], channels, strict=True):
+        own = table[table["channel"] == channel]
+        for (method, role), line in own.groupby(["method", "role"], sort=False):
+            axis.plot(line["frequency"], line["decibels"], color=COLOURS.get(role, "tab:green"), label=method)
+        axis.axhline(0, color="black", linewidth=0.5)
+        axis.set_title(channel, fontsize=9)
+        axis.set_xlabel("cycles a voxel")
+    figure.axes[0].set_ylabel("power over the truth's (dB)")
+    figure.axes[0].legend(fontsize=7)
+    return figure
 
 
 def _untitled(tile: Tile) -> Tile:

@@ -37,6 +37,7 @@ REFERENCES = {
     "lowekamp": ("Lowekamp et al., 2013", "Lowekamp BC, Chen DT, Ibanez L, Blezek D. The design of SimpleITK. Frontiers in Neuroinformatics 2013; 7:45"),
     "lu": ("Lu et al., 2022", "Lu C, Zhou Y, Bao F, Chen J, Li C, Zhu J. DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models. 2022. arXiv:2211.01095"),
     "nichol": ("Nichol and Dhariwal, 2021", "Nichol A, Dhariwal P. Improved denoising diffusion probabilistic models. ICML 2021. arXiv:2102.09672"),
+    "mardani": ("Mardani et al., 2025", "Mardani M, Brenowitz N, Cohen Y, et al. Residual corrective diffusion modeling for km-scale atmospheric downscaling. Communications Earth and Environment 2025; 6:124. arXiv:2309.15214"),
     "oord": ("van den Oord et al., 2017", "van den Oord A, Vinyals O, Kavukcuoglu K. Neural discrete representation learning. NeurIPS 2017. arXiv:1711.00937"),
     "rombach": ("Rombach et al., 2022", "Rombach R, Blattmann A, Lorenz D, Esser P, Ommer B. High-resolution image synthesis with latent diffusion models. CVPR 2022. arXiv:2112.10752"),
     "ronneberger": ("Ronneberger et al., 2015", "Ronneberger O, Fischer P, Brox T. U-Net: convolutional networks for biomedical image segmentation. MICCAI 2015. arXiv:1505.04597"),
@@ -167,13 +168,21 @@ def _anatomical(options: PreprocessOptions, extraction: str) -> str:
     return " ".join([*steps, INTENSITY[options.intensity]])
 
 
+SEEN_OF_DIFFUSION = {
+    "shells": "the mean of each shell",
+    "moments": "the mean of each shell and its standard deviation between directions",
+    "directions": "every weighted volume",
+}
+
+
 def _diffusion_series(options: PreprocessOptions) -> str:
     fitted = (
         " Where no NODDI maps [zhang] were given, they were fitted to multi-shell diffusion MRI with AMICO [daducci]."
         if options.noddi == "amico"
         else ""
     )
-    return f"Diffusion MRI stayed in its own space, its signal divided by the mean b0.{fitted}"
+    seen = SEEN_OF_DIFFUSION[options.dwi_channels]
+    return f"Diffusion MRI stayed in its own space, its signal divided by the mean b0; networks saw the mean b0 and {seen}.{fitted}"
 
 
 def _excluded(options: PreprocessOptions, *, anatomical: bool) -> str:
@@ -215,7 +224,8 @@ def split_paragraph(options: SplitOptions) -> str:
 
 def recipe_methods(recipe: RecipeOptions) -> Methods:
     """Data, networks, diffusion, sampling and evaluation of one recipe."""
-    return methods_text(_data(recipe), _autoencoder(recipe), _denoiser(recipe), _sampling(recipe), _evaluation(recipe))
+    networks = (_autoencoder(recipe), _regression(recipe), _denoiser(recipe))
+    return methods_text(_data(recipe), *networks, _sampling(recipe), _evaluation(recipe))
 
 
 def _data(recipe: RecipeOptions) -> str:
@@ -271,6 +281,21 @@ def _autoencoder(recipe: RecipeOptions) -> str:
     )
 
 
+def _regression(recipe: RecipeOptions) -> str:
+    if recipe.regression is None:
+        return ""
+    options, train = recipe.regression, recipe.regression.training
+    return (
+        f"A {recipe.data.dimensions}D U-Net [ronneberger]{_folded(options.fold)} with "
+        f"{', '.join(str(n) for n in options.channels)} channels and {options.blocks} residual "
+        f"block{'s' if options.blocks > 1 else ''} a level, without attention and normalised at each voxel, was added to the "
+        "linear fit of the target. Its last layer started at zero. It was trained on the squared error inside the brain, each "
+        f"map's over that of the linear fit, on random patches of {options.patch} voxels an axis, for {train.length}, "
+        f"{train.batch_size * train.accumulate} patches a step, with AdamW [loshchilov], {_rate(train)}. Whole images were done in "
+        f"overlapping, blended tiles.{_augmentation(train, recipe.data)}"
+    )
+
+
 def _denoiser(recipe: RecipeOptions) -> str:
     diffusion, denoiser, train = recipe.diffusion, recipe.denoiser, recipe.denoiser.training
     noise = "Gaussian noise"
@@ -314,7 +339,12 @@ def _denoiser(recipe: RecipeOptions) -> str:
             "bright, which the network learned to take out and to mark: no real lesion was seen [disyre]."
         )
     if TASKS[recipe.task].source_and_target:
-        text += " The source's latent was concatenated to the input."
+        text += (
+            " The source's latent was concatenated to the input."
+            if recipe.autoencoder
+            else " What it learned is the target less the regression, each map scaled to unit variance over the training set; source "
+            "and regression were concatenated to the input [mardani]."
+        )
     return (
         f"{text} Training took {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
         f"[loshchilov], {_rate(train)}, gradients clipped to "
@@ -364,6 +394,7 @@ def _sampling(recipe: RecipeOptions) -> str:
     if recipe.denoiser.condition and sampling.guidance != 1:
         how += f" and guidance scale {sampling.guidance:g} [guidance]"
     told = {"combinations": _combinations(recipe), "drawn": _drawn_after(recipe), "map": _map(recipe, how)}
+    told["translated"] = "the target's latent" if recipe.autoencoder else "what the regression leaves of the target"
     return TASKS[recipe.task].inferred.format(recipe=recipe, sampler=how, **told)
 
 

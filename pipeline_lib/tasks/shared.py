@@ -22,9 +22,14 @@ INTERVALS = ("evaluation.bootstrap", "evaluation.seed")
 
 DATASET = Stage("dataset", "Dataset", IMAGES)
 AUTOENCODER = Stage(
-    "autoencoder", "Autoencoder", ("task", "data", "autoencoder"), networks=("autoencoder",), shown=True, latent=True
+    "autoencoder",
+    "Autoencoder",
+    ("task", "data", "autoencoder"),
+    networks=("autoencoder",),
+    shown=True,
+    needs="autoencoder",
 )
-LATENTS = Stage("latents", "Latents", (), networks=("autoencoder",), latent=True)
+LATENTS = Stage("latents", "Latents", (), networks=("autoencoder",), needs="autoencoder")
 DENOISER = Stage("denoiser", "Denoiser", MODEL, networks=("autoencoder", "denoiser"), shown=True, folder="diffusion")
 FOLLOWED = replace(DENOISER, reads=(*MODEL, "sampling.checkpoints"))
 """A denoiser whose averaged weights along the training are kept."""

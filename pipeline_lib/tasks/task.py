@@ -25,7 +25,7 @@ class Stage:
             that its rule names, and ``out``.
         networks: sections of the recipe whose network it loads.
         shown: whether its pictures and tables are on the recipe's page.
-        latent: whether there is such a stage only where the recipe has an autoencoder.
+        needs: section of the recipe without which there is no such stage; empty: it is always there.
         folder: where its results are, below ``results/<recipe>/``; its name unless given.
     """
 
@@ -35,7 +35,7 @@ class Stage:
     function: str = ""
     networks: tuple[str, ...] = ()
     shown: bool = False
-    latent: bool = False
+    needs: str = ""
     folder: str = ""
 
     def __post_init__(self) -> None:
@@ -59,10 +59,11 @@ class Task:
         verdicts: what it means that the model is better than the best ``{floor}``, worse, or undecided.
         limits: what its results cannot tell.
         stages: in the order of the workflow.
-        works_on: images, the latents of an autoencoder, or either.
+        works_on: images, or also the latents of an autoencoder.
         conditional: whether its denoiser can be told of people and slices (`denoiser.condition`).
         source_and_target: whether it predicts one modality from another, each with an autoencoder of its own.
         augment: how training images of scans are changed where `training.augment` does not say; see `AugmentOptions`.
+        ignores: keys that may be given, so that recipes can share a section, and that change nothing here.
         draws: images drawn where `sampling.count` is not given; 0: it draws none.
         others: what samples are told where `sampling.others` is not given.
         inferred: what was done with the trained model, a sentence for the methods text; ``{sampler}``, the options
@@ -80,10 +81,11 @@ class Task:
     stages: tuple[Stage, ...]
     inferred: str
     judged: str
-    works_on: Literal["images", "latents", "either"] = "either"
+    works_on: Literal["images", "either"] = "either"
     conditional: bool = True
     source_and_target: bool = False
     augment: Mapping[str, bool | float] = field(default_factory=lambda: dict(CHANGED))
+    ignores: tuple[str, ...] = ()
     draws: int = 0
     others: Literal["cohort", "every"] = "every"
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from pipeline_lib.tasks.shared import AUTOENCODER, DATASET, FOLLOWED, INTERVALS, LATENTS, MODEL, SAMPLER, UNSEEN
+from pipeline_lib.tasks.shared import AUTOENCODER, DATASET, INTERVALS, LATENTS, MODEL, SAMPLER, UNSEEN
 from pipeline_lib.tasks.task import CHANGED, Stage, Task
 
 FLOOR = Stage("floor", "Linear fit", ("task", "data"), "pipeline_lib.inference.translation:fit_floor")
+REGRESSION = Stage(
+    "regression", "Regression", ("task", "data", "regression"), networks=("regression",), shown=True, needs="regression"
+)
+DENOISER = Stage(
+    "denoiser",
+    "Denoiser",
+    MODEL,  # no checkpoints: nothing here looks at them
+    networks=("autoencoder", "regression", "denoiser"),
+    shown=True,
+    folder="diffusion",
+)
 INFERENCE = Stage(
     "inference",
     "Inference",
     (*MODEL, *SAMPLER, *UNSEEN, "sampling.count"),
     "pipeline_lib.inference.translation:infer_translation",
-    networks=("autoencoder", "denoiser"),
+    networks=("autoencoder", "regression", "denoiser"),
 )
 EVALUATION = Stage(
     "evaluation",
@@ -25,9 +36,11 @@ TASK = Task(
     name="translation",
     question="What would the target modality look like, given the source?",
     reading=(
-        "Read the model beside two others. The floor is the interpolated source fitted linearly to the target. The "
-        "ceiling is the measured target sent through its autoencoder: what the latents keep of it. A smoother prediction "
-        "can score higher than that."
+        "Read the model beside the others. The floor is the interpolated source fitted linearly to the target. The "
+        "reference is a regression, which predicts the mean of all targets that the source allows: by squared error it is "
+        "hard to beat, by its spectrum it is too smooth. The mean of several draws should come close to it, while one draw "
+        "has the target's own detail. The ceiling of a latent model is the measured target sent through its autoencoder; a "
+        "smoother prediction can score higher than that."
     ),
     headline=("PSNR", "SSIM"),
     verdicts={
@@ -40,13 +53,14 @@ TASK = Task(
         "Image similarity rewards smooth predictions. Look at the pictures as well.",
         "Not for diagnosis.",
     ),
-    stages=(DATASET, AUTOENCODER, LATENTS, FOLLOWED, FLOOR, INFERENCE, EVALUATION),
-    inferred="For each person the target's latent was sampled by {sampler}, given the source, and decoded; the prediction is the mean of {recipe.sampling.count} such draws.",
+    stages=(DATASET, AUTOENCODER, LATENTS, FLOOR, REGRESSION, DENOISER, INFERENCE, EVALUATION),
+    inferred="For each person {translated} was sampled by {sampler}, given the source; the prediction is the mean of {recipe.sampling.count} such draws.",
     judged=(
         "Confidence intervals are 95% percentile intervals over {recipe.evaluation.bootstrap:,} bootstrap resamples of "
-        "people; differences between methods are paired over people."
+        "people; differences between methods are paired over people. All was measured inside the brain. Intervals of a voxel are "
+        "those of Student's t for one draw more."
     ),
-    works_on="latents",
+    ignores=("sampling.checkpoints",),
     conditional=False,
     source_and_target=True,
     augment={**CHANGED, "flip": False, "gamma": 0.0},  # maps have units, and are of one person's two sides

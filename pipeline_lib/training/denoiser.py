@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from pipeline_lib.bundles.bundle import describe, save_bundle
+from pipeline_lib.bundles.regression import Regression
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.dataset.augment import augmentation
 from pipeline_lib.dataset.conditions import Conditions
@@ -25,6 +26,7 @@ from pipeline_lib.training.data import refuse_empty, shown_rows
 from pipeline_lib.training.denoiser_step import DenoiserStep, Latents
 from pipeline_lib.training.noise_levels import noise_levels
 from pipeline_lib.training.owner import owner
+from pipeline_lib.training.residual import ResidualStep, residual_scale
 from pipeline_lib.training.restoration import RestorationStep
 from pipeline_lib.training.trainer import in_steps, launch, train, write_progress
 
@@ -37,6 +39,7 @@ def train_denoiser(
     state: Path,
     autoencoders: Mapping[str, Path],
     *,
+    regression: Path | None = None,
     name: str = "",
     licence: str = "",
 ) -> None:
@@ -47,6 +50,7 @@ def train_denoiser(
         out: folder to write, complete or not at all.
         state: folder of training progress; training resumes from it.
         autoencoders: folder of the trained model by role (``image``, or ``source`` and ``target``).
+        regression: folder of the trained regression whose residual is learned; None where latents or images are.
         name: of the recipe, in progress lines.
         licence: terms of the scans, kept with the model.
 
@@ -54,7 +58,7 @@ def train_denoiser(
         UserError: no training images, a condition that says nothing, or a training that cannot go on.
     """
     with owner(state):
-        _train_denoiser(recipe, train_chunks, validation_chunks, out, state, autoencoders, name, licence)
+        _train_denoiser(recipe, train_chunks, validation_chunks, out, state, autoencoders, regression, name, licence)
 
 
 def _train_denoiser(
@@ -64,6 +68,7 @@ def _train_denoiser(
     out: Path,
     state: Path,
     autoencoders: Mapping[str, Path],
+    regression: Path | None,
     name: str,
     licence: str,
 ) -> None:
@@ -91,10 +96,12 @@ def _train_denoiser(
     latents = {role: Latents(path, fabric.device) for role, path in autoencoders.items()}
     source = latents.get("source")
     goal = latents.get("target") or latents.get("image")
-    channels = goal.channels if goal else recipe.data.channels
+    regressed = Regression(regression, fabric.device) if regression else None
+    channels = goal.channels if goal else recipe.data.target_channels if regressed else recipe.data.channels
+    beside = source.channels if source else recipe.data.channels + channels if regressed else 0
     architecture: dict[str, Any] = {
         "dimensions": recipe.data.dimensions,
-        "in_channels": channels + (source.channels if source else 0),
+        "in_channels": channels + beside,
         "out_channels": channels + (1 if options.synthetic_lesions else 0),
         "fold": options.fold,
         "channels": list(options.channels),
@@ -103,16 +110,22 @@ def _train_denoiser(
         "head_channels": options.head_channels,
         "conditions": [condition.size for condition in conditions],
         "dropout": options.dropout,
-        "checkpointing": options.checkpointing,
     }
-    network = UNet(**architecture)
+    network = UNet(**architecture, checkpointing=options.checkpointing)
     if recipe.data.dimensions == 2:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it
     known = validation if len(validation) else images
     process = process_of(recipe, goal.grid if goal else recipe.data.size)
     what_it_learns = (network, recipe, process, goal, source, known.batch(shown_rows(known)), conditions)
     lesions = options.synthetic_lesions
-    step = RestorationStep(*what_it_learns, lesions=lesions) if lesions else DenoiserStep(*what_it_learns)
+    residual: dict[str, Any] = {}
+    step: DenoiserStep
+    if regressed:
+        plain = PackedDataset(train_chunks, only_groups=only)
+        residual = {"residual_scale": residual_scale(regressed, plain)}
+        step = ResidualStep(*what_it_learns, regression=regressed, scale=residual["residual_scale"])
+    else:
+        step = RestorationStep(*what_it_learns, lesions=lesions) if lesions else DenoiserStep(*what_it_learns)
 
     followed = covers(TASKS[recipe.task].stage("denoiser").reads, "sampling.checkpoints")
     kept = recipe.sampling.checkpoints if followed else 0
@@ -126,7 +139,7 @@ def _train_denoiser(
         role="denoiser", conditions=conditions.described(), task=recipe.task,
         scale=goal.scale.flatten().tolist() if goal else None,
         source_scale=source.scale.flatten().tolist() if source else None,
-        process=process, data=recipe.data.model_dump(), options=options.model_dump(), diffusion=recipe.diffusion.model_dump(),
+        **residual, process=process, data=recipe.data.model_dump(), options=options.model_dump(), diffusion=recipe.diffusion.model_dump(),
     )  # fmt: skip
     with atomic_directory(out) as folder:
         save_bundle(folder, trained.module, kind="unet", architecture=architecture, info=info)

@@ -23,12 +23,12 @@ pytestmark = [
 
 PROFILE = (
     # The machine has fewer cores than the profile asks of a node.
-    "--set-threads", "ingest=1", "preprocess=2", "train_vae=1", "train_vqgan=1", "train_denoiser=1",
+    "--set-threads", "ingest=1", "preprocess=2", "train_vae=1", "train_vqgan=1", "train_regression=1", "train_denoiser=1",
     "--profile", "slurm", "--jobs", "4", "--latency-wait", "20",
     "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2",
 )  # fmt: skip
 GPU_RULES = {
-    "train_vae", "train_vqgan", "train_denoiser", "latents",
+    "train_vae", "train_vqgan", "train_regression", "train_denoiser", "latents",
     "anomaly_standards", "infer_anomaly", "infer_translation", "sample_generation", "sample_synthesis",
 }  # fmt: skip
 MODEL = "results/anomaly/diffusion/provenance.json"

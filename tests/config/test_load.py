@@ -36,7 +36,9 @@ def test_demo_configuration_is_valid(demo: dict) -> None:
     assert set(load_config(demo).recipes) == {"anomaly", "synthesis", "generation", "translation"}
 
 
-@pytest.mark.parametrize("name", ["anomaly", "anomaly_recommended", "synthesis", "generation", "translation"])
+@pytest.mark.parametrize(
+    "name", ["anomaly", "anomaly_recommended", "synthesis", "generation", "translation", "translation_recommended"]
+)
 def test_full_scale_recipe_may_be_named_by_its_file(repository: Path, name: str) -> None:
     config = load_config({"recipes": {name: f"config/recipes/{name}.yaml"}}, repository)
     assert config.recipes[name].task == name.partition("_")[0]
@@ -63,8 +65,8 @@ def test_every_configuration_file_is_valid(repository: Path, monkeypatch: pytest
         (("recipes", "anomaly", "denoiser", "fold"), 3, "fold: 3 is not one of"),
         (("recipes", "anomaly", "diffusion", "loss_weight"), "min-snr", "did you mean min_snr?"),
         (
-            ("recipes", "translation", "diffusion", "loss_weight_cap"),
-            5,
+            ("recipes", "translation", "diffusion"),
+            {"loss_weight_cap": 5},
             "read only where diffusion.loss_weight is v or min_snr",
         ),
         (("recipes", "anomaly", "diffusion", "shift"), "automatic", "shift"),

@@ -10,6 +10,7 @@ from pipeline_lib.config.load import load_config
 from pipeline_lib.config.part import read_part, recipe_part
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
+from pipeline_lib.tasks import TASKS
 
 RECIPE: dict[str, Any] = {
     "task": "synthesis",
@@ -86,6 +87,21 @@ def config(changes: dict[str, Any], **recipe: Any) -> dict[str, Any]:
             },
             "autoencoder.training.augment.gamma: read only where images are no pairs",
         ),
+        *(
+            (
+                {f"{network}.training": {"augment": {"gamma": 0.2}}},
+                {
+                    "task": "translation",
+                    "data": {"target": "noddi"},
+                    "autoencoder": None,
+                    "regression": {"patch": 32},
+                    "denoiser": {"channels": [8, 8], "attention": [False, True]},
+                },
+                f"{network}.training.augment.gamma: read only where images are no pairs",
+            )
+            for network in ("regression", "denoiser")
+        ),
+        ({"regression": {"patch": 32}}, {}, "regression.patch: nothing in synthesis reads it"),
     ],
 )
 def test_an_option_without_effect_is_refused(changes: dict[str, Any], recipe: dict[str, Any], said: str) -> None:
@@ -112,3 +128,34 @@ def test_a_prediction_is_one_draw_unless_more_are_asked_for() -> None:
     assert load_config({"recipes": {"one": recipe}}).recipes["one"].sampling.count == 1
     loaded = load_config({"recipes": {"one": {**recipe, "sampling": {"count": 8}}}})
     assert loaded.recipes["one"].sampling.count == 8
+
+
+@pytest.mark.parametrize(
+    ("regression", "said"),
+    [
+        ({"fold": 2, "channels": [8, 8, 8], "patch": 20}, "patch is 20, not a multiple of 8"),
+        ({"fold": 4, "channels": [8] * 5, "patch": 64}, "blocks of 64 voxels; at most 32"),
+        ({"channels": [1, 8]}, "channels start with 1"),
+    ],
+)
+def test_a_regression_whose_tiles_do_not_fit_is_refused(regression: dict[str, Any], said: str) -> None:
+    recipe = {"task": "translation", "data": {"target": "noddi"}, "regression": regression}
+    with pytest.raises(UserError, match=said):
+        load_config({"recipes": {"one": recipe}})
+
+
+def test_a_translation_has_a_regression_or_an_autoencoder_or_both() -> None:
+    recipe = {"task": "translation", "data": {"target": "noddi"}}
+    with pytest.raises(UserError, match="needs a regression, whose residual is diffused, or an autoencoder"):
+        load_config({"recipes": {"one": recipe}})
+    for networks in ({"regression": {}}, {"autoencoder": {}}, {"regression": {}, "autoencoder": {}}):
+        load_config({"recipes": {"one": recipe | networks}})
+
+
+def test_checkpoints_may_be_given_to_a_translation_and_train_nothing_again() -> None:
+    recipe = {"task": "translation", "data": {"target": "noddi"}, "regression": {}}
+    parts = set()
+    for checkpoints in (2, 5):
+        loaded = load_config({"recipes": {"one": {**recipe, "sampling": {"checkpoints": checkpoints}}}}).recipes["one"]
+        parts.add(tuple(recipe_part(loaded, stage.reads) for stage in TASKS["translation"].stages))
+    assert len(parts) == 1

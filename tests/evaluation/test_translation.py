@@ -15,7 +15,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.translation import channel_names, evaluate_translation
 from pipeline_lib.files import read_json
 
-ERRORS = {"floor": 0.4, "prediction": 0.2, "ceiling": 0.1}
+ERRORS = {"floor": 0.4, "prediction": 0.2, "draw": 0.3, "ceiling": 0.1}
 
 
 def recipe(**sampling: Any) -> RecipeOptions:
@@ -110,6 +110,63 @@ def test_differences_are_paired_over_people(make_translated: Callable, make_mode
     ]  # fmt: skip
     assert (difference["value"], difference["low"], difference["high"]) == pytest.approx((-0.1, -0.1, -0.1), abs=1e-5)
     assert (difference["people"], difference["direction"]) == (4, "lower")
+
+
+def test_a_regression_is_the_reference_and_there_need_be_no_ceiling(
+    make_translated: Callable, make_model: Callable, tmp_path: Path
+) -> None:
+    inferred, packed = make_translated("test-dmri-0001", ["a", "b", "c"])
+    (inferred / "ceiling.npy").rename(inferred / "regression.npy")
+    evaluate_translation(recipe(), make_model(["z"]), [inferred], [packed], tmp_path / "out")
+    rows = read_json(tmp_path / "out/metrics.json")
+    assert {row["role"] for row in rows} == {"result", "floor", "reference"}
+    (difference,) = [
+        r for r in rows if (r["name"], r["part"], r["group"], r["against"]) == ("MAE", "ODI", "all", "regression")
+    ]
+    assert difference["value"] == pytest.approx(0.05, abs=1e-5)
+
+
+def test_detail_is_that_of_one_draw_in_decibels_over_the_truth(
+    make_translated: Callable, make_model: Callable, tmp_path: Path
+) -> None:
+    """What is the truth's at half amplitude has a quarter of its power, 6.02 dB less, at every frequency."""
+    inferred, packed = make_translated("test-dmri-0001", ["a", "b"])
+    target = np.load(packed / "target.npy")
+    np.save(inferred / "floor.npy", 0.5 * target)
+    np.save(inferred / "draw.npy", target + 0.1)
+    evaluate_translation(recipe(), make_model(["z"]), [inferred], [packed], tmp_path / "out")
+    rows = read_json(tmp_path / "out/metrics.json")
+    values = {
+        r["role"]: r["value"]
+        for r in rows
+        if (r["name"], r["part"], r["group"], r["against"]) == ("spectral distance", "ICVF", "all", "")
+    }
+    assert values["floor"] == pytest.approx(20 * np.log10(2), abs=1e-4)
+    assert values["result"] == pytest.approx(0, abs=1e-4), "a constant is no detail"
+    spectrum = pd.read_csv(tmp_path / "out/spectrum.tsv", sep="\t")
+    floor = spectrum[(spectrum["role"] == "floor") & (spectrum["channel"] == "ICVF")].dropna()
+    assert floor["frequency"].is_monotonic_increasing
+    np.testing.assert_allclose(floor["decibels"], -20 * np.log10(2), atol=1e-4)
+
+
+def test_coverage_is_the_level_where_the_truth_is_as_the_draws(
+    make_translated: Callable, make_model: Callable, tmp_path: Path
+) -> None:
+    inferred, packed = make_translated("test-dmri-0001", ["a", "b", "c"])
+    target, draws = np.load(packed / "target.npy"), 4
+    random = np.random.default_rng(0)
+    centre = target - 0.1 * random.normal(size=target.shape)
+    drawn = centre + 0.1 * random.normal(size=(draws, *target.shape))
+    np.save(inferred / "prediction.npy", drawn.mean(0).astype(np.float32))
+    np.save(inferred / "spread.npy", drawn.std(0, ddof=1).astype(np.float32))
+    evaluate_translation(recipe(count=draws), make_model(["z"]), [inferred], [packed], tmp_path / "out")
+    rows = [r for r in read_json(tmp_path / "out/metrics.json") if (r["part"], r["group"]) == ("ODI", "all")]
+    values = {r["name"]: r for r in rows if not r["against"] and r["role"] == "result"}
+    for level in (0.5, 0.8, 0.95):
+        assert values[f"coverage of {level:.0%} intervals"]["value"] == pytest.approx(level, abs=0.03)
+    assert values["spread over error"]["value"] == pytest.approx(1, abs=0.05)
+    assert values["spread over error"]["people"] == 3
+    assert (tmp_path / "out/calibration.tsv").is_file()
 
 
 def test_only_test_people_are_judged(make_translated: Callable, make_model: Callable, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_table
 from pipeline_lib.imaging.canonical import open_described
 from pipeline_lib.imaging.dwi import (
+    LARGEST_SPREAD,
     Gradients,
     directions_fault,
     read_gradients,
@@ -302,6 +303,31 @@ def test_channels_are_the_signal_over_b0() -> None:
         assert found == names
         np.testing.assert_allclose(channels[mask], np.broadcast_to(wanted, (6, len(names))), rtol=1e-6)
         assert not channels[~mask].any()
+
+
+def test_spread_of_a_shell_is_that_of_its_tissue_whichever_way_it_lies() -> None:
+    """The six axes of the icosahedron are a spherical design: over them a + c (g.n)^2 has mean a + c / 3 and variance
+    4 c^2 / 45 for any n, as over the whole sphere."""
+    golden = (1 + 5**0.5) / 2
+    axes = np.array([[0, 1, golden], [0, -1, golden], [1, golden, 0], [-1, golden, 0], [golden, 0, 1], [-golden, 0, 1]])
+    axes /= np.linalg.norm(axes, axis=1, keepdims=True)
+    fibres = np.random.default_rng(0).normal(size=(8, 3))
+    fibres /= np.linalg.norm(fibres, axis=1, keepdims=True)
+    weighted = [100 * (a - c * (fibres @ axes.T) ** 2) for a, c in ((0.9, 0.6), (0.7, 0.5))]
+    data = np.concatenate([np.full((8, 1), 100), *weighted], axis=1).reshape(2, 2, 2, 13).astype(np.float32)
+    bvals = np.array([0.0, *[1000] * 6, *[2000] * 6])
+    mask = np.ones((2, 2, 2), bool)
+    channels, names = signal_channels(data, bvals, mask, "scan", "moments")
+    assert names == ["b0", "b1000-mean", "b1000-spread", "b2000-mean", "b2000-spread"]
+    spread = np.sqrt(4 / 45) / LARGEST_SPREAD
+    wanted = [1, 0.7 / 1.5, 0.6 * spread, (0.7 - 0.5 / 3) / 1.5, 0.5 * spread]
+    np.testing.assert_allclose(channels.reshape(8, 5), np.broadcast_to(wanted, (8, 5)), rtol=1e-5)
+
+
+def test_spread_of_few_directions_is_refused() -> None:
+    data = np.full((2, 2, 2, 6), 50, np.float32)
+    with pytest.raises(UserError, match="5 volumes of b = 1000, too few for their spread"):
+        signal_channels(data, np.array([0.0, *[1000] * 5]), np.ones((2, 2, 2), bool), "scan", "moments")
 
 
 def test_b_values_in_other_units_are_refused(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_translation_of_a_chunk(
     fit_floor(recipe, [train], tmp_path / "floor")
     diffusion = make_denoiser(recipe, ["t"], channels=3, concat=3)
     infer_translation(
-        recipe, diffusion, autoencoders, tmp_path / "floor", chunk, tmp_path / "latents", tmp_path / "out"
+        recipe, diffusion, autoencoders, None, tmp_path / "floor", chunk, tmp_path / "latents", tmp_path / "out"
     )
     index, refused = (pd.read_csv(tmp_path / "out" / name, sep="\t") for name in ("index.tsv", "refused.tsv"))
     assert set(index["participant"]) == {"a", "b"}
@@ -74,9 +74,11 @@ def test_translation_of_a_chunk(
     assert prediction.shape == target.shape
     volumes = sorted((tmp_path / "out").glob("nifti/*.nii.gz"))
     assert [path.name for path in volumes] == (
-        ["a_desc-predicted_noddi.nii.gz", "b_desc-predicted_noddi.nii.gz"] if dimensions == 3 else []
+        [f"{who}_desc-{what}_noddi.nii.gz" for who in "ab" for what in ("error", "predicted", "uncertainty")]
+        if dimensions == 3
+        else []
     )
-    for path in volumes:
+    for path in [path for path in volumes if "predicted" in path.name]:
         image = nibabel.load(path)
         assert image.shape == (16, 16, 16, 3)
         assert image.header.get_zooms()[:3] == (2, 2, 2)

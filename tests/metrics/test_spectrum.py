@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline_lib.metrics.spectrum import SEAM_FREQUENCIES, seam_power, spectrum_along
+from pipeline_lib.metrics.spectrum import SEAM_FREQUENCIES, radial_power, seam_power, spectrum_along
 from pipeline_lib.models.folding import unfold_voxels
 
 
@@ -63,3 +63,27 @@ def test_bad_arguments_say_what_is_needed() -> None:
         seam_power(np.zeros((1, 1, 64, 64)), 0.6)
     with pytest.raises(ValueError, match="32 voxels or more"):
         seam_power(np.ones((1, 1, 16, 64)), 0.5)
+
+
+@pytest.mark.parametrize("cycles", [3, 8, 13])
+def test_power_of_a_wave_is_at_its_frequency(cycles: int) -> None:
+    """A cosine of amplitude a over n voxels has power (a n / 2)^2 at each of its two frequencies, and nowhere else."""
+    length, amplitude = 32, 0.7
+    phase = 2 * np.pi * cycles * np.arange(length) / length
+    wave = np.broadcast_to(amplitude * np.cos(phase)[:, None, None], (length,) * 3)
+    frequency, power = radial_power(wave + 5, np.ones(wave.shape, bool), bins=16)
+    place = int(cycles / length / 0.5 * 16)
+    lengths = np.sqrt(sum(axis**2 for axis in np.meshgrid(*[np.fft.fftfreq(length)] * 3)))
+    count = (np.floor(lengths / 0.5 * 16) == place).sum()
+    assert power[place] * count == pytest.approx(2 * (amplitude * length**3 / 2) ** 2)
+    assert np.delete(power, place).max() < 1e-9 * power[place]
+    assert frequency[place] - 1 / 64 <= cycles / length <= frequency[place] + 1 / 64
+
+
+def test_white_noise_is_flat_and_what_lies_outside_the_mask_does_not_count() -> None:
+    random = np.random.default_rng(0)
+    noise, mask = random.normal(size=(40, 48, 40)), np.zeros((40, 48, 40), bool)
+    mask[5:-5, 5:-5, 5:-5] = True
+    power = radial_power(noise, mask)[1]
+    np.testing.assert_allclose(power[2:], mask.sum(), rtol=0.15)
+    np.testing.assert_array_equal(radial_power(np.where(mask, noise, 1e6), mask)[1], power)

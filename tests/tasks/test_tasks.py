@@ -75,5 +75,5 @@ def test_the_function_of_a_stage_takes_what_its_rule_gives(task: Task, repositor
 @pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
 def test_the_methods_text_can_be_filled_in(task: Task) -> None:
     recipe = RecipeOptions.model_construct(task=task.name)
-    told = {"combinations": "", "drawn": "", "map": ""}
+    told = {"combinations": "", "drawn": "", "map": "", "translated": ""}
     assert "{" not in task.inferred.format(recipe=recipe, sampler="DDIM", **told) + task.judged.format(recipe=recipe)

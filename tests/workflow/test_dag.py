@@ -14,7 +14,7 @@ from workspace import BROKEN
 
 pytestmark = pytest.mark.dag
 
-TRAINING = {"train_vae", "train_vqgan", "train_denoiser"}
+TRAINING = {"train_vae", "train_vqgan", "train_regression", "train_denoiser"}
 REPORT = {"report_index", "all"}
 SHEET = "config/subjects.tsv"
 
@@ -61,9 +61,9 @@ def reseed(source: Path, target: Path) -> None:
 
 def test_everything_is_made(workspace) -> None:
     results = workspace.folder / "results"
-    for name in ("index", "anomaly", "synthesis", "generation", "translation"):
+    for name in ("index", "anomaly", "synthesis", "generation", "translation", "published"):
         assert (results / "report" / f"{name}.html").is_file()
-    for recipe in ("anomaly", "synthesis", "generation", "translation"):
+    for recipe in ("anomaly", "synthesis", "generation", "translation", "published"):
         metrics = json.loads((results / recipe / "evaluation" / "metrics.json").read_text())
         assert metrics, f"{recipe} has no metric"
     inferred = [path.name for path in (results / "anomaly" / "inference").glob("*/nifti/*.nii.gz")]
@@ -192,6 +192,11 @@ def test_changed_parameter_reruns_its_stage_and_nothing_before(workspace, old, n
         ("dataset/pack.py", {"dataset"} | TRAINING, {"preprocess"}),
         ("models/autoencoder.py", {"train_vae", "latents"}, {"dataset", "train_vqgan", "infer_anomaly"}),
         ("models/vqgan.py", {"train_vqgan", "latents", "infer_translation"}, {"dataset", "train_vae", "infer_anomaly"}),
+        (
+            "models/regressor.py",
+            {"train_regression", "train_denoiser", "infer_translation"},
+            {"fit_floor", "train_vqgan"},
+        ),
         ("training/latents.py", {"latents", "train_denoiser"}, {"dataset", "train_vae", "train_vqgan"}),
         (
             "noise/simplex.py",

@@ -139,6 +139,23 @@ def autoencoders(wildcards):
     ]
 
 
+def regressions(wildcards):
+    """The finished regression of a recipe, where it has one."""
+    has_one = plan.recipes[wildcards.recipe].regression is not None
+    return [made(wildcards.recipe, "regression")] if has_one else []
+
+
+def latents_of_chunk(wildcards):
+    """A chunk's latents, where its recipe has any."""
+    latent = plan.roles(wildcards.recipe)
+    return [made(wildcards.recipe, "latents", wildcards.chunk)] if latent else []
+
+
+def refined(wildcards):
+    """The regression whose residual a denoiser learns: none where it learns latents."""
+    return [] if plan.roles(wildcards.recipe) else regressions(wildcards)
+
+
 def with_autoencoder(kind):
     """A regular expression of the recipes with one kind of autoencoder."""
     names = [

@@ -7,6 +7,7 @@ use rule stage as train_denoiser with:
         train=training_data("train"),
         validation=training_data("validation"),
         autoencoders=autoencoders,
+        regression=refined,
     output:
         made("{recipe}", "diffusion"),
     log:

@@ -18,13 +18,39 @@ use rule stage as fit_floor with:
         "Fit the linear floor of {wildcards.recipe}"
 
 
+use rule stage as train_regression with:
+    input:
+        gate,
+        train=chunks_of("dataset", "train"),
+        validation=chunks_of("dataset", "validation"),
+        floor=made("{recipe}", "floor"),
+    output:
+        made("{recipe}", "regression"),
+    log:
+        log_of("train_regression", "{recipe}"),
+    benchmark:
+        benchmark_of("train_regression", "{recipe}")
+    wildcard_constraints:
+        recipe=recipes_of("translation"),
+    threads: 2
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(720),
+    params:
+        **runs("train_regression", "regression"),
+        **trains("regression"),
+    message:
+        "Train the regression of {wildcards.recipe}"
+
+
 use rule stage as infer_translation with:
     input:
         diffusion=made("{recipe}", "diffusion"),
         autoencoders=autoencoders,
+        regression=regressions,
         floor=made("{recipe}", "floor"),
         dataset=made("{recipe}", "dataset", "{chunk}"),
-        latents=made("{recipe}", "latents", "{chunk}"),
+        latents=latents_of_chunk,
     output:
         made("{recipe}", "inference", "{chunk}"),
     log:

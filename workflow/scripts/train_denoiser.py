@@ -6,9 +6,11 @@ from pipeline_lib.training.denoiser import train_denoiser
 
 parser = training_parser(__doc__)
 parser.add_argument("--autoencoders", nargs="*", type=folder, default=[], help="folders named by their role")
+parser.add_argument("--regression", type=folder, help="folder of the regression whose residual is learned")
 
 with stage(parser) as arguments:
     inputs = [*arguments.train, *arguments.validation, *arguments.autoencoders]
+    inputs += [arguments.regression] if arguments.regression else []
     train_denoiser(
         read_part(training_options(arguments)),
         arguments.train,
@@ -16,6 +18,7 @@ with stage(parser) as arguments:
         arguments.out,
         state_folder(arguments.state, arguments, inputs),
         {path.name: path for path in arguments.autoencoders},
+        regression=arguments.regression,
         name=arguments.recipe,
         licence=arguments.licence,
     )
