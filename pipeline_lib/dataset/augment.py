@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from pipeline_lib.config.schema import AugmentOptions
 
-BACKGROUND = {"image": -1.0, "target": -1.0, "mask": 0.0, "lesion": 0.0}
+BACKGROUND = {"image": -1.0, "target": -1.0, "mask": 0.0, "lesion": 0.0, "label": 0.0}
 """Arrays that are moved, and what comes in from outside."""
-MASKS = ("mask", "lesion")
+MASKS = ("mask", "lesion", "label")
 Matrix = NDArray[np.float64]
 
 

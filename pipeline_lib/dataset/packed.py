@@ -124,7 +124,7 @@ def _mapped(path: Path) -> np.ndarray:
 
 
 class PackedDataset(PackedArrays):
-    """Images in [-1, 1]: ``image (C, *spatial)`` and, where packed, ``target``, ``mask`` and ``lesion``.
+    """Images in [-1, 1]: ``image (C, *spatial)`` and, where packed, ``target``, ``mask``, ``lesion`` and ``label``.
 
     A chunk without lesions gives an empty ``lesion`` where another chunk has one, so that batches stack.
     """
@@ -134,6 +134,7 @@ class PackedDataset(PackedArrays):
         "target.npy": "target",
         "mask.npy": "mask",
         "lesion.npy": "lesion",
+        "label.npy": "label",
     }
     required: ClassVar[frozenset[str]] = frozenset({"data.npy"})
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.evaluation.features import feature_network
+from pipeline_lib.evaluation.meaning import measure_meaning
 from pipeline_lib.evaluation.metric import Metric, write_metrics
-from pipeline_lib.evaluation.sets import Memory, Yardstick, held_out_table, read_real, write_copies
+from pipeline_lib.evaluation.sets import Memory, Yardstick, held_out_table, read_real, read_samples, write_copies
 from pipeline_lib.files import atomic_directory, read_json
 from pipeline_lib.inference.refusal import caution
 from pipeline_lib.metrics.distribution import extract
@@ -27,13 +29,16 @@ def evaluate_generation(
 ) -> None:
     """Distances to held-out people and suspected copies, of the finished model and of every kept checkpoint.
 
+    What the conditions mean is measured of the finished model.
+
     Args:
         recipe: ``evaluation`` says the feature network, resamples and seed.
         diffusion: folder of the trained denoiser, for who was in its training.
         samples: folder of `sample_generation`.
         train: packed chunk folders of the training split.
         held_out: packed chunk folders of people the model has not seen.
-        out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``nearest.tsv`` and ``nearest.npz``.
+        out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``nearest.tsv``, ``nearest.npz`` and,
+            with a segmenter, ``ventricles.tsv``.
 
     Raises:
         UserError: there is no real image, or held-out people were in training.
@@ -49,8 +54,9 @@ def evaluate_generation(
     memory = Memory(known, other, options, note)
     result = Metric("", None, role="result", method=FINAL, split="held-out")
     near = memory.look_up(final)
+    features = extract(network, final)
     metrics = [
-        *yardstick.measure(extract(network, final), result),
+        *yardstick.measure(features, result),
         *yardstick.real(),
         *memory.measure(near, result),
         *memory.real(),
@@ -61,6 +67,12 @@ def evaluate_generation(
         about = Metric("", None, role="checkpoint", method=FINAL, step=step, split="held-out")
         metrics += yardstick.measure(extract(network, images), about)
         metrics += memory.measure(memory.look_up(images), about)
+    table = read_samples(samples)
+    about = replace(result, note=note)
+    found, tables = measure_meaning(recipe, known, other, final, features, table, held_out, about)
+    metrics += found
     with atomic_directory(out) as folder:
+        for name, rows in tables.items():
+            rows.to_csv(folder / name, sep="\t", index=False)
         write_metrics(folder, metrics, held_out_table(memory))
         write_copies(folder, [f"sample {n + 1}" for n in range(len(final))], final, near, memory)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from pipeline_lib.config.schema import RecipeOptions
-from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.features import feature_network
+from pipeline_lib.evaluation.meaning import measure_meaning
 from pipeline_lib.evaluation.metric import Metric, write_metrics
-from pipeline_lib.evaluation.sets import Memory, Yardstick, held_out_table, read_real, write_copies
+from pipeline_lib.evaluation.sets import Memory, Yardstick, held_out_table, read_real, read_samples, write_copies
 from pipeline_lib.files import atomic_directory, read_json
 from pipeline_lib.inference.refusal import caution
 from pipeline_lib.metrics.distribution import extract
@@ -26,8 +26,9 @@ def evaluate_synthesis(
     train: list[Path],
     held_out: list[Path],
     out: Path,
+    counterfactuals: Path | None = None,
 ) -> None:
-    """Distances of each group's samples to that group's held-out people, and suspected copies.
+    """Distances of each group's samples to that group's held-out people, suspected copies, and what the conditions mean.
 
     Args:
         recipe: ``evaluation`` says the feature network, resamples and seed.
@@ -35,7 +36,9 @@ def evaluate_synthesis(
         samples: folder of `sample_synthesis`.
         train: packed chunk folders of the training split.
         held_out: packed chunk folders of people the model has not seen.
-        out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``nearest.tsv`` and ``nearest.npz``.
+        out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``nearest.tsv``, ``nearest.npz`` and, with a
+            segmenter, ``ventricles.tsv``.
+        counterfactuals: folder of `make_counterfactuals`.
 
     Raises:
         UserError: there is no real image, or held-out people were in training.
@@ -46,9 +49,7 @@ def evaluate_synthesis(
     other = read_real(held_out, network, data.train_groups)
     note = caution(other.index, read_json(diffusion / "model.json"), recipe.sampling.allow_trained_people)
     images = np.load(samples / "samples.npy", mmap_mode="r")
-    table = pd.read_csv(samples / "samples.tsv", sep="\t", dtype=str, keep_default_na=False)
-    if len(table) != len(images):
-        raise UserError(f"{samples}: {len(images)} samples but {len(table)} rows in samples.tsv; sample again")
+    table = read_samples(samples)
 
     features = extract(network, images)
     result = Metric("", None, role="result", method=METHOD, split="held-out")
@@ -61,6 +62,11 @@ def evaluate_synthesis(
     memory = Memory(known, other, options, note)
     near = memory.look_up(images)
     metrics += [*memory.measure(near, result), *memory.real()]
+    about = replace(result, note=note)
+    found, tables = measure_meaning(recipe, known, other, images, features, table, held_out, about, counterfactuals)
+    metrics += found
     with atomic_directory(out) as folder:
+        for name, rows in tables.items():
+            rows.to_csv(folder / name, sep="\t", index=False)
         write_metrics(folder, metrics, held_out_table(memory))
         write_copies(folder, list(table["id"]), images, near, memory)
