@@ -49,7 +49,7 @@ def contrasts_of(samples: pd.DataFrame, people: pd.DataFrame, ages: tuple[float,
     groups: Sequence[str] = sorted(set(samples["group"]) - {"all", ""}) if "group" in samples else []
     pairs = [Contrast(*pair) for pair in itertools.combinations(groups, 2)][:MOST]
     if "age" in samples:
-        pairs.append(Contrast(f"under {ages[0]:g}", f"{ages[1]:g} and over", ages))
+        pairs.append(Contrast(f"under {ages[0]:g}", f"{ages[1]:g}+", ages))
     return [pair for pair in pairs if _enough(pair, samples, people)]
 
 

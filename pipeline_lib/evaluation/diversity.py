@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pipeline_lib.config.schema import EvaluationOptions
 from pipeline_lib.evaluation.metric import Metric
 from pipeline_lib.evaluation.sets import HELD_OUT, Real
-from pipeline_lib.metrics.bootstrap import bootstrap_mean
-from pipeline_lib.metrics.image import multiscale_similarity
+from pipeline_lib.metrics.bootstrap import Interval, bootstrap_mean
+from pipeline_lib.metrics.image import WINDOW, multiscale_similarity
 
 NAME = "MS-SSIM between pairs"
 PAIRS = 200
@@ -27,6 +27,8 @@ def measure_diversity(
     Pairs are of one group and, of slices, of neighbouring positions; interval over pairs.
     """
     result = replace(result, name=NAME, direction="neither")
+    if min(images.shape[2:]) < WINDOW:
+        return [result.measured(Interval(float("nan"), None, None), f"images have fewer than {WINDOW} voxels along an axis")]
     drawn = _pairs(_like(samples), samples["id"].to_numpy(dtype=str), samples.get("seed"), options.seed)
     real = _pairs(_like(other.index), other.people, None, options.seed)
     metrics = []

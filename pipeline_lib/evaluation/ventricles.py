@@ -189,9 +189,9 @@ class Comparison:
         few, many = (samples.of(drawn == kind) for kind in kinds)
         expected = samples.table["expected"].to_numpy()
         left = [residuals(expected[drawn == kind], own) for kind, own in zip(kinds, (few, many), strict=True)]
-        named = f"{contrast.others} over {contrast.ones}"
+        named = f"{contrast.others} to {contrast.ones}"
         yield from self._both(
-            replace(self.result, name=f"{SHARE}, {named}"),
+            replace(self.result, name=f"{SHARE}, ratio of {named}"),
             (small, large),
             (few, many),
             lambda a, b: float(people.means(b).mean() / people.means(a).mean()),

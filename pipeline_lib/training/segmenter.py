@@ -133,6 +133,7 @@ def train_segmenter(
     state: Path,
     *,
     steps: int = 3000,
+    batch_size: int = 16,
     licence: str = "",
     notice: Path | None = None,
     data: DataOptions | None = None,
@@ -169,8 +170,8 @@ def train_segmenter(
         raise UserError(f"{preprocessed}: no finished chunk of {' and '.join(empty)}; preprocess a cohort first")
     training = TrainingOptions.model_validate(
         {
-            "steps": steps, "batch_size": 16, "learning_rate": 2e-3, "betas": (0.9, 0.99), "warmup": 100,
-            "validate_every": 250, "checkpoint_every": 250, "augment": AUGMENT.model_dump(),
+            "steps": steps, "batch_size": batch_size, "learning_rate": 2e-3, "betas": (0.9, 0.99), "warmup": min(100, steps // 4 + 1),
+            "validate_every": max(1, steps // 2), "checkpoint_every": 100, "augment": AUGMENT.model_dump(),
         }
     )  # fmt: skip
     with owner(state / "progress"):
@@ -254,7 +255,8 @@ def main() -> int:
     )
     parser.add_argument("--pattern", default="{source}_DLMUSE.nii.gz", help="path of a scan's map below it")
     parser.add_argument("--ventricles", type=int, nargs="+", default=list(DLMUSE_VENTRICLES), help="their labels")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=3000, help="optimiser steps")
+    parser.add_argument("--batch-size", type=int, default=16, help="slices a step")
     parser.add_argument("--licence", default="", help="terms of scans and labels")
     parser.add_argument("--notice", type=Path, help="file that the licence requires to go with the model")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")

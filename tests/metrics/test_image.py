@@ -8,7 +8,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from pipeline_lib.metrics.image import mae, psnr, ssim
+from pipeline_lib.metrics.image import mae, multiscale_similarity, psnr, ssim
 
 
 def pair(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -50,3 +50,22 @@ def test_masked_measures_see_only_the_mask() -> None:
     assert psnr(outside, target, data_range=2, mask=mask) == psnr(prediction, target, data_range=2, mask=mask)
     assert mae(prediction, target, mask) == pytest.approx(np.abs(prediction - target)[:, :12].mean())
     assert mae(outside, target) != mae(prediction, target)
+
+
+def test_multiscale_similarity_of_one_scale_is_that_of_scikit_image() -> None:
+    """Images of 20 voxels have room for one scale only; similarity, which is negative nowhere here, is then plain SSIM."""
+    ones, others = (np.stack([image] * 2)[:, None] for image in pair((20, 20)))
+    found = multiscale_similarity(ones, others)
+    assert found.shape == (2,)
+    assert found[0] == pytest.approx(ssim(ones[0, 0], others[0, 0], data_range=2), abs=2e-3)
+
+
+def test_multiscale_similarity_falls_with_noise_and_is_1_for_equal_images() -> None:
+    rng = np.random.default_rng(0)
+    image = np.tile(np.sin(np.arange(96) / 7), (3, 1, 112, 1))
+    noisy = image + np.array([0, 0.2, 1.0]).reshape(3, 1, 1, 1) * rng.normal(size=image.shape)
+    same, little, much = multiscale_similarity(image, noisy)
+    assert same == pytest.approx(1, abs=1e-5)
+    assert same > little > much
+    with pytest.raises(ValueError, match="11 along each axis"):
+        multiscale_similarity(image[..., :8], noisy[..., :8])
