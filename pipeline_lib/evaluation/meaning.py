@@ -14,13 +14,12 @@ from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.evaluation.classifier import classify
 from pipeline_lib.evaluation.counterfactuals import measure_counterfactuals
 from pipeline_lib.evaluation.diversity import measure_diversity
-from pipeline_lib.evaluation.metric import Metric
+from pipeline_lib.evaluation.metric import VENTRICLES, Metric
 from pipeline_lib.evaluation.sets import Real
 from pipeline_lib.evaluation.ventricles import measure_ventricles
 from pipeline_lib.inference.segmenter import load_segmenter
 from pipeline_lib.metrics.distribution import Features
 
-VENTRICLES = "ventricles.tsv"
 
 
 def measure_meaning(

@@ -16,7 +16,7 @@ from pipeline_lib.bundles.bundle import load_bundle
 from pipeline_lib.dataset.prepared import differences, prepared_of
 from pipeline_lib.errors import UserError
 from pipeline_lib.inference.denoise import device
-from pipeline_lib.training.segmenter import ROLE, logits
+from pipeline_lib.models.segmentation import ROLE, logits
 
 BATCH = 32
 MAY_DIFFER = ("preprocess.brain_extraction", "preprocess.quality", "data.size", "data.dimensions", "data.fit")

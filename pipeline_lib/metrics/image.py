@@ -64,7 +64,8 @@ def multiscale_similarity(ones: Array, others: Array) -> NDArray[np.float64]:
     smallest = min(ones.shape[2:])
     if smallest < WINDOW:
         raise ValueError(f"images of {ones.shape[2:]} voxels; {WINDOW} along each axis are needed")
-    scales = max(n for n in range(1, len(WEIGHTS) + 1) if smallest // max(1, (n - 1) ** 2) >= WINDOW)
+    # torchmetrics asks for room by (n - 1)^2, each scale for half the voxels of the one before.
+    scales = max(n for n in range(1, len(WEIGHTS) + 1) if smallest // max(2 ** (n - 1), (n - 1) ** 2) >= WINDOW)
     weights = tuple(weight / sum(WEIGHTS[:scales]) for weight in WEIGHTS[:scales])
     found = multiscale_structural_similarity_index_measure(
         torch.from_numpy(np.asarray(ones, np.float32)),

@@ -10,8 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline_lib.evaluation.meaning import VENTRICLES
-from pipeline_lib.evaluation.metric import Metric, read_metrics
+from pipeline_lib.evaluation.metric import VENTRICLES, Metric, read_metrics
 from pipeline_lib.inference.pictures import Row, Tile, mosaic
 
 SET_DISTANCES = ("FID", "KID")

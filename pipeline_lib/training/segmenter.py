@@ -32,6 +32,7 @@ from pipeline_lib.dataset.pack import pack_chunk
 from pipeline_lib.dataset.packed import PackedDataset
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_directory
+from pipeline_lib.models.segmentation import ROLE, STRUCTURES, logits
 from pipeline_lib.models.unet import UNet
 from pipeline_lib.training.data import shown_rows
 from pipeline_lib.training.owner import owner
@@ -39,8 +40,6 @@ from pipeline_lib.training.steps import Batch, Draw, Step
 from pipeline_lib.training.trainer import launch, train, write_progress
 
 log = logging.getLogger("pipeline")
-STRUCTURES = ("brain", "lateral ventricles")
-ROLE = "segmenter"
 DLMUSE_VENTRICLES = (49, 50, 51, 52)
 """DLMUSE's labels of the lateral ventricles and their inferior horns, right and left."""
 ARCHITECTURE: Mapping[str, Any] = {
@@ -97,12 +96,6 @@ class SegmenterStep(Step):
 
     def reference(self) -> Tensor:
         return _marked(self.shown["image"], self.shown["label"][:, 1:])
-
-
-def logits(module: nn.Module, images: Tensor) -> Tensor:
-    """(N, structures, H, W) of images (N, 1, H, W) in [-1, 1]: a U-Net that is told no noise."""
-    found: Tensor = module(images, torch.zeros(len(images), dtype=torch.long, device=images.device))
-    return found
 
 
 def dice(found: Tensor, label: Tensor) -> Tensor:

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 from pipeline_lib.config.schema import EvaluationOptions
-from pipeline_lib.evaluation.classifier import BOTH, NAME, SAMPLES, TRAINING, classify
+from pipeline_lib.evaluation.classifier import BOTH, NAME, SAMPLES, TRAINING, _area, classify
 from pipeline_lib.evaluation.contrasts import Contrast, contrasts_of
 from pipeline_lib.evaluation.counterfactuals import CHANGE, measure_counterfactuals
 from pipeline_lib.evaluation.diversity import measure_diversity
@@ -136,7 +137,7 @@ def test_a_model_of_half_the_slope_and_half_the_spread_is_found_out() -> None:
     assert ratio.value == pytest.approx((175 / 145) / (190 / 130), abs=0.03)
     distance = found(metrics, f"{SHARE}, Wasserstein distance to held-out people", group="old", role="result")
     floor = found(metrics, f"{SHARE}, Wasserstein distance to held-out people", group="old", method=FLOOR)
-    assert distance.value is not None and floor.value is not None and distance.value > 2 * floor.value
+    assert distance.value is not None and floor.value is not None and distance.value > 1.5 * floor.value
 
 
 def test_where_slices_lie_is_no_difference_between_groups() -> None:
@@ -212,6 +213,13 @@ def test_a_classifier_reaches_what_two_gaussians_allow() -> None:
         row = found(metrics, name, method=method, part=part, against="")
         assert row.value == pytest.approx(0.921, abs=0.06)
         assert row.low is not None and row.high is not None and row.low < 0.921 + 0.05 and row.high > 0.921 - 0.05
+
+
+def test_the_area_is_that_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    ones, others = rng.integers(0, 9, 40).astype(float), rng.integers(3, 12, 30).astype(float)
+    truth = np.repeat([0, 1], [40, 30])
+    assert _area(ones, others) == pytest.approx(roc_auc_score(truth, np.concatenate([ones, others])))
 
 
 def test_samples_without_meaning_are_told_so_and_a_null_result_is_said() -> None:
