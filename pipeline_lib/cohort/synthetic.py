@@ -145,7 +145,9 @@ def _anatomical(
         brain = (tissues[[0, 1, 2, 5]].sum(0) > 0.5).astype(np.uint8)
         ventricles = anatomy.ventricles(grid.head_points())
         _save(truth / f"{stem}_brain.nii.gz", brain, grid.affine)
-        _save(truth / f"{stem}_structures.nii.gz", np.maximum(brain, 2 * (ventricles > 0.5)).astype(np.uint8), grid.affine)
+        _save(
+            truth / f"{stem}_structures.nii.gz", np.maximum(brain, 2 * (ventricles > 0.5)).astype(np.uint8), grid.affine
+        )
         _save(
             truth / f"{stem}_tissues.nii.gz",
             (tissues.argmax(0) + 1).astype(np.uint8) * (tissues.sum(0) > 0.5),

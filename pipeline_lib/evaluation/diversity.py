@@ -28,7 +28,9 @@ def measure_diversity(
     """
     result = replace(result, name=NAME, direction="neither")
     if min(images.shape[2:]) < WINDOW:
-        return [result.measured(Interval(float("nan"), None, None), f"images have fewer than {WINDOW} voxels along an axis")]
+        return [
+            result.measured(Interval(float("nan"), None, None), f"images have fewer than {WINDOW} voxels along an axis")
+        ]
     drawn = _pairs(_like(samples), samples["id"].to_numpy(dtype=str), samples.get("seed"), options.seed)
     real = _pairs(_like(other.index), other.people, None, options.seed)
     metrics = []

@@ -21,7 +21,6 @@ from pipeline_lib.inference.segmenter import load_segmenter
 from pipeline_lib.metrics.distribution import Features
 
 
-
 def measure_meaning(
     recipe: RecipeOptions,
     known: Real,

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.dataset.conditions import Condition, Value
+from pipeline_lib.dataset.people import refuse_trained_people
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_directory, sha256_file
 from pipeline_lib.inference.chunks import open_array
@@ -65,10 +66,15 @@ def make_counterfactuals(
             value, the round trip's error), ``counterfactuals.json`` (condition and values), ``counterfactuals.png``, and in
             ``png/`` and ``nifti/`` every image, and its difference from the round trip, with a sidecar.
         autoencoder: folder of the autoencoder whose latents the denoiser was trained on; None: it was trained on images.
+
+    Raises:
+        UserError: every held-out person was in the model's training.
     """
     denoiser = _deterministic(load_denoiser(recipe, diffusion))
     varied = next((each for each in denoiser.conditions if each.name != "slice"), None)
     people = held_out_people(recipe, held_out)
+    if len(people):
+        people = refuse_trained_people(people, denoiser.info, recipe.sampling.allow_trained_people)
     chosen = people.iloc[:0] if varied is None else _chosen(people, varied, recipe.sampling.counterfactuals)
     with atomic_directory(out) as folder:
         if varied is None or chosen.empty:

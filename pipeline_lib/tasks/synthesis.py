@@ -48,7 +48,7 @@ EMBEDDING = Stage(
 EVALUATION = Stage(
     "evaluation",
     "Evaluation",
-    (*SAMPLES.reads, *UNSEEN, *INTERVALS, *MEANING, "sampling.counterfactuals"),
+    (*SAMPLES.reads, *UNSEEN, *INTERVALS, *MEANING),
     "pipeline_lib.evaluation.synthesis:evaluate_synthesis",
     shown=True,
 )

@@ -69,7 +69,9 @@ def people_of(count: int, seed: int, deviation: float = 8.0) -> tuple[Real, pd.D
     return Real(index, stacked, stacked.reshape(len(stacked), -1)[:, ::9].astype(float)), index  # type: ignore[arg-type]
 
 
-def samples_of(ages: Sequence[float], places: Sequence[float], seed: int, factor: float = 1.0, deviation: float = 8.0) -> Any:
+def samples_of(
+    ages: Sequence[float], places: Sequence[float], seed: int, factor: float = 1.0, deviation: float = 8.0
+) -> Any:
     """Samples of a model whose ventricles grow ``factor`` times as fast over age, from the mean age of 50 on."""
     rng = np.random.default_rng(seed)
     images = [
@@ -107,7 +109,9 @@ def measured(factor: float, deviation: float = 8.0) -> list[Metric]:
 def test_a_model_that_is_right_agrees_with_held_out_people() -> None:
     metrics = measured(1.0)
     for name in ("old to young", "60+ to under 35"):
-        assert found(metrics, f"{SHARE}, ratio of {name}, samples over held-out people").value == pytest.approx(1, abs=0.04)
+        assert found(metrics, f"{SHARE}, ratio of {name}, samples over held-out people").value == pytest.approx(
+            1, abs=0.04
+        )
     over = "samples over held-out people"
     assert found(metrics, f"{SHARE}, slope over age, {over}").value == pytest.approx(1, abs=0.06)
     spread = f"{SHARE}, spread between people at a slice, {over}"
@@ -193,7 +197,9 @@ def features_of(kinds: Sequence[str], apart: float, seed: int) -> NDArray[np.flo
 
 def real_with(number: int, seed: int, apart: float) -> Real:
     kinds = ["old" if n % 2 else "young" for n in range(number)]
-    index = pd.DataFrame({"participant": [f"{seed}-{n}" for n in range(number)], "group": kinds, "age": 50.0, "slice": 0.0})
+    index = pd.DataFrame(
+        {"participant": [f"{seed}-{n}" for n in range(number)], "group": kinds, "age": 50.0, "slice": 0.0}
+    )
     return Real(index, np.zeros((number, 1, 8, 8)), features_of(kinds, apart, seed))  # type: ignore[arg-type]
 
 

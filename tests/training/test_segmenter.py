@@ -51,16 +51,36 @@ def make_chunk(folder: Path, labels: Path, people: list[str], *, unlabelled: str
         brain, inner = ball(middle, 60, AFFINE), ball(middle, radius, AFFINE)
         image = np.where(inner, 0.15, 0.8) * brain + 0.03 * random.standard_normal(SHAPE) * brain
         scan = f"sub-{person}_T1w"
-        outputs = {"image": f"scans/{scan}.nii.gz", "mask": f"scans/{scan}_mask.nii.gz", "to_MNI152": f"scans/{scan}.tfm"}
+        outputs = {
+            "image": f"scans/{scan}.nii.gz",
+            "mask": f"scans/{scan}_mask.nii.gz",
+            "to_MNI152": f"scans/{scan}.tfm",
+        }
         write(folder / outputs["image"], np.clip(image, 0, 1).astype(np.float32))
         write(folder / outputs["mask"], brain.astype(np.uint8))
         # From points of the template to points of the scan, as ITK has them: left and posterior are positive.
-        sitk.WriteTransform(sitk.TranslationTransform(3, (SHIFT * [-1, -1, 1]).tolist()), str(folder / outputs["to_MNI152"]))
+        sitk.WriteTransform(
+            sitk.TranslationTransform(3, (SHIFT * [-1, -1, 1]).tolist()), str(folder / outputs["to_MNI152"])
+        )
         if person != unlabelled:
             found = np.where(inner, 51, np.where(brain, 7, 0)).astype(np.int16)
             nib.save(nib.Nifti1Image(found, moved), labels / f"{person}_labels.nii.gz")
-        about = {"scan": scan, "participant": person, "group": "A", "sha256": f"hash of {scan}", "source": f"raw/{person}.nii.gz"}
-        common = {"session": "", "modality": "T1w", "age": "50", "sex": "F", "site": "", "pair": "", "intensity_low": "0"}
+        about = {
+            "scan": scan,
+            "participant": person,
+            "group": "A",
+            "sha256": f"hash of {scan}",
+            "source": f"raw/{person}.nii.gz",
+        }
+        common = {
+            "session": "",
+            "modality": "T1w",
+            "age": "50",
+            "sex": "F",
+            "site": "",
+            "pair": "",
+            "intensity_low": "0",
+        }
         rows.append(common | about | {"ok": "true", "stage": "", "reason": "", "outputs": json.dumps(outputs)})
     write_status(folder / "status.tsv", rows)
     return folder
@@ -146,7 +166,9 @@ def test_images_prepared_otherwise_and_other_networks_are_refused(tmp_path: Path
     )  # fmt: skip
     other = tmp_path / "other"
     pack_chunk(preprocessed / "test-anat-0001", DATA.model_copy(update={"voxel_size": 4.0, "size": [96, 64]}), other)
-    with pytest.raises(UserError, match=r"evaluation.segmenter: .* prepared otherwise: data.voxel_size 4.0 \(there None\)"):
+    with pytest.raises(
+        UserError, match=r"evaluation.segmenter: .* prepared otherwise: data.voxel_size 4.0 \(there None\)"
+    ):
         load_segmenter(str(out), [other])
     larger = tmp_path / "larger"
     pack_chunk(preprocessed / "test-anat-0001", DATA.model_copy(update={"size": [64, 48]}), larger)
