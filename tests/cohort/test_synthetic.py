@@ -79,7 +79,7 @@ def test_lesion_mask_lies_where_the_scan_is_altered(cohort: tuple[Path, list[Sca
 
 
 def test_ventricles_are_drawn_where_their_volume_says(cohort: tuple[Path, list[Scan]]) -> None:
-    folder, scans = cohort
+    folder, _scans = cohort
     for person in ("syn001", "syn002"):
         truth = folder / "truth" / f"sub-{person}" / f"sub-{person}_ses-1"
         structures = nib.load(f"{truth}_structures.nii.gz")

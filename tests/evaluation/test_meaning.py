@@ -123,10 +123,13 @@ def test_levels_ratio_and_slope_are_those_put_in() -> None:
     metrics = measured(1.0)
     slope = found(metrics, f"{SHARE}, slope over age", role="reference")
     assert slope.value == pytest.approx(2000 / 900, rel=0.05)
-    assert slope.low is not None and slope.high is not None and slope.low < 2000 / 900 < slope.high
+    assert slope.low is not None
+    assert slope.high is not None
+    assert slope.low < 2000 / 900 < slope.high
     mean = found(metrics, SHARE, role="reference", group="all")
     assert mean.value == pytest.approx(100 * 160 / 900, rel=0.03)
-    assert mean.people == 60 and mean.method == HELD_OUT
+    assert mean.people == 60
+    assert mean.method == HELD_OUT
     ratio = found(metrics, f"{SHARE}, ratio of old to young", role="reference")
     assert ratio.value == pytest.approx(190 / 130, rel=0.03)
 
@@ -136,12 +139,15 @@ def test_a_model_of_half_the_slope_and_half_the_spread_is_found_out() -> None:
     over = "samples over held-out people"
     slope = found(metrics, f"{SHARE}, slope over age, {over}")
     assert slope.value == pytest.approx(0.5, abs=0.05)
-    assert slope.high is not None and slope.high < 0.7
+    assert slope.high is not None
+    assert slope.high < 0.7
     ratio = found(metrics, f"{SHARE}, ratio of old to young, {over}")
     assert ratio.value == pytest.approx((175 / 145) / (190 / 130), abs=0.03)
     distance = found(metrics, f"{SHARE}, Wasserstein distance to held-out people", group="old", role="result")
     floor = found(metrics, f"{SHARE}, Wasserstein distance to held-out people", group="old", method=FLOOR)
-    assert distance.value is not None and floor.value is not None and distance.value > 1.5 * floor.value
+    assert distance.value is not None
+    assert floor.value is not None
+    assert distance.value > 1.5 * floor.value
 
 
 def test_where_slices_lie_is_no_difference_between_groups() -> None:
@@ -150,13 +156,13 @@ def test_where_slices_lie_is_no_difference_between_groups() -> None:
     ages = [30.0] * 40 + [70.0] * 40
     places = [0.0] * 36 + [20.0] * 4 + [0.0] * 4 + [20.0] * 36
     images, table = samples_of(ages, places, 3, deviation=0)
-    metrics, rows = measure_ventricles(Counting(), real, images, table, OPTIONS, RESULT)  # type: ignore[arg-type]
+    _metrics, rows = measure_ventricles(Counting(), real, images, table, OPTIONS, RESULT)  # type: ignore[arg-type]
     drawn = rows[rows["kind"] == "sample"].groupby("group")["adjusted"].mean()
     assert drawn["old"] - drawn["young"] == pytest.approx(100 * 80 / 900, abs=0.02)
 
 
 def test_samples_far_from_every_real_slice_are_left_out() -> None:
-    real, index = people_of(10, 1)
+    _real, index = people_of(10, 1)
     drawn = pd.DataFrame({"group": "old", "age": 50.0, "slice": [10.0, 14.0, 70.0], "share": 10.0, "seed": "0"})
     people, samples = aligned(index.assign(share=5.0), drawn)
     assert list(samples.table["position"]) == [1, 1]
@@ -177,7 +183,9 @@ def test_pairs_from_the_same_noise_have_an_effect_of_their_own() -> None:
     paired = found(metrics, f"{SHARE}, paired effect of old to young")
     plain = found(metrics, f"{SHARE}, effect size of old to young", role="result")
     assert paired.images == 20
-    assert paired.value is not None and plain.value is not None and paired.value > 5 * plain.value
+    assert paired.value is not None
+    assert plain.value is not None
+    assert paired.value > 5 * plain.value
 
 
 def test_young_and_old_are_compared_where_ages_are_told_and_there_are_enough() -> None:
@@ -218,7 +226,10 @@ def test_a_classifier_reaches_what_two_gaussians_allow() -> None:
     for method, part in ((TRAINING, "on samples"), (TRAINING, "on held-out people"), (SAMPLES, "on held-out people")):
         row = found(metrics, name, method=method, part=part, against="")
         assert row.value == pytest.approx(0.921, abs=0.06)
-        assert row.low is not None and row.high is not None and row.low < 0.921 + 0.05 and row.high > 0.921 - 0.05
+        assert row.low is not None
+        assert row.high is not None
+        assert row.low < 0.921 + 0.05
+        assert row.high > 0.921 - 0.05
 
 
 def test_the_area_is_that_of_scikit_learn() -> None:
@@ -246,7 +257,8 @@ def test_samples_that_repeat_themselves_are_more_alike_than_people() -> None:
     table = pd.DataFrame({"id": [f"s{n}" for n in range(20)], "group": "A", "seed": [str(n) for n in range(20)]})
     repeated = images[:1] + rng.normal(0, 0.02, images.shape).astype(np.float32)
     drawn, people = measure_diversity(repeated, table, real, OPTIONS, RESULT)
-    assert drawn.value is not None and people.value is not None
+    assert drawn.value is not None
+    assert people.value is not None
     assert drawn.value > 0.95 > 0.5 > people.value
 
 

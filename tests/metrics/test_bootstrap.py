@@ -97,7 +97,8 @@ def test_groups_are_resampled_each_on_its_own() -> None:
     found = bootstrap_groups(lambda a, b: float(b.mean() - a.mean()), ones, others, resamples=2000, seed=0)
     error = np.sqrt(ones.var() / 400 + others.var() / 100)
     assert found.value == pytest.approx(others.mean() - ones.mean())
-    assert found.low is not None and found.high is not None
+    assert found.low is not None
+    assert found.high is not None
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * error, rel=0.08)
 
 

@@ -52,12 +52,15 @@ def test_masked_measures_see_only_the_mask() -> None:
     assert mae(outside, target) != mae(prediction, target)
 
 
-def test_multiscale_similarity_of_one_scale_is_that_of_scikit_image() -> None:
-    """Images of 20 voxels have room for one scale only; similarity, which is negative nowhere here, is then plain SSIM."""
-    ones, others = (np.stack([image] * 2)[:, None] for image in pair((20, 20)))
-    found = multiscale_similarity(ones, others)
-    assert found.shape == (2,)
-    assert found[0] == pytest.approx(ssim(ones[0, 0], others[0, 0], data_range=2), abs=2e-3)
+@pytest.mark.parametrize(
+    ("shape", "weight"), [((20, 20), 1.0), ((24, 24, 24), 0.2856 / 0.3304), ((112, 96), 0.3001 / 0.6305)]
+)
+def test_multiscale_similarity_of_flat_images_is_the_luminance_of_the_coarsest_scale(
+    shape: tuple[int, ...], weight: float
+) -> None:
+    """Contrast and structure of flat images agree, luminance is (2ab + C) / (a^2 + b^2 + C) with C = (.01 x 2)^2."""
+    found = multiscale_similarity(np.full((2, 1, *shape), 0.5), np.full((2, 1, *shape), 0.25))
+    assert found == pytest.approx([(0.2504 / 0.3129) ** weight] * 2, abs=1e-3)
 
 
 def test_multiscale_similarity_falls_with_noise_and_is_1_for_equal_images() -> None:
