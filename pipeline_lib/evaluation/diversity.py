@@ -40,7 +40,7 @@ def measure_diversity(
     ):
         if not len(pairs):
             continue
-        found = multiscale_similarity(source[pairs[:, 0]], source[pairs[:, 1]])  # type: ignore[index]
+        found = multiscale_similarity(source[pairs[:, 0]], source[pairs[:, 1]])
         interval = bootstrap_mean(found, resamples=options.bootstrap, seed=options.seed)
         note = f"{len(pairs)} pairs of one group at neighbouring slices; higher is more alike"
         metrics.append(replace(about, images=len(np.unique(pairs))).measured(interval, note))
