@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline_lib.bundles.bundle import find_bundle, read_plan, shipped
 from pipeline_lib.bundles.check import check
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, print_anything
 
 
 def main() -> int:
@@ -21,6 +21,7 @@ def main() -> int:
     for name, what in (("show", "what a bundle is, in a few lines"), ("check", "whether a bundle is whole")):
         command = commands.add_parser(name, help=what)
         command.add_argument("bundle", help="folder of a bundle, or the name of one that ships")
+    print_anything()
     arguments = parser.parse_args()
     try:
         return {"list": _list, "show": _show, "check": _check}[arguments.command](arguments)

@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from pipeline_lib.config.schema import AugmentOptions
 
-BACKGROUND = {"image": -1.0, "target": -1.0, "mask": 0.0, "lesion": 0.0, "label": 0.0}
+BACKGROUND = {"image": -1.0, "target": -1.0, "mask": 0.0, "label": 0.0}
 """Arrays that are moved, and what comes in from outside."""
-MASKS = ("mask", "lesion", "label")
+MASKS = ("mask", "label")
 Matrix = NDArray[np.float64]
 
 
@@ -46,17 +46,17 @@ class Augmentation:
     gamma: float = 0.0
 
     def __call__(
-        self, sample: dict[str, Tensor], *, draw: int, index: int, left_right: int | None
+        self, sample: dict[str, Tensor], *, position: int, index: int, left_right: int | None
     ) -> dict[str, Tensor]:
         """Return the augmented sample.
 
         Args:
             sample: arrays ``(C, *spatial)`` by name; others pass through.
-            draw: how often this sample was drawn, or the position in the training stream.
+            position: in the training stream, or how often this sample was drawn.
             index: which sample it is.
             left_right: spatial axis that runs from left to right; None: no flips.
         """
-        random = np.random.default_rng((self.seed, draw, index))
+        random = np.random.default_rng((self.seed, position, index))
         spatial = tuple(sample["image"].shape[1:])
         flip, matrix, shift, exponent = self._drawn(random, spatial)
         changed = dict(sample)

@@ -8,12 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from pipeline_lib.config.schema import RecipeOptions
-from pipeline_lib.evaluation.features import feature_network
 from pipeline_lib.evaluation.meaning import measure_meaning
 from pipeline_lib.evaluation.metric import Metric, write_metrics
-from pipeline_lib.evaluation.sets import Memory, Yardstick, held_out_table, read_real, read_samples, write_copies
-from pipeline_lib.files import atomic_directory, read_json
-from pipeline_lib.inference.refusal import caution
+from pipeline_lib.evaluation.sets import (
+    Memory,
+    Yardstick,
+    along_training,
+    held_out_table,
+    read_samples,
+    real_sets,
+    write_copies,
+)
+from pipeline_lib.files import atomic_directory
 from pipeline_lib.metrics.distribution import extract
 
 FINAL = "diffusion"
@@ -43,11 +49,8 @@ def evaluate_generation(
     Raises:
         UserError: there is no real image, or held-out people were in training.
     """
-    options, data = recipe.evaluation, recipe.data
-    network = feature_network(options.features, dimensions=data.dimensions, channels=data.channels)
-    known = read_real(train, network, data.train_groups)
-    other = read_real(held_out, network, data.train_groups)
-    note = caution(other.index, read_json(diffusion / "model.json"), recipe.sampling.allow_trained_people)
+    options = recipe.evaluation
+    network, known, other, note = real_sets(recipe, diffusion, train, held_out)
 
     final = np.load(samples / "samples.npy", mmap_mode="r")
     yardstick = Yardstick(known, other, len(final), network, options.seed, group="all", note=note)
@@ -61,14 +64,11 @@ def evaluate_generation(
         *memory.measure(near, result),
         *memory.real(),
     ]
-    for path in sorted(samples.glob("step-*/samples.npy")):
-        step = int(path.parent.name.removeprefix("step-"))
-        images = np.load(path, mmap_mode="r")
-        about = Metric("", None, role="checkpoint", method=FINAL, step=step, split="held-out")
-        metrics += yardstick.measure(extract(network, images), about)
-        metrics += memory.measure(memory.look_up(images), about)
-    table = read_samples(samples)
+    for step, images in along_training(samples):
+        about = replace(result, role="checkpoint", step=step)
+        metrics += [*yardstick.measure(extract(network, images), about), *memory.measure(memory.look_up(images), about)]
     about = replace(result, note=note)
+    table = read_samples(samples)
     found, tables = measure_meaning(recipe, known, other, final, features, table, held_out, about)
     metrics += found
     with atomic_directory(out) as folder:

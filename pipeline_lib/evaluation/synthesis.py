@@ -8,12 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from pipeline_lib.config.schema import RecipeOptions
-from pipeline_lib.evaluation.features import feature_network
 from pipeline_lib.evaluation.meaning import measure_meaning
 from pipeline_lib.evaluation.metric import Metric, write_metrics
-from pipeline_lib.evaluation.sets import Memory, Yardstick, held_out_table, read_real, read_samples, write_copies
-from pipeline_lib.files import atomic_directory, read_json
-from pipeline_lib.inference.refusal import caution
+from pipeline_lib.evaluation.sets import (
+    Memory,
+    Yardstick,
+    along_training,
+    held_out_table,
+    read_samples,
+    real_sets,
+    write_copies,
+)
+from pipeline_lib.files import atomic_directory
 from pipeline_lib.metrics.distribution import extract
 
 METHOD = "latent diffusion"
@@ -28,7 +34,8 @@ def evaluate_synthesis(
     out: Path,
     counterfactuals: Path | None = None,
 ) -> None:
-    """Distances of each group's samples to that group's held-out people, suspected copies, and what the conditions mean.
+    """Distances of each group's samples to that group's held-out people, suspected copies, also of kept checkpoints, and what
+    the conditions mean.
 
     Args:
         recipe: ``evaluation`` says the feature network, resamples and seed.
@@ -43,11 +50,8 @@ def evaluate_synthesis(
     Raises:
         UserError: there is no real image, or held-out people were in training.
     """
-    options, data = recipe.evaluation, recipe.data
-    network = feature_network(options.features, dimensions=data.dimensions, channels=data.channels)
-    known = read_real(train, network, data.train_groups)
-    other = read_real(held_out, network, data.train_groups)
-    note = caution(other.index, read_json(diffusion / "model.json"), recipe.sampling.allow_trained_people)
+    options = recipe.evaluation
+    network, known, other, note = real_sets(recipe, diffusion, train, held_out)
     images = np.load(samples / "samples.npy", mmap_mode="r")
     table = read_samples(samples)
 
@@ -62,6 +66,8 @@ def evaluate_synthesis(
     memory = Memory(known, other, options, note)
     near = memory.look_up(images)
     metrics += [*memory.measure(near, result), *memory.real()]
+    for step, earlier in along_training(samples):
+        metrics += memory.measure(memory.look_up(earlier), replace(result, role="checkpoint", step=step))
     about = replace(result, note=note)
     found, tables = measure_meaning(recipe, known, other, images, features, table, held_out, about, counterfactuals)
     metrics += found

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, print_anything
 from pipeline_lib.report.compare import compare
 
 
@@ -18,6 +18,7 @@ def main() -> None:
     two.add_argument("first", type=Path, help="a folder of results")
     two.add_argument("second", type=Path, help="another one")
     two.add_argument("--out", type=Path, default=Path("compare.html"), help="the page to write (default: %(default)s)")
+    print_anything()
     arguments = parser.parse_args()
     try:
         lines = compare(arguments.first, arguments.second, arguments.out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline_lib.tasks.shared import (
     AUTOENCODER,
     DATASET,
-    DENOISER,
+    FOLLOWED,
     INTERVALS,
     LATENTS,
     MEANING,
@@ -19,7 +19,7 @@ from pipeline_lib.tasks.task import Stage, Task
 SAMPLES = Stage(
     "inference",
     "Samples",
-    (*MODEL, *SAMPLER, *TOLD, "sampling.count"),
+    (*MODEL, *SAMPLER, *TOLD, "sampling.count", "sampling.checkpoints"),
     "pipeline_lib.inference.synthesis:sample_synthesis",
     networks=("autoencoder", "denoiser"),
     shown=True,
@@ -77,7 +77,7 @@ TASK = Task(
         "site.",
         "A counterfactual shows what the model learned of a group or an age, not what will become of a person.",
     ),
-    stages=(DATASET, AUTOENCODER, LATENTS, DENOISER, SAMPLES, COUNTERFACTUALS, EMBEDDING, EVALUATION),
+    stages=(DATASET, AUTOENCODER, LATENTS, FOLLOWED, SAMPLES, COUNTERFACTUALS, EMBEDDING, EVALUATION),
     inferred="New scans, {recipe.sampling.count}{combinations}, were sampled by {sampler}.{drawn}",
     judged=(
         "Sets of images were compared in equal number with random halves of the held-out people; intervals are 1.96 "
