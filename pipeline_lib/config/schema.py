@@ -545,7 +545,10 @@ class SamplingOptions(Options):
     )
     batch_size: Positive = Field(16, description="Images sampled together.")
     counterfactuals: int = Field(
-        8, ge=0, le=1_000_000, description="Held-out people whose scan is made again under other conditions (synthesis); 0: none."
+        8,
+        ge=0,
+        le=1_000_000,
+        description="Held-out people whose scan is made again under other conditions (synthesis); 0: none.",
     )
     checkpoints: Positive = Field(
         4,
