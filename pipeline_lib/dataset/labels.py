@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline_lib.dataset.grids import Grid
 from pipeline_lib.dataset.packed import read_index
 from pipeline_lib.dataset.resample import resample_mask
-from pipeline_lib.dataset.volumes import Volume
+from pipeline_lib.dataset.volumes import ChannelVolume
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_table
 from pipeline_lib.imaging import nifti
@@ -64,7 +64,7 @@ def write_labels(
         _keep_rows(packed, keep)
 
 
-def in_space(path: Path, structures: Sequence[Sequence[int]], preprocessed: Path, outputs: Mapping[str, str]) -> Volume:
+def in_space(path: Path, structures: Sequence[Sequence[int]], preprocessed: Path, outputs: Mapping[str, str]) -> ChannelVolume:
     """Structures ``(S, x, y, z)``, 0 or 1, on the grid of a preprocessed scan, from their map on the scan as it came."""
     labels = nifti.read_volume(path)
     grid = nifti.read_volume(preprocessed / outputs["image"])
@@ -73,7 +73,7 @@ def in_space(path: Path, structures: Sequence[Sequence[int]], preprocessed: Path
         transform = sitk.ReadTransform(str(preprocessed / outputs["to_MNI152"]))
     moved = resample(labels, grid, transform, order=0).data.round().astype(int)
     found = [np.isin(moved, list(values)) if values else moved > 0 for values in structures]
-    return Volume(np.stack(found).astype(np.float32), grid.affine)
+    return ChannelVolume(np.stack(found).astype(np.float32), grid.affine)
 
 
 def _keep_rows(packed: Path, keep: NDArray[np.bool_]) -> None:
