@@ -64,7 +64,9 @@ def write_labels(
         _keep_rows(packed, keep)
 
 
-def in_space(path: Path, structures: Sequence[Sequence[int]], preprocessed: Path, outputs: Mapping[str, str]) -> ChannelVolume:
+def in_space(
+    path: Path, structures: Sequence[Sequence[int]], preprocessed: Path, outputs: Mapping[str, str]
+) -> ChannelVolume:
     """Structures ``(S, x, y, z)``, 0 or 1, on the grid of a preprocessed scan, from their map on the scan as it came."""
     labels = nifti.read_volume(path)
     grid = nifti.read_volume(preprocessed / outputs["image"])
