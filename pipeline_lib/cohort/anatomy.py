@@ -73,11 +73,13 @@ class Anatomy:
         lesion = lesion * (found[0] + found[1] > 0.5)
         return np.stack([*(tissue * (1 - lesion) for tissue in found), lesion]).astype(np.float32)
 
-    def ventricle_ml(self, points: NDArray[np.float64], voxel_ml: float) -> float:
-        """Volume of the lateral ventricles on a grid of the person's points, mL."""
+    def ventricles(self, points: NDArray[np.float64]) -> Array:
+        """Fraction (...) of the lateral ventricles at the person's points (3, ...), mm."""
         head = template_head()
-        inside = ndimage.map_coordinates(head.ventricles, _to_voxels(head.affine, self.to_template(points)), order=1)
-        return float(inside.sum()) * voxel_ml
+        inside: Array = ndimage.map_coordinates(
+            head.ventricles, _to_voxels(head.affine, self.to_template(points)), order=1
+        )
+        return inside
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,7 +1,8 @@
 """The embedded cohort: synthetic people with known anatomy, groups, lesions and microstructure.
 
 Everything about a person follows from the person's number, so that one can be added later and the
-others stay as they are. The truth is kept beside the scans, in ``truth/``.
+others stay as they are. The truth is kept beside the scans, in ``truth/``: tissues, brain, structures (1 brain, 2 lateral
+ventricles), lesions.
 """
 
 from __future__ import annotations
@@ -141,7 +142,12 @@ def _anatomical(
     if not path.exists():
         grid = draw_grid(random, draw_pose(random), voxel_mm)
         data, tissues = scan_head(random, anatomy, grid, modality)
-        _save(truth / f"{stem}_brain.nii.gz", (tissues[[0, 1, 2, 5]].sum(0) > 0.5).astype(np.uint8), grid.affine)
+        brain = (tissues[[0, 1, 2, 5]].sum(0) > 0.5).astype(np.uint8)
+        ventricles = anatomy.ventricles(grid.head_points())
+        _save(truth / f"{stem}_brain.nii.gz", brain, grid.affine)
+        _save(
+            truth / f"{stem}_structures.nii.gz", np.maximum(brain, 2 * (ventricles > 0.5)).astype(np.uint8), grid.affine
+        )
         _save(
             truth / f"{stem}_tissues.nii.gz",
             (tissues.argmax(0) + 1).astype(np.uint8) * (tissues.sum(0) > 0.5),
@@ -149,7 +155,7 @@ def _anatomical(
         )
         if anatomy.lesions:
             _save(lesion, (tissues[5] > 0.5).astype(np.uint8), grid.affine)
-        facts = {"ventricles_ml": round(anatomy.ventricle_ml(grid.head_points(), grid.voxel_ml), 2), "note": NOTE}
+        facts = {"ventricles_ml": round(float(ventricles.sum()) * grid.voxel_ml, 2), "note": NOTE}
         write_json(truth / f"{stem}_truth.json", facts | {"group": person.group, "lesions": len(anatomy.lesions)})
         _save(path, data, grid.affine)
     return Scan(

@@ -585,6 +585,12 @@ class SamplingOptions(Options):
         "in turn with numbers as its people have them (every). null: cohort for generation, else every.",
     )
     batch_size: Positive = Field(16, description="Images sampled together.")
+    counterfactuals: int = Field(
+        8,
+        ge=0,
+        le=1_000_000,
+        description="Held-out people whose scan is made again under other conditions (synthesis); 0: none.",
+    )
     checkpoints: Positive = Field(
         4,
         description="Averaged weights kept along the training; generation samples and judges them all, synthesis looks for copies in them.",
@@ -639,6 +645,15 @@ class EvaluationOptions(Options):
         "random",
         description="Network by which sets of images are compared (FID, KID): random, the folder of a trained "
         "autoencoder, or a TorchScript file.",
+    )
+    segmenter: str | None = Field(
+        None,
+        description="Bundle of a segmenter, its folder or name, by which the lateral ventricles of samples and of held-out "
+        "people are compared; null: they are not.",
+    )
+    ages: Limits = Field(
+        (35.0, 60.0),
+        description="Where ages are told, people under the first are compared with those from the second on.",
     )
     seed: Seed = Field(0, description="Of the resampling.")
 

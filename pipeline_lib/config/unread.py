@@ -59,13 +59,20 @@ ONLY_WHERE: dict[str, tuple[str, Callable[[RecipeOptions], bool]]] = {
         "evaluation.score.levels is set",
         lambda recipe: bool(recipe.evaluation.score.levels),
     ),
+    "evaluation.segmenter": ("the modality has volumes", lambda recipe: recipe.data.modality != "image"),
     "sampling.start": (
         "evaluation.score.levels is empty",
         lambda recipe: not recipe.evaluation.score.levels,
     ),
     "sampling.eta": ("sampling.sampler is ddim", lambda recipe: recipe.sampling.sampler == "ddim"),
     **dict.fromkeys(
-        ["denoiser.drop_condition", "sampling.guidance", "sampling.conditions", "sampling.others"],
+        [
+            "denoiser.drop_condition",
+            "sampling.guidance",
+            "sampling.conditions",
+            "sampling.others",
+            "sampling.counterfactuals",
+        ],
         ("denoiser.condition is set", lambda recipe: bool(recipe.denoiser.condition)),
     ),
 }

@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from pipeline_lib.config.schema import AugmentOptions
 
-BACKGROUND = {"image": -1.0, "target": -1.0, "mask": 0.0}
+BACKGROUND = {"image": -1.0, "target": -1.0, "mask": 0.0, "label": 0.0}
 """Arrays that are moved, and what comes in from outside."""
+MASKS = ("mask", "label")
 Matrix = NDArray[np.float64]
 
 
@@ -111,7 +112,7 @@ def _moved(arrays: dict[str, Tensor], matrix: Matrix, shift: NDArray[np.float64]
     stacked = torch.cat(list(arrays.values())).sub_(background)
     moved = functional.grid_sample(stacked[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
     parts = moved.add_(background).split([len(array) for array in arrays.values()])
-    return {name: (part >= 0.5).float() if name == "mask" else part for name, part in zip(names, parts, strict=True)}
+    return {name: (part >= 0.5).float() if name in MASKS else part for name, part in zip(names, parts, strict=True)}
 
 
 def _places(spatial: tuple[int, ...], matrix: Matrix, offset: NDArray[np.float64]) -> Tensor:

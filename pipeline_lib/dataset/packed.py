@@ -133,12 +133,13 @@ def _mapped(path: Path) -> np.ndarray:
 
 
 class PackedDataset(PackedArrays):
-    """Images in [-1, 1]: ``image (C, *spatial)`` and, where packed, ``target`` and ``mask``; no training reads lesions."""
+    """Images in [-1, 1]: ``image (C, *spatial)`` and, where packed, ``target``, ``mask`` and ``label``; no training reads lesions."""
 
     files: ClassVar[Mapping[str, str]] = {
         "data.npy": "image",
         "target.npy": "target",
         "mask.npy": "mask",
+        "label.npy": "label",
     }
     required: ClassVar[frozenset[str]] = frozenset({"data.npy"})
 

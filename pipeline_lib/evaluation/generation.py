@@ -8,8 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.evaluation.meaning import measure_meaning
 from pipeline_lib.evaluation.metric import Metric, write_metrics
-from pipeline_lib.evaluation.sets import Memory, Yardstick, along_training, held_out_table, real_sets, write_copies
+from pipeline_lib.evaluation.sets import (
+    Memory,
+    Yardstick,
+    along_training,
+    held_out_table,
+    read_samples,
+    real_sets,
+    write_copies,
+)
 from pipeline_lib.files import atomic_directory
 from pipeline_lib.metrics.distribution import extract
 
@@ -26,13 +35,16 @@ def evaluate_generation(
 ) -> None:
     """Distances to held-out people and suspected copies, of the finished model and of every kept checkpoint.
 
+    What the conditions mean is measured of the finished model.
+
     Args:
         recipe: ``evaluation`` says the feature network, resamples and seed.
         diffusion: folder of the trained denoiser, for who was in its training.
         samples: folder of `sample_generation`.
         train: packed chunk folders of the training split.
         held_out: packed chunk folders of people the model has not seen.
-        out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``nearest.tsv`` and ``nearest.npz``.
+        out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``nearest.tsv``, ``nearest.npz`` and,
+            with a segmenter, ``ventricles.tsv``.
 
     Raises:
         UserError: there is no real image, or held-out people were in training.
@@ -45,8 +57,9 @@ def evaluate_generation(
     memory = Memory(known, other, options, note)
     result = Metric("", None, role="result", method=FINAL, split="held-out")
     near = memory.look_up(final)
+    features = extract(network, final)
     metrics = [
-        *yardstick.measure(extract(network, final), result),
+        *yardstick.measure(features, result),
         *yardstick.real(),
         *memory.measure(near, result),
         *memory.real(),
@@ -54,6 +67,12 @@ def evaluate_generation(
     for step, images in along_training(samples):
         about = replace(result, role="checkpoint", step=step)
         metrics += [*yardstick.measure(extract(network, images), about), *memory.measure(memory.look_up(images), about)]
+    about = replace(result, note=note)
+    table = read_samples(samples)
+    found, tables = measure_meaning(recipe, known, other, final, features, table, held_out, about)
+    metrics += found
     with atomic_directory(out) as folder:
+        for name, rows in tables.items():
+            rows.to_csv(folder / name, sep="\t", index=False)
         write_metrics(folder, metrics, held_out_table(memory))
         write_copies(folder, [f"sample {n + 1}" for n in range(len(final))], final, near, memory)

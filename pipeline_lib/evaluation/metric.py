@@ -22,6 +22,8 @@ reference: stands beside the result to read it by. checkpoint: the model at an e
 """
 Direction = Literal["higher", "lower", "neither"]
 """Which values are better."""
+VENTRICLES = "ventricles.tsv"
+"""File beside the metrics with the ventricles of each image (`ventricles.measure_ventricles`)."""
 ROLES: tuple[Role, ...] = get_args(Role)
 
 

@@ -101,6 +101,19 @@ def read_real(chunks: Sequence[Path], network: FeatureNetwork, only_groups: Sequ
     return Real(index[rows].reset_index(drop=True), images, extract(network, images))  # type: ignore[arg-type]
 
 
+def read_samples(folder: Path) -> pd.DataFrame:
+    """What each sample was told, as text, a row a sample; see `sampling.write_samples`.
+
+    Raises:
+        UserError: there are not as many rows as samples.
+    """
+    table = pd.read_csv(folder / "samples.tsv", sep="\t", dtype=str, keep_default_na=False)
+    number = len(np.load(folder / "samples.npy", mmap_mode="r"))
+    if len(table) != number:
+        raise UserError(f"{folder}: {number} samples but {len(table)} rows in samples.tsv; sample again")
+    return table
+
+
 def real_sets(
     recipe: RecipeOptions, diffusion: Path, train: Sequence[Path], held_out: Sequence[Path]
 ) -> tuple[FeatureNetwork, Real, Real, str]:

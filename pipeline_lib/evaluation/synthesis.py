@@ -6,12 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from pipeline_lib.config.schema import RecipeOptions
-from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.meaning import measure_meaning
 from pipeline_lib.evaluation.metric import Metric, write_metrics
-from pipeline_lib.evaluation.sets import Memory, Yardstick, along_training, held_out_table, real_sets, write_copies
+from pipeline_lib.evaluation.sets import (
+    Memory,
+    Yardstick,
+    along_training,
+    held_out_table,
+    read_samples,
+    real_sets,
+    write_copies,
+)
 from pipeline_lib.files import atomic_directory
 from pipeline_lib.metrics.distribution import extract
 
@@ -25,8 +32,10 @@ def evaluate_synthesis(
     train: list[Path],
     held_out: list[Path],
     out: Path,
+    counterfactuals: Path | None = None,
 ) -> None:
-    """Distances of each group's samples to that group's held-out people, and suspected copies, also of kept checkpoints.
+    """Distances of each group's samples to that group's held-out people, suspected copies, also of kept checkpoints, and what
+    the conditions mean.
 
     Args:
         recipe: ``evaluation`` says the feature network, resamples and seed.
@@ -34,7 +43,9 @@ def evaluate_synthesis(
         samples: folder of `sample_synthesis`.
         train: packed chunk folders of the training split.
         held_out: packed chunk folders of people the model has not seen.
-        out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``nearest.tsv`` and ``nearest.npz``.
+        out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``nearest.tsv``, ``nearest.npz`` and, with a
+            segmenter, ``ventricles.tsv``.
+        counterfactuals: folder of `make_counterfactuals`.
 
     Raises:
         UserError: there is no real image, or held-out people were in training.
@@ -42,9 +53,7 @@ def evaluate_synthesis(
     options = recipe.evaluation
     network, known, other, note = real_sets(recipe, diffusion, train, held_out)
     images = np.load(samples / "samples.npy", mmap_mode="r")
-    table = pd.read_csv(samples / "samples.tsv", sep="\t", dtype=str, keep_default_na=False)
-    if len(table) != len(images):
-        raise UserError(f"{samples}: {len(images)} samples but {len(table)} rows in samples.tsv; sample again")
+    table = read_samples(samples)
 
     features = extract(network, images)
     result = Metric("", None, role="result", method=METHOD, split="held-out")
@@ -59,6 +68,11 @@ def evaluate_synthesis(
     metrics += [*memory.measure(near, result), *memory.real()]
     for step, earlier in along_training(samples):
         metrics += memory.measure(memory.look_up(earlier), replace(result, role="checkpoint", step=step))
+    about = replace(result, note=note)
+    found, tables = measure_meaning(recipe, known, other, images, features, table, held_out, about, counterfactuals)
+    metrics += found
     with atomic_directory(out) as folder:
+        for name, rows in tables.items():
+            rows.to_csv(folder / name, sep="\t", index=False)
         write_metrics(folder, metrics, held_out_table(memory))
         write_copies(folder, list(table["id"]), images, near, memory)

@@ -16,7 +16,7 @@ from pipeline_lib.config.schema import RecipeOptions, SamplingOptions
 from pipeline_lib.dataset.conditions import Conditions
 from pipeline_lib.diffusion.guidance import guided
 from pipeline_lib.diffusion.process import DiffusionProcess, make_process
-from pipeline_lib.diffusion.samplers import Callback, ddim, ddpm, dpm_solver_pp, timestep_pairs
+from pipeline_lib.diffusion.samplers import Callback, ddim, ddim_invert, ddpm, dpm_solver_pp, timestep_pairs
 from pipeline_lib.noise.base import Noise
 from pipeline_lib.noise.make import make_noise
 
@@ -153,6 +153,18 @@ class Denoiser:
             case "dpm_solver":
                 clean = dpm_solver_pp(model, x, pairs, self.process, clip=self.clip, callback=callback)
         return clean.cpu()
+
+    @torch.inference_mode()
+    def invert(self, x: Tensor, condition: Tensor | None, *, corrections: int = 0) -> Tensor:
+        """The noise from which deterministic DDIM of ``sampling.steps`` steps makes ``x`` (N, C, *spatial) under ``condition``.
+
+        See `diffusion.samplers.ddim_invert`; guidance should be 1 and nothing clipped, in both directions.
+        """
+        target = next(self.network.parameters()).device
+        condition = None if condition is None else condition.to(target)
+        pairs = timestep_pairs(self.process.timesteps, self.sampling.steps)
+        model = self._predict(condition)
+        return ddim_invert(model, x.to(target), pairs, self.process, corrections=corrections).cpu()
 
 
 def load_denoiser(recipe: RecipeOptions, weights: Path) -> Denoiser:

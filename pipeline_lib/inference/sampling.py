@@ -195,7 +195,7 @@ def write_samples(
             "Sampler": options.sampler,
             "Steps": options.steps,
         }
-        _write_png(folder / "png" / f"{entry['id']}.png", image, sidecar)
+        write_png(folder / "png" / f"{entry['id']}.png", image, sidecar)
         found = affine_like(
             people, float(told["slice"]) if "slice" in told else None, dimensions=recipe.data.dimensions
         )
@@ -214,7 +214,7 @@ def write_samples(
         write_nifti(path, (image + 1) / 2, affine, sidecar, space=space)
 
 
-def _write_png(path: Path, image: NDArray[np.float32], about: Mapping[str, Any]) -> None:
+def write_png(path: Path, image: NDArray[np.float32], about: Mapping[str, Any]) -> None:
     """A sample ``(C, *spatial)`` as an 8-bit picture, with what is known of it in its text fields."""
     path.parent.mkdir(exist_ok=True)
     text = PngInfo()

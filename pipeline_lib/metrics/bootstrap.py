@@ -83,3 +83,30 @@ def half_sampling(values: NDArray[np.floating], subjects: int) -> Interval:
     half = subjects // 2
     value, spread = float(values.mean()), 1.96 * float(values.std(ddof=1)) * np.sqrt(half / (subjects - half))
     return Interval(value, value - spread, value + spread)
+
+
+def bootstrap_groups(
+    statistic: Callable[..., float], *groups: NDArray[np.floating], resamples: int, seed: int
+) -> Interval:
+    """Percentile 95 % interval of a statistic of several groups, each resampled on its own.
+
+    Args:
+        statistic: maps as many arrays as there are groups to a number; may give NaN where a resample leaves it undefined.
+        groups: a row a person, or a person's row of paired values, ``(n, ...)``.
+        resamples: number of resamples.
+        seed: of the random draws.
+    """
+    value = float(statistic(*groups))
+    if min(len(group) for group in groups) < 2 or not np.isfinite(value):
+        return Interval(value, None, None)
+    rng = np.random.default_rng(seed)
+    drawn = [
+        float(statistic(*(group[rng.integers(0, len(group), len(group))] for group in groups)))
+        for _ in range(resamples)
+    ]
+    values = np.array(drawn)
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return Interval(value, None, None)
+    low, high = np.percentile(values, [2.5, 97.5])
+    return Interval(value, float(low), float(high))

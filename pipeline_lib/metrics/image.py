@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
+from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
+WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Of the scales of MS-SSIM, finest first."""
+WINDOW = 11
 
 
 def mae(prediction: Array, target: Array, mask: Mask | None = None) -> float:
@@ -52,6 +57,33 @@ def correlation(prediction: Array, target: Array, mask: Mask | None = None) -> f
     one, other = (values - values.mean() for values in (_inside(prediction, mask), _inside(target, mask)))
     norm = np.sqrt((one**2).sum() * (other**2).sum())
     return float((one * other).sum() / norm) if norm else float("nan")
+
+
+def multiscale_similarity(ones: Array, others: Array) -> NDArray[np.float64]:
+    """MS-SSIM (Wang 2003) of pairs of images ``(N, C, *spatial)`` in [-1, 1], ``(N,)``, over as many scales as fit.
+
+    The weights of those are brought to a sum of 1; a window of 11 voxels fits into the coarsest. Values of two sets compare
+    only where the images have one size.
+
+    Raises:
+        ValueError: an image has fewer than 11 voxels along some axis.
+    """
+    smallest = min(ones.shape[2:])
+    if smallest < WINDOW:
+        raise ValueError(f"images of {ones.shape[2:]} voxels; {WINDOW} along each axis are needed")
+    # torchmetrics asks for room by (n - 1)^2, each scale for half the voxels of the one before.
+    scales = max(n for n in range(1, len(WEIGHTS) + 1) if smallest // max(2 ** (n - 1), (n - 1) ** 2) >= WINDOW)
+    weights = tuple(weight / sum(WEIGHTS[:scales]) for weight in WEIGHTS[:scales])
+    found = multiscale_structural_similarity_index_measure(
+        torch.from_numpy(np.asarray(ones, np.float32)),
+        torch.from_numpy(np.asarray(others, np.float32)),
+        data_range=2.0,
+        betas=weights,
+        normalize="relu",
+        reduction="none",
+    )
+    values: NDArray[np.float64] = found.double().numpy().reshape(-1)
+    return values
 
 
 def _inside(image: Array, mask: Mask | None) -> NDArray[np.float64]:

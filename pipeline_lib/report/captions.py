@@ -39,6 +39,16 @@ CAPTIONS = {
         "Distance of each group's samples to real people of that group, beside the distance of real to real people.",
         "Comparison of the groups by one measure.",
     ),
+    "ventricles": (
+        "Share of the lateral ventricles in the brain, measured alike in samples and in held-out people at the same slices. A "
+        "dot is a sample, or a person's mean; lines are means, and over age straight fits.",
+        "Dot plots of the ventricles' share in samples and held-out people by group and over age.",
+    ),
+    "counterfactuals": (
+        "Held-out scans made again under other conditions from the noise that they were inverted to, and what that changes. "
+        "It shows what the model learned of a group, not what will become of a person.",
+        "Rows of people: the scan, its round trip, the same brain under other conditions, and difference maps.",
+    ),
     "nearest": (
         "Samples that are most like a training image, beside that image. A copy would be a person's data.",
         "Pairs of a sampled image and its nearest training image.",

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline_lib.evaluation.metric import Metric, read_metrics
+from pipeline_lib.evaluation.metric import VENTRICLES, Metric, read_metrics
 from pipeline_lib.inference.pictures import Row, Tile, mosaic
 
 TRANSLATED = {
@@ -36,6 +36,8 @@ def figures_of(folder: Path) -> Iterator[tuple[str, Figure]]:
     metrics = read_metrics(folder)
     if len({metric.group for metric in metrics if metric.name in SET_DISTANCES}) > 1:
         yield "distances", _by_group(metrics)
+    if (folder / VENTRICLES).is_file():
+        yield "ventricles", _ventricles(pd.read_csv(folder / VENTRICLES, sep="\t", keep_default_na=False))
     if (folder / "nearest.npz").is_file():
         with np.load(folder / "nearest.npz") as views:
             yield "nearest", _closest_pairs(views)
@@ -116,6 +118,38 @@ def _by_group(metrics: Sequence[Metric]) -> Figure:
         axis.set_title(f"{name} to the group's held-out people", fontsize=9)
         if methods:
             axis.legend(fontsize=7)
+    return figure
+
+
+def _ventricles(rows: pd.DataFrame) -> Figure:
+    """The ventricles' share of each sample and held-out person, by group and, where samples were told ages, over age."""
+    rows = rows.assign(age=pd.to_numeric(rows["age"], errors="coerce"))
+    rows = rows.drop_duplicates(["kind", "id"])  # a person's value is the mean over slices
+    aged = rows[(rows["kind"] == "sample") & rows["age"].notna()]
+    groups = sorted(set(rows["group"][rows["kind"] == "sample"]) - {"", "all"}) or [None]
+    figure = Figure(figsize=(8 if len(aged) else 4.5, 3.4), layout="constrained")
+    axes = figure.subplots(1, 2 if len(aged) else 1, squeeze=False)[0]
+    kinds = (("held-out", "tab:orange", "held-out people"), ("sample", "tab:blue", "samples"))
+    for shift, (kind, colour, label) in zip((-0.18, 0.18), kinds, strict=True):
+        own = rows[rows["kind"] == kind]
+        values = [own["adjusted"][own["group"] == group] if group else own["adjusted"] for group in groups]
+        places = np.arange(len(groups)) + shift
+        for place, of_group in zip(places, values, strict=True):
+            spread = np.random.default_rng(0).uniform(-0.1, 0.1, len(of_group))
+            axes[0].scatter(place + spread, of_group, s=8, color=colour, alpha=0.5, linewidths=0)
+            if len(of_group):
+                axes[0].hlines(of_group.mean(), place - 0.14, place + 0.14, color=colour, linewidth=2)
+        axes[0].scatter([], [], s=12, color=colour, label=label)
+        if len(aged) and own["age"].notna().sum() > 2:
+            known = own[own["age"].notna()]
+            axes[-1].scatter(known["age"], known["adjusted"], s=8, color=colour, alpha=0.5, linewidths=0)
+            ends = np.array([known["age"].min(), known["age"].max()])
+            axes[-1].plot(ends, np.polyval(np.polyfit(known["age"], known["adjusted"], 1), ends), color=colour)
+    axes[0].set_xticks(range(len(groups)), [group or "all" for group in groups])
+    axes[0].set_ylabel("lateral ventricles, % of the brain")
+    axes[0].legend(fontsize=7)
+    if len(aged):
+        axes[-1].set_xlabel("age, years")
     return figure
 
 

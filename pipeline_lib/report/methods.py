@@ -50,6 +50,10 @@ REFERENCES = {
     "zhang": ("Zhang et al., 2012", "Zhang H, Schneider T, Wheeler-Kingshott CA, Alexander DC. NODDI: practical in vivo neurite orientation dispersion and density imaging of the human brain. NeuroImage 2012; 61(4):1000-1016"),
 }  # fmt: skip
 
+RULER = (
+    "Lateral ventricles were segmented alike in samples and in held-out people, and their share of the brain was compared at "
+    "the same slices; intervals are percentile bootstraps over people and over samples."
+)
 OPENED = "Every scan was opened, checked and brought to canonical orientation."
 EXTRACTION = {
     "learned": "The brain was extracted with the small 3D U-Net that comes with this pipeline.",
@@ -457,7 +461,8 @@ def _drawn_after(recipe: RecipeOptions) -> str:
 
 
 def _evaluation(recipe: RecipeOptions) -> str:
-    return TASKS[recipe.task].judged.format(recipe=recipe)
+    said = TASKS[recipe.task].judged.format(recipe=recipe)
+    return f"{said} {RULER}" if recipe.evaluation.segmenter is not None else said
 
 
 def _and(words: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline_lib.tasks.shared import DATASET, FOLLOWED, INTERVALS, MODEL, SAMPLER, TOLD, UNSEEN
+from pipeline_lib.tasks.shared import DATASET, FOLLOWED, INTERVALS, MEANING, MODEL, SAMPLER, TOLD, UNSEEN
 from pipeline_lib.tasks.task import Stage, Task
 
 SAMPLES = Stage(
@@ -17,7 +17,7 @@ SAMPLES = Stage(
 EVALUATION = Stage(
     "evaluation",
     "Evaluation",
-    (*SAMPLES.reads, *UNSEEN, *INTERVALS, "evaluation.features"),
+    (*SAMPLES.reads, *UNSEEN, *INTERVALS, *MEANING),
     "pipeline_lib.evaluation.generation:evaluate_generation",
     shown=True,
 )

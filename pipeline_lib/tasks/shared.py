@@ -18,6 +18,7 @@ MODEL = ("task", "data", "autoencoder", "diffusion", "denoiser")
 SAMPLER = tuple(f"sampling.{key}" for key in ("sampler", "steps", "eta", "batch_size", "seed"))
 TOLD = ("sampling.guidance", "sampling.conditions", "sampling.others")
 UNSEEN = ("sampling.allow_trained_people",)
+MEANING = ("evaluation.features", "evaluation.segmenter", "evaluation.ages")
 INTERVALS = ("evaluation.bootstrap", "evaluation.seed")
 
 DATASET = Stage("dataset", "Dataset", IMAGES)

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from pipeline_lib.tasks.shared import AUTOENCODER, DATASET, FOLLOWED, INTERVALS, LATENTS, MODEL, SAMPLER, TOLD, UNSEEN
+from pipeline_lib.tasks.shared import (
+    AUTOENCODER,
+    DATASET,
+    FOLLOWED,
+    INTERVALS,
+    LATENTS,
+    MEANING,
+    MODEL,
+    SAMPLER,
+    TOLD,
+    UNSEEN,
+)
 from pipeline_lib.tasks.task import Stage, Task
 
 SAMPLES = Stage(
@@ -13,6 +24,18 @@ SAMPLES = Stage(
     networks=("autoencoder", "denoiser"),
     shown=True,
     folder="samples",
+)
+COUNTERFACTUALS = Stage(
+    "counterfactuals",
+    "Counterfactuals",
+    (
+        *MODEL,
+        *(f"sampling.{key}" for key in ("steps", "batch_size", "conditions", "counterfactuals")),
+        *UNSEEN,
+    ),
+    "pipeline_lib.inference.counterfactual:make_counterfactuals",
+    networks=("autoencoder", "denoiser"),
+    shown=True,
 )
 EMBEDDING = Stage(
     "embedding",
@@ -25,7 +48,7 @@ EMBEDDING = Stage(
 EVALUATION = Stage(
     "evaluation",
     "Evaluation",
-    (*SAMPLES.reads, *UNSEEN, *INTERVALS, "evaluation.features"),
+    (*SAMPLES.reads, *UNSEEN, *INTERVALS, *MEANING),
     "pipeline_lib.evaluation.synthesis:evaluate_synthesis",
     shown=True,
 )
@@ -52,8 +75,9 @@ TASK = Task(
         "numbers with the same two.",
         "Differences between groups in synthetic scans carry every confound of the training cohort, such as age and "
         "site.",
+        "A counterfactual shows what the model learned of a group or an age, not what will become of a person.",
     ),
-    stages=(DATASET, AUTOENCODER, LATENTS, FOLLOWED, SAMPLES, EMBEDDING, EVALUATION),
+    stages=(DATASET, AUTOENCODER, LATENTS, FOLLOWED, SAMPLES, COUNTERFACTUALS, EMBEDDING, EVALUATION),
     inferred="New scans, {recipe.sampling.count}{combinations}, were sampled by {sampler}.{drawn}",
     judged=(
         "Sets of images were compared in equal number with random halves of the held-out people; intervals are 1.96 "

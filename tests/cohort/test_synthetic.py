@@ -61,7 +61,7 @@ def test_alzheimer_group_has_larger_ventricles() -> None:
     grid = np.stack(np.meshgrid(*(np.arange(0, n, 2) for n in head.ventricles.shape), indexing="ij")).astype(float)
     points = np.tensordot(head.affine[:3, :3], grid, 1) + head.affine[:3, 3].reshape(3, 1, 1, 1)
     volumes = [
-        make_anatomy(np.random.default_rng(seed), enlargement=mm, lesions=0).ventricle_ml(points, 0.064)
+        0.064 * float(make_anatomy(np.random.default_rng(seed), enlargement=mm, lesions=0).ventricles(points).sum())
         for mm in (0.0, 7.0)
         for seed in (1, 2)
     ]
@@ -76,6 +76,20 @@ def test_lesion_mask_lies_where_the_scan_is_altered(cohort: tuple[Path, list[Sca
     assert lesion.sum() > 0
     assert (lesion <= brain).all()
     assert read_json(folder / "truth" / "sub-syn004" / "sub-syn004_ses-1_truth.json")["lesions"] > 0
+
+
+def test_ventricles_are_drawn_where_their_volume_says(cohort: tuple[Path, list[Scan]]) -> None:
+    folder, _scans = cohort
+    for person in ("syn001", "syn002"):
+        truth = folder / "truth" / f"sub-{person}" / f"sub-{person}_ses-1"
+        structures = nib.load(f"{truth}_structures.nii.gz")
+        labels = np.asarray(structures.dataobj)
+        brain = np.asarray(nib.load(f"{truth}_brain.nii.gz").dataobj) > 0
+        assert set(np.unique(labels)) == {0, 1, 2}
+        assert ((labels > 0) >= brain).all()
+        voxel_ml = abs(np.linalg.det(structures.affine[:3, :3])) / 1000
+        told = read_json(Path(f"{truth}_truth.json"))["ventricles_ml"]
+        assert (labels == 2).sum() * voxel_ml == pytest.approx(told, rel=0.35), "whole voxels of 6 mm"
 
 
 def test_diffusion_and_its_maps_cover_the_same_place(cohort: tuple[Path, list[Scan]]) -> None:

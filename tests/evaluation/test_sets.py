@@ -46,6 +46,11 @@ def rows_of(folder: Path, name: str, **about: Any) -> list[dict[str, Any]]:
     return [r for r in rows if r["name"] == name and all(r[key] == value for key, value in about.items())]
 
 
+def write_table_of(samples: Path, number: int) -> None:
+    table = pd.DataFrame({"id": [f"syn-{n}" for n in range(number)], "group": "all", "seed": range(number)})
+    table.to_csv(samples / "samples.tsv", sep="\t", index=False)
+
+
 @pytest.fixture
 def generated(make_images: Callable, make_model: Callable, tmp_path: Path) -> dict[str, Any]:
     """A training set, held-out people, and samples at two steps of which the first are far off."""
@@ -57,6 +62,7 @@ def generated(make_images: Callable, make_model: Callable, tmp_path: Path) -> di
     for name, images in (("step-00000010", bad), ("step-00000020", good), (".", good)):
         (samples / name).mkdir(parents=True, exist_ok=True)
         np.save(samples / name / "samples.npy", images)
+    write_table_of(samples, len(good))
     return {"diffusion": make_model(PEOPLE), "samples": samples, "train": [train], "held_out": [held_out]}
 
 
@@ -82,6 +88,7 @@ def test_copies_of_the_training_set_are_not_nearer_to_held_out_people_than_real_
     """They reach the reference, and the distance to training, where they are best, is not a goal."""
     copies = np.load(generated["train"][0] / "data.npy")[:16]
     np.save(generated["samples"] / "samples.npy", copies)
+    write_table_of(generated["samples"], len(copies))
     evaluate_generation(recipe("generation"), **generated, out=tmp_path / "out")
     (result,) = rows_of(tmp_path / "out", "FID", role="result")
     (reference,) = rows_of(tmp_path / "out", "FID", method=TRAINING)
@@ -113,6 +120,7 @@ def test_people_and_their_halves_of_one_distribution_are_no_different(
     (tmp_path / "samples").mkdir()
     new = np.load(make_images("new", [f"n{n}" for n in range(40)], seed=5) / "data.npy")
     np.save(tmp_path / "samples/samples.npy", new)
+    write_table_of(tmp_path / "samples", len(new))
     out = tmp_path / "out"
     evaluate_generation(recipe("generation"), make_model([]), tmp_path / "samples", [train], [held_out], out)
     for name in ("FID", "KID"):

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline_lib.metrics.bootstrap import bootstrap, bootstrap_mean, half_sampling, halves, resample_counts
+from pipeline_lib.metrics.bootstrap import (
+    bootstrap,
+    bootstrap_groups,
+    bootstrap_mean,
+    half_sampling,
+    halves,
+    resample_counts,
+)
 
 
 def test_resamples_keep_the_number_of_people() -> None:
@@ -81,3 +88,28 @@ def test_a_paired_difference_is_tighter_than_two_values_apart() -> None:
     assert float(alone.low or 0) < float(bootstrap_mean(other, resamples=1000, seed=0).high or 0)
     error = (one - other).std() / np.sqrt(60)
     assert float(paired.high or 0) - float(paired.low or 0) == pytest.approx(2 * 1.96 * error, rel=0.1)
+
+
+def test_groups_are_resampled_each_on_its_own() -> None:
+    """The interval of a difference of means is 1.96 standard errors wide to each side, in closed form."""
+    rng = np.random.default_rng(0)
+    ones, others = rng.normal(0, 1, 400), rng.normal(3, 2, 100)
+    found = bootstrap_groups(lambda a, b: float(b.mean() - a.mean()), ones, others, resamples=2000, seed=0)
+    error = np.sqrt(ones.var() / 400 + others.var() / 100)
+    assert found.value == pytest.approx(others.mean() - ones.mean())
+    assert found.low is not None
+    assert found.high is not None
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * error, rel=0.08)
+
+
+def test_rows_of_a_group_stay_whole() -> None:
+    """Of paired values the difference is resampled, whose spread is none here."""
+    values = np.random.default_rng(0).normal(0, 10, 50)
+    rows = np.stack([values, values + 1], axis=1)
+    found = bootstrap_groups(lambda x: float((x[:, 1] - x[:, 0]).mean()), rows, resamples=50, seed=0)
+    assert (found.low, found.value, found.high) == pytest.approx((1, 1, 1))
+
+
+def test_one_person_in_a_group_has_no_interval() -> None:
+    found = bootstrap_groups(lambda a, b: float(a.mean() - b.mean()), np.ones(1), np.ones(9), resamples=9, seed=0)
+    assert (found.value, found.low, found.high) == (0, None, None)

@@ -24,6 +24,29 @@ use rule stage as sample_synthesis with:
         "Sample {wildcards.recipe} under every condition"
 
 
+use rule stage as make_counterfactuals with:
+    input:
+        diffusion=made("{recipe}", "diffusion"),
+        autoencoder=autoencoders,
+        held_out=chunks_of("dataset", "validation", "test"),
+    output:
+        made("{recipe}", "counterfactuals"),
+    log:
+        log_of("make_counterfactuals", "{recipe}"),
+    benchmark:
+        benchmark_of("make_counterfactuals", "{recipe}")
+    wildcard_constraints:
+        recipe=recipes_of("synthesis"),
+    threads: 2
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(120),
+    params:
+        **of_task("make_counterfactuals", "counterfactuals"),
+    message:
+        "Make held-out scans of {wildcards.recipe} again under other conditions"
+
+
 use rule stage as embed with:
     input:
         diffusion=made("{recipe}", "diffusion"),
@@ -51,6 +74,7 @@ use rule stage as evaluate_synthesis with:
     input:
         diffusion=made("{recipe}", "diffusion"),
         samples=made("{recipe}", "samples"),
+        counterfactuals=made("{recipe}", "counterfactuals"),
         train=chunks_of("dataset", "train"),
         held_out=chunks_of("dataset", "validation", "test"),
     output:

@@ -1,0 +1,234 @@
+"""What would this scan look like at another age, or in another group?
+
+A held-out scan is inverted to the noise from which deterministic DDIM makes it under the person's own conditions, and made again
+from that noise under others: everything that the conditions do not say stays in the noise (Song et al., 2021, sec. 4.3; for
+counterfactuals Sanchez and Tsaftaris, 2022). Made again under the person's own conditions it should come back as it was: what is
+lost on this round trip bounds what a difference can mean.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.dataset.conditions import Condition, Value
+from pipeline_lib.dataset.people import refuse_trained_people
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import atomic_directory, sha256_file
+from pipeline_lib.inference.chunks import open_array
+from pipeline_lib.inference.denoise import Denoiser, load_denoiser
+from pipeline_lib.inference.geometry import write_nifti
+from pipeline_lib.inference.latent import LatentSpace, load_latent_space
+from pipeline_lib.inference.pictures import Row, Tile, mosaic, plane, save
+from pipeline_lib.inference.sampling import held_out_people, write_png
+
+COUNTERFACTUAL = (
+    "Counterfactual image: a real scan inverted through a generative model and made again under another condition. It shows what "
+    "the model learned of a group, not what this person will look like."
+)
+NUMBERS = 5
+"""Values of a number, evenly from what a tenth of the training images lie below to what a tenth lie above."""
+CORRECTIONS = 1
+SHOWN = 6
+Images = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Made:
+    """Images ``(N, C, *spatial)`` in [-1, 1]: as they were, back from the round trip, and under each value, ``(N, V, ...)``."""
+
+    scans: Images
+    returned: Images
+    changed: Images
+
+
+def make_counterfactuals(
+    recipe: RecipeOptions, diffusion: Path, held_out: list[Path], out: Path, autoencoder: Path | None = None
+) -> None:
+    """Make held-out scans again under other values of the first condition that is not the slice.
+
+    Args:
+        recipe: ``sampling.counterfactuals`` says of how many people; ``sampling.steps`` how finely they are inverted. Values are
+            those of ``sampling.conditions``, else every category, or `NUMBERS` of a number.
+        diffusion: folder of the trained denoiser.
+        held_out: packed chunks of people it has not seen.
+        out: folder for ``scans.npy``, ``returned.npy`` and ``changed.npy`` (see `Made`), ``people.tsv`` (a row a scan: its own
+            value, the round trip's error), ``counterfactuals.json`` (condition and values), ``counterfactuals.png``, and in
+            ``png/`` and ``nifti/`` every image, and its difference from the round trip, with a sidecar.
+        autoencoder: folder of the autoencoder whose latents the denoiser was trained on; None: it was trained on images.
+
+    Raises:
+        UserError: every held-out person was in the model's training.
+    """
+    denoiser = _deterministic(load_denoiser(recipe, diffusion))
+    varied = next((each for each in denoiser.conditions if each.name != "slice"), None)
+    people = held_out_people(recipe, held_out)
+    if len(people):
+        people = refuse_trained_people(people, denoiser.info, recipe.sampling.allow_trained_people)
+    chosen = people.iloc[:0] if varied is None else _chosen(people, varied, recipe.sampling.counterfactuals)
+    with atomic_directory(out) as folder:
+        if varied is None or chosen.empty:
+            _write(folder, pd.DataFrame(), None, ())
+            return
+        values = values_of(varied, recipe)
+        space = None if autoencoder is None else load_latent_space(autoencoder)
+        made = _made(denoiser, space, held_out, chosen, varied, values)
+        table = chosen[["scan", "participant", "group", "age", "sex", "slice", "affine", "space"]].copy()
+        table["own"] = chosen[varied.name]
+        axes = tuple(range(1, made.scans.ndim))
+        table["mean_absolute_error"] = np.abs(made.returned - made.scans).mean(axis=axes)
+        table["psnr"] = 10 * np.log10(4 / np.maximum(((made.returned - made.scans) ** 2).mean(axis=axes), 1e-12))
+        _write(folder, table, varied, values)
+        for name in ("scans", "returned", "changed"):
+            np.save(folder / f"{name}.npy", getattr(made, name))
+        _write_images(folder, made, table, varied, values, diffusion / "model.safetensors", recipe)
+        save(_picture(made, table, varied, values), folder / "counterfactuals.png")
+
+
+def values_of(varied: Condition, recipe: RecipeOptions) -> tuple[Value, ...]:
+    """Under which values scans are made again."""
+    if asked := recipe.sampling.conditions.get(varied.name):
+        return tuple(varied.check(value) for value in asked)
+    if varied.kind == "category":
+        return varied.categories
+    low, high = (float(end) for end in varied.ends)
+    return tuple(float(round(value, 1)) for value in np.linspace(low, high, NUMBERS))
+
+
+def _deterministic(denoiser: Denoiser) -> Denoiser:
+    """With the sampler that can be inverted: DDIM without noise, guidance or clipping."""
+    sampling = denoiser.sampling.model_copy(update={"sampler": "ddim", "eta": 0.0, "guidance": 1.0})
+    return replace(denoiser, sampling=sampling, clip=False)
+
+
+def _chosen(people: pd.DataFrame, varied: Condition, count: int) -> pd.DataFrame:
+    """One image each of at most ``count`` people, evenly spread over their own values: of slices, the middle one."""
+    if people.empty or not count:
+        return people.iloc[:0]
+    if varied.name not in people:
+        raise UserError(f"counterfactuals of {varied.name}: no held-out scan has one")
+    known = people[varied.encode(people[varied.name]) == varied.encode(people[varied.name])]  # NaN is unequal to itself
+    places = pd.to_numeric(known["slice"], errors="coerce")
+    if places.notna().any():
+        middle = float(np.median(places.unique()))
+        nearest = (places - middle).abs().groupby(known["scan"]).transform("min")
+        known = known[(places - middle).abs() == nearest]
+    one = known.drop_duplicates("participant").sort_values([varied.name, "participant"], kind="stable")
+    rows = np.unique(np.linspace(0, len(one) - 1, min(count, len(one))).round().astype(int))
+    return one.iloc[rows].reset_index(drop=True)
+
+
+@torch.inference_mode()
+def _made(
+    denoiser: Denoiser,
+    space: LatentSpace | None,
+    chunks: Sequence[Path],
+    chosen: pd.DataFrame,
+    varied: Condition,
+    values: Sequence[Value],
+) -> Made:
+    arrays = {chunk.name: open_array(chunk, "data") for chunk in chunks}
+    rows = zip(chosen["chunk"], chosen["row"], strict=True)
+    scans = np.stack([np.asarray(arrays[chunk][row], np.float32) for chunk, row in rows])
+    size = denoiser.sampling.batch_size
+    returned, changed = [], []
+    for first in range(0, len(scans), size):
+        part, index = torch.from_numpy(scans[first : first + size]), chosen.iloc[first : first + size]
+        noise = denoiser.invert(_encoded(part, space), denoiser.told(index), corrections=CORRECTIONS)
+
+        def again(told: Tensor | None, noise: Tensor = noise) -> Images:
+            clean = denoiser.denoise(noise, condition=told, streams=denoiser.streams([0] * len(noise)))
+            images: Images = (clean if space is None else space.decode(clean)).clamp(-1, 1).numpy()
+            return images
+
+        returned.append(again(denoiser.told(index)))
+        changed.append(
+            np.stack([again(denoiser.told(index.assign(**{varied.name: value}))) for value in values], axis=1)
+        )
+    return Made(scans, np.concatenate(returned), np.concatenate(changed))
+
+
+def _encoded(images: Tensor, space: LatentSpace | None) -> Tensor:
+    return images if space is None else space.encode(images)
+
+
+def _write(folder: Path, table: pd.DataFrame, varied: Condition | None, values: Sequence[Value]) -> None:
+    about = {"condition": varied.name if varied else None, "values": list(values)}
+    (folder / "counterfactuals.json").write_text(json.dumps(about, indent=2) + "\n")
+    table.drop(columns=["affine", "space"], errors="ignore").to_csv(folder / "people.tsv", sep="\t", index=False)
+
+
+def _write_images(
+    folder: Path,
+    made: Made,
+    table: pd.DataFrame,
+    varied: Condition,
+    values: Sequence[Value],
+    weights: Path,
+    recipe: RecipeOptions,
+) -> None:
+    model = sha256_file(weights)
+    for number, row in enumerate(table.to_dict("records")):
+        for place, value in enumerate(values):
+            text = f"{value:g}" if isinstance(value, float) else str(value)
+            name = f"{row['scan']}_{varied.name}-{text}"
+            sidecar: dict[str, Any] = {
+                "Description": COUNTERFACTUAL,
+                "Synthetic": True,
+                "Sources": [row["scan"]],
+                "Model": {"sha256": model},
+                "Conditions": {varied.name: value},
+                "OwnCondition": row["own"],
+                "Guidance": 1.0,
+                "Sampler": "ddim",
+                "Steps": recipe.sampling.steps,
+                "RoundTripMeanAbsoluteError": round(float(row["mean_absolute_error"]) / 2, 6),
+                "Units": "intensity from 0 to 1",
+            }
+            image, difference = made.changed[number, place], made.changed[number, place] - made.returned[number]
+            write_png(folder / "png" / f"{name}.png", image, sidecar)
+            if not row["affine"]:
+                continue
+            affine = np.array(json.loads(row["affine"]))
+            sidecar["SpatialReference"] = row["space"]
+            for kind, values_of_voxels in (("counterfactual", (image + 1) / 2), ("difference", difference / 2)):
+                path = folder / "nifti" / f"{name}_desc-{kind}_{recipe.data.modality}.nii.gz"
+                write_nifti(path, values_of_voxels, affine, sidecar, space=row["space"])
+
+
+def _picture(made: Made, table: pd.DataFrame, varied: Condition, values: Sequence[Value]) -> Any:
+    """A row a person: scan, round trip, every value, and below it what each changes."""
+    rows = []
+    shown = np.unique(np.linspace(0, len(table) - 1, min(SHOWN, len(table))).round().astype(int))
+    limit = float(max(np.percentile(np.abs(made.changed - made.returned[:, None])[shown], 99.5), 1e-3))
+    look: dict[str, Any] = {"low": -limit, "high": limit, "colours": "RdBu_r"}
+    for number in shown:
+        own = table["own"].iloc[number]
+        titles = [
+            "scan",
+            "round trip",
+            *(f"{varied.name} {value:g}" if isinstance(value, float) else str(value) for value in values),
+        ]
+        images = [made.scans[number], made.returned[number], *made.changed[number]]
+        tiles = [
+            Tile(plane(image), title=title if number == shown[0] else "")
+            for image, title in zip(images, titles, strict=True)
+        ]
+        rows.append(Row(tiles, f"{varied.name} {own:g}" if isinstance(own, float) else str(own)))
+        lost = Tile(plane(made.returned[number] - made.scans[number]), **look)
+        blank = Tile(np.zeros_like(plane(made.scans[number])), **look)
+        differences = [Tile(plane(image - made.returned[number]), **look) for image in made.changed[number]]
+        rows.append(Row([blank, lost, *differences], f"difference\n(+-{limit:.2g})"))
+    return mosaic(
+        rows, f"The same person under another {varied.name}; lost on the round trip below it", tile_inches=1.2
+    )
