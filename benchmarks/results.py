@@ -65,14 +65,18 @@ def number(value: float | None) -> str:
 
 def picture(results: Path, out: Path) -> None:
     """The recipes' pictures in two columns, each below the shorter one."""
-    shown = [image for name in ORDER if (image := _shown(results / name)) is not None]
+    recipes = {path.parent.parent.name for path in results.glob("*/*/provenance.json")}
+    ordered = [name for name in ORDER if name in recipes] + sorted(recipes - set(ORDER))
+    shown = [image for name in ordered if (image := _shown(results / name)) is not None]
     images = [image.convert("RGB") for image in shown]
-    scaled = [image.resize((WIDTH // 2, round(image.height * WIDTH / 2 / image.width))) for image in images]
-    heights = [0, 0]
+    columns = min(2, len(images))
+    width = WIDTH // max(1, columns)
+    scaled = [image.resize((width, round(image.height * width / image.width))) for image in images]
+    heights = [0] * columns
     places = []
     for image in scaled:
         column = heights.index(min(heights))
-        places.append((column * WIDTH // 2, heights[column]))
+        places.append((column * width, heights[column]))
         heights[column] += image.height
     sheet = Image.new("RGB", (WIDTH, max(heights)), "white")
     for image, place in zip(scaled, places, strict=True):
@@ -86,6 +90,8 @@ def _shown(recipe: Path) -> Image.Image | None:
     grid = recipe / "samples" / "grid.png"
     if grid.is_file():
         return Image.open(grid)
+    if not (recipe / "evaluation").is_dir():
+        return None
     figure = dict(figures_of(recipe / "evaluation")).get("examples")
     if figure is None:
         return None
