@@ -21,7 +21,10 @@ ONLY_WHERE: dict[str, tuple[str, Callable[[RecipeOptions], bool]]] = {
         "images are no pairs, whose intensities belong together",
         lambda recipe: not TASKS[recipe.task].source_and_target or not recipe.autoencoder.training.augment.gamma,  # type: ignore[union-attr]
     ),
-    "autoencoder.kl_weight": ("autoencoder.kind is vae", lambda recipe: _kind(recipe) == "vae"),
+    **dict.fromkeys(
+        [f"autoencoder.{key}" for key in ("kl_weight", "groups", "upsampling")],
+        ("autoencoder.kind is vae", lambda recipe: _kind(recipe) == "vae"),
+    ),
     **dict.fromkeys(
         [f"autoencoder.{key}" for key in ("codes", "commitment", "adversarial_weight", "adversarial_start")],
         ("autoencoder.kind is vqgan", lambda recipe: _kind(recipe) == "vqgan"),

@@ -9,7 +9,7 @@ import numpy as np
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.evaluation.features import feature_network
 from pipeline_lib.evaluation.metric import Metric, write_metrics
-from pipeline_lib.evaluation.sets import Memory, Yardstick, held_out_table, read_real, write_copies
+from pipeline_lib.evaluation.sets import Memory, Yardstick, held_out_table, no_memory, read_real, write_copies
 from pipeline_lib.files import atomic_directory, read_json
 from pipeline_lib.inference.refusal import caution
 from pipeline_lib.metrics.distribution import extract
@@ -31,7 +31,7 @@ def evaluate_generation(
         recipe: ``evaluation`` says the feature network, resamples and seed.
         diffusion: folder of the trained denoiser, for who was in its training.
         samples: folder of `sample_generation`.
-        train: packed chunk folders of the training split.
+        train: packed chunk folders of the training split; none where the recipe is frozen.
         held_out: packed chunk folders of people the model has not seen.
         out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``nearest.tsv`` and ``nearest.npz``.
 
@@ -40,27 +40,24 @@ def evaluate_generation(
     """
     options, data = recipe.evaluation, recipe.data
     network = feature_network(options.features, dimensions=data.dimensions, channels=data.channels)
-    known = read_real(train, network, data.train_groups)
+    known = read_real(train, network, data.train_groups) if train else None
     other = read_real(held_out, network, data.train_groups)
     note = caution(other.index, read_json(diffusion / "model.json"), recipe.sampling.allow_trained_people)
 
     final = np.load(samples / "samples.npy", mmap_mode="r")
     yardstick = Yardstick(known, other, len(final), network, options.seed, group="all", note=note)
-    memory = Memory(known, other, options, note)
+    memory = Memory(known, other, options, note) if known else None
     result = Metric("", None, role="result", method=FINAL, split="held-out")
-    near = memory.look_up(final)
-    metrics = [
-        *yardstick.measure(extract(network, final), result),
-        *yardstick.real(),
-        *memory.measure(near, result),
-        *memory.real(),
-    ]
+    near = memory.look_up(final) if memory else None
+    metrics = [*yardstick.measure(extract(network, final), result), *yardstick.real()]
+    metrics += [*memory.measure(near, result), *memory.real()] if memory and near else no_memory(result)
     for path in sorted(samples.glob("step-*/samples.npy")):
         step = int(path.parent.name.removeprefix("step-"))
         images = np.load(path, mmap_mode="r")
         about = Metric("", None, role="checkpoint", method=FINAL, step=step, split="held-out")
         metrics += yardstick.measure(extract(network, images), about)
-        metrics += memory.measure(memory.look_up(images), about)
+        metrics += memory.measure(memory.look_up(images), about) if memory else []
     with atomic_directory(out) as folder:
-        write_metrics(folder, metrics, held_out_table(memory))
-        write_copies(folder, [f"sample {n + 1}" for n in range(len(final))], final, near, memory)
+        write_metrics(folder, metrics, held_out_table(memory, other))
+        if memory and near:
+            write_copies(folder, [f"sample {n + 1}" for n in range(len(final))], final, near, memory)

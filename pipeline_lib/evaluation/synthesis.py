@@ -11,7 +11,7 @@ from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.features import feature_network
 from pipeline_lib.evaluation.metric import Metric, write_metrics
-from pipeline_lib.evaluation.sets import Memory, Yardstick, held_out_table, read_real, write_copies
+from pipeline_lib.evaluation.sets import Memory, Yardstick, held_out_table, no_memory, read_real, write_copies
 from pipeline_lib.files import atomic_directory, read_json
 from pipeline_lib.inference.refusal import caution
 from pipeline_lib.metrics.distribution import extract
@@ -33,7 +33,7 @@ def evaluate_synthesis(
         recipe: ``evaluation`` says the feature network, resamples and seed.
         diffusion: folder of the trained denoiser, for who was in its training.
         samples: folder of `sample_synthesis`.
-        train: packed chunk folders of the training split.
+        train: packed chunk folders of the training split; none where the recipe is frozen.
         held_out: packed chunk folders of people the model has not seen.
         out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``nearest.tsv`` and ``nearest.npz``.
 
@@ -42,7 +42,7 @@ def evaluate_synthesis(
     """
     options, data = recipe.evaluation, recipe.data
     network = feature_network(options.features, dimensions=data.dimensions, channels=data.channels)
-    known = read_real(train, network, data.train_groups)
+    known = read_real(train, network, data.train_groups) if train else None
     other = read_real(held_out, network, data.train_groups)
     note = caution(other.index, read_json(diffusion / "model.json"), recipe.sampling.allow_trained_people)
     images = np.load(samples / "samples.npy", mmap_mode="r")
@@ -53,14 +53,16 @@ def evaluate_synthesis(
     features = extract(network, images)
     result = Metric("", None, role="result", method=METHOD, split="held-out")
     metrics: list[Metric] = []
-    groups = [g for g in sorted(set(table["group"])) if g != "all" and (known.index["group"] == g).any()]
+    real = (known or other).index["group"]
+    groups = [g for g in sorted(set(table["group"])) if g != "all" and (real == g).any()]
     for group in ["all", *groups]:
         chosen = np.ones(len(table), dtype=bool) if group == "all" else (table["group"] == group).to_numpy()
         yardstick = Yardstick(known, other, int(chosen.sum()), network, options.seed, group=group, note=note)
         metrics += [*yardstick.measure(features[chosen], result), *yardstick.real()]
-    memory = Memory(known, other, options, note)
-    near = memory.look_up(images)
-    metrics += [*memory.measure(near, result), *memory.real()]
+    memory = Memory(known, other, options, note) if known else None
+    near = memory.look_up(images) if memory else None
+    metrics += [*memory.measure(near, result), *memory.real()] if memory and near else no_memory(result)
     with atomic_directory(out) as folder:
-        write_metrics(folder, metrics, held_out_table(memory))
-        write_copies(folder, list(table["id"]), images, near, memory)
+        write_metrics(folder, metrics, held_out_table(memory, other))
+        if memory and near:
+            write_copies(folder, list(table["id"]), images, near, memory)

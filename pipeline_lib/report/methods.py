@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pipeline_lib.config.schema import (
     AutoencoderOptions,
     DataOptions,
+    DenoiserOptions,
     PreprocessOptions,
     RecipeOptions,
     SplitOptions,
@@ -215,7 +216,15 @@ def split_paragraph(options: SplitOptions) -> str:
 
 def recipe_methods(recipe: RecipeOptions) -> Methods:
     """Data, networks, diffusion, sampling and evaluation of one recipe."""
-    return methods_text(_data(recipe), _autoencoder(recipe), _denoiser(recipe), _sampling(recipe), _evaluation(recipe))
+    applied = (
+        f"Nothing was trained on these scans: the model {recipe.weights} was applied as it was trained, which was as follows, "
+        "with the thresholds and units that it brings."
+        if recipe.weights
+        else ""
+    )
+    return methods_text(
+        applied, _data(recipe), _autoencoder(recipe), _denoiser(recipe), _sampling(recipe), _evaluation(recipe)
+    )
 
 
 def _data(recipe: RecipeOptions) -> str:
@@ -265,7 +274,7 @@ def _autoencoder(recipe: RecipeOptions) -> str:
         text += " Source and target each had their own."
     train = options.training
     return (
-        f"{text} It was trained for {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
+        f"{text}{_started(options)} It was trained for {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
         f"[loshchilov], {_rate(train)}. Latents were scaled per channel to unit variance "
         f"over the training set.{_augmentation(train, recipe.data)}"
     )
@@ -316,11 +325,16 @@ def _denoiser(recipe: RecipeOptions) -> str:
     if TASKS[recipe.task].source_and_target:
         text += " The source's latent was concatenated to the input."
     return (
-        f"{text} Training took {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
+        f"{text}{_started(denoiser)} Training took {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
         f"[loshchilov], {_rate(train)}, gradients clipped to "
         f"norm {train.clip:g}, {train.precision} precision and seed {train.seed}. The weights used are an exponential "
         f"moving average with decay {train.ema:g}{_stopped(train)}.{_augmentation(train, recipe.data)}"
     )
+
+
+def _started(options: AutoencoderOptions | DenoiserOptions) -> str:
+    """What a network's weights were before its training; empty where they were random."""
+    return f" Its weights started from those of {options.start_from}." if options.start_from else ""
 
 
 def _rate(train: TrainingOptions) -> str:

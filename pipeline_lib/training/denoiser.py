@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from pipeline_lib.bundles.bundle import describe, save_bundle
+from pipeline_lib.bundles.start import read_start
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.dataset.augment import augmentation
 from pipeline_lib.dataset.conditions import Conditions
@@ -37,6 +38,7 @@ def train_denoiser(
     *,
     name: str = "",
     licence: str = "",
+    start_from: str | Path = "",
 ) -> None:
     """Train a recipe's denoiser and write the model, its curves, its samples over time and its checkpoints.
 
@@ -47,12 +49,13 @@ def train_denoiser(
         autoencoders: folder of the trained model by role (``image``, or ``source`` and ``target``).
         name: of the recipe, in progress lines.
         licence: terms of the scans, kept with the model.
+        start_from: weights to start from, see `bundles.start`; empty: none.
 
     Raises:
         UserError: no training images, a condition that says nothing, or a training that cannot go on.
     """
     with owner(state):
-        _train_denoiser(recipe, train_chunks, validation_chunks, out, state, autoencoders, name, licence)
+        _train_denoiser(recipe, train_chunks, validation_chunks, out, state, autoencoders, name, licence, start_from)
 
 
 def _train_denoiser(
@@ -64,6 +67,7 @@ def _train_denoiser(
     autoencoders: Mapping[str, Path],
     name: str,
     licence: str,
+    start_from: str | Path,
 ) -> None:
     options, training = recipe.denoiser, recipe.denoiser.training
     fabric = launch(training, recipe.data.dimensions)
@@ -71,7 +75,11 @@ def _train_denoiser(
 
     # Images.
     only = recipe.data.train_groups
+    start = read_start(start_from, "denoiser", content=options.start_from or "") if start_from else None
     conditions = _conditions(recipe, train_chunks)
+    if start is not None:
+        conditions = start.encoded_alike(conditions)
+        start.refuse_otherwise("denoiser", prediction=recipe.diffusion.prediction, timesteps=recipe.diffusion.timesteps)
     images: PackedArrays
     validation: PackedArrays
     if autoencoders:
@@ -104,6 +112,8 @@ def _train_denoiser(
         "checkpointing": options.checkpointing,
     }
     network = UNet(**architecture)
+    if start is not None:
+        start.load_into(network, "denoiser", conditions)
     if recipe.data.dimensions == 2:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it
     known = validation if len(validation) else images
@@ -119,7 +129,7 @@ def _train_denoiser(
     if not fabric.is_global_zero:
         return
     info = describe(
-        images, trained.best_step, trained.steps, licence,
+        images, trained.best_step, trained.steps, licence, start=start, beside=[each.info for each in latents.values()],
         role="denoiser", conditions=conditions.described(), task=recipe.task,
         scale=goal.scale.flatten().tolist() if goal else None,
         source_scale=source.scale.flatten().tolist() if source else None,

@@ -11,7 +11,7 @@ use rule stage as fit_floor with:
     benchmark:
         benchmark_of("fit_floor", "{recipe}")
     wildcard_constraints:
-        recipe=recipes_of("translation"),
+        recipe=recipes_of("translation", trained=True),
     params:
         **of_task("fit_floor", "floor"),
     message:

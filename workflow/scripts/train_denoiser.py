@@ -18,4 +18,5 @@ with stage(parser) as arguments:
         {path.name: path for path in arguments.autoencoders},
         name=arguments.recipe,
         licence=arguments.licence,
+        start_from=arguments.start_from,
     )
