@@ -42,7 +42,7 @@ test-fast: $(READY)
 
 test-browser: $(READY)
 	@sh tests/browser/install.sh $(VENV)-browser
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt --editable '.[dev,browser]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt --editable '.[dev,browser,visualizer]'
 	AXE=$(VENV)-browser/package/axe.min.js $(BIN)/python -m pytest -m browser tests/browser
 
 test-slurm: $(READY)

@@ -45,10 +45,11 @@ from pipeline_lib.cohort.synthetic import PEOPLE, brain_of, make_cohort
 from pipeline_lib.config.schema import PreprocessOptions
 from pipeline_lib.files import read_table
 from pipeline_lib.imaging import quality
+from pipeline_lib.imaging.bias import correct_bias
 from pipeline_lib.imaging.brain import WEIGHTS, extract_brain, foreground, load_network
 from pipeline_lib.imaging.canonical import open_scan
 from pipeline_lib.imaging.ingest import ingest_chunk
-from pipeline_lib.imaging.intensity import correct_bias, normalise
+from pipeline_lib.imaging.intensity import normalise
 from pipeline_lib.imaging.nifti import Volume, read_volume, write_volume
 from pipeline_lib.imaging.preprocess import preprocess_chunk
 from pipeline_lib.imaging.registration import output_grid, register, resample, template

@@ -124,6 +124,14 @@ def pseudonym(kind: str, value: str) -> str:
     return sha256_text(f"brain-generative-pipeline:{kind}:{value}")[:16]
 
 
+def _version(package: str) -> str | None:
+    """Its version; None where it is absent, as on a machine that only trains."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def provenance(*, stage: str, code: str, options: Any, inputs: Sequence[Path | str]) -> Mapping[str, Any]:
     """What made an output: the stage, hashes of its code and configuration, its seeds by their keys, versions, inputs."""
     return {
@@ -134,7 +142,7 @@ def provenance(*, stage: str, code: str, options: Any, inputs: Sequence[Path | s
         "seed": dict(_seeds(options)) or None,
         "inputs": sorted(str(path) for path in inputs),
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in VERSIONED},
+        "versions": {name: _version(name) for name in VERSIONED},
         "command": " ".join(Path(word).name if word.startswith("/") else word for word in sys.argv[:1]),
     }
 

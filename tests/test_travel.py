@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -64,3 +67,21 @@ def test_a_bundle_of_16_bits_is_a_bundle(travel: ModuleType, kind: str, tmp_path
         torch.testing.assert_close(half[name], value, rtol=2**-10, atol=1e-7)
         assert not name.startswith("quantiser.") or torch.equal(half[name], value)
     assert 0 < travel.difference(model, tmp_path / "half") < 0.01
+
+
+@pytest.mark.parametrize(
+    "module", ["tests/tiny_training.py", "benchmarks/device/train.py", "benchmarks/device/profile_step.py"]
+)
+def test_what_travels_needs_no_package_that_stays_behind(repository: Path, module: str) -> None:
+    absent = "import sys; sys.modules.update(dict.fromkeys(['SimpleITK', 'nilearn', 'snakemake', 'umap']))"
+    code = f"{absent}; import runpy; runpy.run_path({module!r}, run_name='imported')"
+    paths = [str(repository), str(repository / "tests"), str(repository / "benchmarks" / "device")]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=repository,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

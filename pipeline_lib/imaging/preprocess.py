@@ -18,13 +18,14 @@ from pipeline_lib.config.schema import PreprocessOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_table, sha256_file, sha256_text, write_json
 from pipeline_lib.imaging import quality
+from pipeline_lib.imaging.bias import correct_bias
 from pipeline_lib.imaging.brain import Brain, extract_brain, foreground, largest_component
 from pipeline_lib.imaging.chunk import Done, Task, run_chunk
 from pipeline_lib.imaging.content import TWO_SIGNS, below_background, content_fault, tissue_contrast
 from pipeline_lib.imaging.dwi import Gradients, mean_b0, series_fault, shells, signal_channels, write_gradients
 from pipeline_lib.imaging.field import Cut, cropped, cuts, empty_inside, empty_slices, outside_field
 from pipeline_lib.imaging.ingest import NODDI_MAPS
-from pipeline_lib.imaging.intensity import Normalisation, correct_bias, fit_normalisation, normalise
+from pipeline_lib.imaging.intensity import Normalisation, fit_normalisation, normalise
 from pipeline_lib.imaging.nifti import Volume, read_volume, write_volume
 from pipeline_lib.imaging.noddi import fit_noddi, require_amico
 from pipeline_lib.imaging.registration import Registered, output_grid, register, register_turned, resample, template

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline_lib.imaging.bias import correct_bias
 from pipeline_lib.imaging.brain import extract_brain
 from pipeline_lib.imaging.canonical import open_scan
-from pipeline_lib.imaging.intensity import correct_bias, fit_normalisation, normalise, white_stripe
+from pipeline_lib.imaging.intensity import fit_normalisation, normalise, white_stripe
 from pipeline_lib.imaging.nifti import Volume, read_volume
 from pipeline_lib.imaging.registration import template
 
