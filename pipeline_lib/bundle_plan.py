@@ -132,11 +132,13 @@ def finished_recipe(name: str | Path) -> FinishedRecipe:
     parts = {part: {file: path / file for file in (PLAN, WEIGHTS)} for part, path in networks.items()}
     for part, files in FITTED.items():
         places = {file: folder / (place if of_results else f"fitted/{file}") for file, place in files.items()}
-        if found := {file: path for file, path in places.items() if path.is_file()}:
-            parts[part] = found
+        if any(path.is_file() for path in places.values()):
+            parts[part] = places
     missing = [path for files in parts.values() for path in files.values() if not path.is_file()]
     if missing:
-        raise UserError(f"{missing[0]} is missing: copy the bundle again, or finish its recipe")
+        raise UserError(
+            f"{missing[0]} is missing: copy the bundle again, or run its recipe to its end with this version"
+        )
     return FinishedRecipe(folder.resolve().name, options, plan, parts)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.bundle_plan import differences
-from pipeline_lib.config.schema import DataOptions
+from pipeline_lib.config.schema import DataOptions, PreprocessOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, write_json
 
@@ -50,9 +50,16 @@ def refuse_prepared_otherwise(model: Path, info: Mapping[str, Any], chunk: Path)
     Raises:
         UserError: naming every difference, with the model's value and the chunk's.
     """
-    different = list(differences(info["prepared"], prepared_of([chunk])))
+    different = list(differences(_whole(info["prepared"]), _whole(prepared_of([chunk]))))
     if different:
         raise UserError(
             f"{chunk} was prepared otherwise than what {model} learned from: {'; '.join(different)}; "
             "prepare the scans as the model's model.json says, or train a model on these"
         )
+
+
+def _whole(prepared: Mapping[str, Any]) -> dict[str, Any]:
+    """With the defaults of options that there were not yet when it was written: they change nothing unless set."""
+    if not prepared.get("preprocess"):
+        return dict(prepared)
+    return {**prepared, "preprocess": PreprocessOptions().model_dump(mode="json") | dict(prepared["preprocess"])}

@@ -14,6 +14,7 @@ import yaml
 from tiny_finished import finished
 from workspace import Workspace, environment
 
+from pipeline_lib.bundle_plan import FITTED
 from pipeline_lib.bundles.build import build
 from pipeline_lib.cohort.synthetic import make_cohort
 from pipeline_lib.config.load import load_config
@@ -83,9 +84,9 @@ def untrained(folder: Path, recipe: RecipeOptions) -> Path:
     for network in networks:
         write_json(folder / network / "model.json", {"format": 1, "weights_sha256": "0" * 64, "prepared": {}})
         (folder / network / "model.safetensors").touch()
-    fitted = {"anomaly": ["standards/standards.json"], "translation": ["floor/coefficients.json"]}
-    for file in fitted.get(recipe.task, []):
-        write_json(folder / file, {})
+    fitted = {"anomaly": "standards", "translation": "floor"}
+    for place in FITTED[fitted[recipe.task]].values() if recipe.task in fitted else ():
+        write_json(folder / place, {})
     options = json.loads(recipe_part(recipe, task.stage("evaluation").reads))
     write_json(folder / "evaluation" / "provenance.json", {"options": options})
     return folder
