@@ -78,8 +78,8 @@ class Start:
     def load_into(self, network: nn.Module, section: str, conditions: Conditions = Conditions()) -> None:  # noqa: B008
         """Give a network these weights.
 
-        What a U-Net was told otherwise, or not at all, starts from its null: with every condition that differs hidden it
-        is the network that it starts from.
+        What a U-Net was told otherwise, or not at all, starts from its null: whatever it is told of it, the network does as
+        if it were hidden. Where no condition differs, or it was told nothing, it is exactly the network that it starts from.
 
         Raises:
             UserError: the weights are of another network; the message names the layer.
@@ -205,11 +205,11 @@ def _told(
             if name not in here.names:  # hidden for good
                 bias += state["pool.weight"][:, columns[place]] @ state["null"][place]
     for n, each in enumerate(here):
-        place = places.get(each.name)
-        if place is not None:
-            null[n] = state["null"][place]
-            pool[:, columns[n]] = state["pool.weight"][:, columns[place]]
-        before = None if place is None or there[place].kind != each.kind else (place, there[place])
+        known = places.get(each.name)
+        if known is not None:
+            null[n] = state["null"][known]
+            pool[:, columns[n]] = state["pool.weight"][:, columns[known]]
+        before = None if known is None or there[known].kind != each.kind else (known, there[known])
         kept |= _embedding(n, each, own, state, before, null[n])
     return {**kept, "null": null, "pool.weight": pool, "pool.bias": bias}
 
