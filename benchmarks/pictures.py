@@ -24,6 +24,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from pipeline_lib.cohort.rows import rows_of
 from pipeline_lib.plan import Plan
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -82,15 +83,15 @@ def jobs(pictures: Path, count: int, work: Path) -> Iterator[Job]:
     def make_plan() -> None:
         plans.append(Plan({"cohort": cohort, "recipes": {"pictures": recipe}}))
         plans[0].save_ledger()
+        plans[0].save_rows()
 
     yield measured("plan", count, make_plan)
     plan = plans[0]
     for chunk in plan.chunks():
         number = len(plan.scans(chunk))
         ingested, preprocessed, packed = (work / stage / chunk for stage in ("ingest", "preprocess", "dataset"))
-        where = ["--subjects", sheet, "--splits", cohort["splits"], "--root", pictures]
-        given = ["--rows", plan.rows_key(chunk), "--options", plan.options("sheet")]
-        yield run("ingest", number, scripts / "ingest.py", chunk, *where, *given, *_out(work, ingested))
+        given = [rows_of(cohort["results"], chunk), "--key", plan.rows_key(chunk), "--root", pictures]
+        yield run("ingest", number, scripts / "ingest.py", *given, *_out(work, ingested))
         yield run("preprocess", number, scripts / "preprocess.py", "--ingested", ingested, *_out(work, preprocessed))
         options = ["--options", plan.options("dataset", "pictures")]
         yield run(

@@ -3,13 +3,14 @@
     python benchmarks/wrong_inputs.py DATA WORK --write docs/preprocessing.md
 
 DATA holds ixi_t1_2mm_rawhead, ds000011_t1_rawhead_defaced, ds002748_mdd_vs_control_stripped_2mm and
-open_ms_mni_brain. WORK keeps what is finished: a run that was stopped goes on. The tables replace what stands between
-the two marks in the page.
+open_ms_mni_brain. WORK keeps what is finished, and a run that was stopped goes on; take an empty one after a change of
+the code. The tables replace what stands between the two marks in the page.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 from wrong_heads import KINDS, Head, write
 
 from pipeline_lib.cohort.sheet import Scan
+from pipeline_lib.cohort.values import as_label
 from pipeline_lib.config.schema import PreprocessOptions
 from pipeline_lib.files import read_table, write_text
 from pipeline_lib.imaging.brain import extract_brain
@@ -26,8 +28,15 @@ from pipeline_lib.imaging.ingest import ingest_chunk
 from pipeline_lib.imaging.preprocess import preprocess_chunk
 
 START, END = "<!-- wrong inputs: start -->", "<!-- wrong inputs: end -->"
-OPTIONS = PreprocessOptions(voxel_size=4.0)
-"""Every check is made on the scan's own grid or the template's; a coarse output saves time."""
+OPTIONS = PreprocessOptions(voxel_size=2.0)
+BATCH = 8
+"""Scans after which a run that was stopped goes on."""
+REAL = (
+    ("ixi_t1_2mm_rawhead", "t1/*.nii.gz"),
+    ("ds000011_t1_rawhead_defaced", "*.nii.gz"),
+    ("ds002748_mdd_vs_control_stripped_2mm", "*.nii.gz"),
+    ("open_ms_mni_brain", "*/*.nii.gz"),
+)
 MADE_FROM = (
     "ixi_t1_2mm_rawhead/t1/IXI049-HH-1358_T1.nii.gz",
     "ds002748_mdd_vs_control_stripped_2mm/sub-13_T1w_2mm.nii.gz",
@@ -45,14 +54,14 @@ FIGURES = (
 Rows = list[dict[str, str]]
 
 
-def real_scans(data: Path) -> list[Scan]:
-    """Every real head, and the T2w and FLAIR scans, with the modality each is."""
-    patterns = ("ixi*/t1/*.nii.gz", "ds000011*/*.nii.gz", "ds002748*/*.nii.gz", "open_ms*/*/*.nii.gz")
-    paths = [path for pattern in patterns for path in sorted(data.glob(pattern)) if "GOLD" not in path.name]
+def real_scans(folder: Path, pattern: str) -> list[Scan]:
+    """Every scan of a data set with the modality it is."""
+    paths = [path for path in sorted(folder.glob(pattern)) if "GOLD" not in path.name]
     scans = []
-    for number, path in enumerate(paths, 1):
+    for row, path in enumerate(paths, 2):
         modality = next((name for part, name in CONTRASTS.items() if part in path.name[: len(part) + 7]), "T1w")
-        scans.append(Scan(f"r{number:03d}", "", modality, str(path.relative_to(data)), row=number + 1))
+        person = as_label(path.name.removesuffix(".nii.gz").removesuffix("_T1"))
+        scans.append(Scan(person, "", modality, path.relative_to(folder).as_posix(), row=row))
     return scans
 
 
@@ -75,9 +84,14 @@ def wrong_scans(data: Path, folder: Path) -> list[Scan]:
 
 def through(scans: Sequence[Scan], root: Path, work: Path) -> Rows:
     """The status rows of scans after ingest and preprocessing."""
-    ingest_chunk(scans, root, work / "ingest", workers=1, cache=work / "state")
-    preprocess_chunk(work / "ingest", OPTIONS, work / "preprocess", workers=1, cache=work / "state")
-    return read_table(work / "preprocess" / "status.tsv")
+    rows: Rows = []
+    for first in range(0, len(scans), BATCH):
+        ingested, done = (work / f"{first:03d}" / stage for stage in ("ingest", "preprocess"))
+        if not (done / "status.tsv").is_file():
+            ingest_chunk(scans[first : first + BATCH], root, ingested, workers=1, cache=work / "state" / "ingest")
+            preprocess_chunk(ingested, OPTIONS, done, workers=1, cache=work / "state" / "preprocess")
+        rows += read_table(done / "status.tsv")
+    return rows
 
 
 def wrong_table(scans: Sequence[Scan], rows: Rows) -> str:
@@ -124,7 +138,11 @@ def section(data: Path, work: Path) -> str:
     """The tables with what they say."""
     wrong_list = wrong_scans(data, work / "wrong")
     wrong = through(wrong_list, work / "wrong", work / "wrong-done")
-    real = through(real_scans(data), data, work / "real-done")
+    real = [
+        row
+        for folder, pattern in REAL
+        for row in through(real_scans(data / folder, pattern), data / folder, work / folder)
+    ]
     lost = [row for row in real if row["ok"] == "false"]
     names = "; ".join(f"{row['source'].rpartition('/')[2]}: {row['reason'].partition(': ')[2]}" for row in lost)
     return f"""{START}
@@ -146,6 +164,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--write", type=Path, help="page whose section between the marks is replaced")
     options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     text = section(options.data, options.work)
     if options.write is None:
         print(text)

@@ -171,6 +171,12 @@ def content_of(place: Path) -> str:
     return str(said or sha256_file(place / WEIGHTS if place.is_dir() else place))[:16]
 
 
+def terms(licence: str, started_from: Mapping[str, Any] | None) -> str:
+    """Terms of a model: of its own scans, and of what it started from."""
+    inherited = (started_from or {}).get("licence", "")
+    return "; started from ".join(filter(None, dict.fromkeys([licence, inherited])))
+
+
 def _evaluated(folder: Path) -> Mapping[str, Any]:
     """The options of a finished recipe, as its evaluation was given them."""
     sidecar = folder / "evaluation" / "provenance.json"

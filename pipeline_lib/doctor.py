@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline_lib.errors import print_anything
+
 LEAST_PYTHON = (3, 11)
 LEAST_MEMORY_GB = 8.0
 LEAST_DISK_GB = 10.0
@@ -203,6 +205,7 @@ def _run(command: Sequence[str]) -> tuple[int, str]:
 
 def main() -> int:
     """Print the findings; 1 when there is a PROBLEM."""
+    print_anything()
     findings = list(examine(this_machine(Path.cwd()), Path()))
     if not os.access(Path.cwd(), os.W_OK):
         findings.append(Finding("PROBLEM", f"{Path.cwd()} cannot be written to", "work in a folder of your own"))

@@ -1,4 +1,7 @@
-"""The one error a user is meant to read."""
+"""The one error a user is meant to read, and that it can be printed."""
+
+import io
+import sys
 
 
 class UserError(Exception):
@@ -6,3 +9,10 @@ class UserError(Exception):
 
     The message is shown alone, without a traceback, so it must say all of that in one line.
     """
+
+
+def print_anything() -> None:
+    """Let a command print whatever a file or its name holds: what the terminal cannot show is written as its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -20,6 +20,8 @@ from typing import Any
 
 from pipeline_lib.errors import UserError
 
+BUFFER = 1 << 20
+"""Bytes that go to a file at once where many small arrays are written to it."""
 VERSIONED = ("torch", "numpy", "nibabel", "SimpleITK", "nilearn", "scikit-image", "opensimplex")
 
 
@@ -81,13 +83,15 @@ def read_table(path: Path | str) -> list[dict[str, str]]:
     """Rows of a TSV file with a header; a value that a row lacks is empty.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: the file cannot be read, or is damaged.
     """
     try:
         with open(path, encoding="utf-8", newline="") as file:
             return [{key: value or "" for key, value in row.items()} for row in csv.DictReader(file, delimiter="\t")]
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); run the stage that writes it again") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise UserError(f"{path}: is damaged; run the stage that writes it again") from None
 
 
 def write_table(path: Path | str, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:

@@ -20,18 +20,18 @@ from pipeline_lib.cohort.chunks import SPLITS, ChunkName
 from pipeline_lib.cohort.files import RowsKey
 from pipeline_lib.cohort.ledger import Ledger, read_ledger, shortened, write_ledger
 from pipeline_lib.cohort.placement import place, torn_pairs, untrained_people
-from pipeline_lib.cohort.sheet import FAMILIES, Scan, Sheet, alike_people, read_sheet, summed_up
+from pipeline_lib.cohort.rows import rows_of, write_rows
+from pipeline_lib.cohort.sheet import FAMILIES, Scan, Sheet, alike_groups, alike_people, read_sheet, summed_up
 from pipeline_lib.cohort.withdrawal import without_withdrawn
 from pipeline_lib.config.load import load_config
 from pipeline_lib.config.part import recipe_part
-from pipeline_lib.config.schema import RecipeOptions, SplitOptions
+from pipeline_lib.config.schema import CONDITIONS, RecipeOptions, SplitOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import sha256_text
 from pipeline_lib.state import run_time, without_run_time
 from pipeline_lib.tasks import MODULES, TASKS
 from pipeline_lib.tasks.task import Stage, Task
 
-RESERVED = {"ingest", "preprocess", "cohort", "report", "benchmarks", "logs", "index"}
 SCRIPTS = Path(__file__).resolve().parent.parent / "workflow" / "scripts"
 
 SECTIONS: dict[str, tuple[str, set[str] | None]] = {
@@ -41,6 +41,12 @@ SECTIONS: dict[str, tuple[str, set[str] | None]] = {
 }
 FEW_PEOPLE = 50
 """Training people under which a model learns little from nothing."""
+HEADING = {"name", "note"}
+SHOWN: dict[str, dict[str, Any]] = {
+    "report": {"cohort": {*HEADING, "licence"}, "split": True, "preprocess": True},
+    "report_scans": {"cohort": HEADING, "preprocess": True},
+}
+"""What pages of the report say of the configuration."""
 AUTOENCODER_MODULE = {"vae": "pipeline_lib.models.autoencoder", "vqgan": "pipeline_lib.models.vqgan"}
 
 
@@ -134,8 +140,8 @@ class Plan:
 
     def options(self, stage: str, recipe: str | None = None) -> str:
         """The part of the configuration that a stage reads, as canonical JSON."""
-        if stage == "report":
-            return self._shown_options(recipe)
+        if stage in SHOWN:
+            return self._shown_options(stage, recipe)
         if recipe is not None:
             part = json.loads(recipe_part(self.recipes[recipe], self.task(recipe).stage(stage).reads))
             return json.dumps(without_run_time(self._by_content(part)), sort_keys=True)
@@ -203,6 +209,21 @@ class Plan:
         """Write the ledger where new scans were placed; it only ever grows."""
         if self.ledger.rows != self.known.rows:
             write_ledger(self.config.cohort.splits, self.ledger)
+
+    def models(self) -> list[Path]:
+        """The folders of all models that are trained here, finished or not."""
+        folders = [
+            Path(name, model)
+            for name in self.recipes
+            if not self.frozen(name)
+            for model in ("diffusion", *(f"autoencoder/{role}" for role in self.roles(name)))
+        ]
+        return [Path(self.config.cohort.results) / folder for folder in folders]
+
+    def save_rows(self) -> None:
+        """Write the rows of every chunk for the job that ingests it."""
+        for chunk, scans in self._scans.items():
+            write_rows(rows_of(self.config.cohort.results, chunk), scans)
 
     def _scans_by_chunk(self) -> dict[str, list[Scan]]:
         by_id = {scan.id: scan for scan in self.sheet.scans}
@@ -280,6 +301,10 @@ class Plan:
                 f"{len(alike)} ids differ from another only in case or leading zeros and count as people of their own: "
                 f"{shortened(alike)}; where they are one person, write one id, or name it in the column alias"
             )
+        if split := [f"{one} and {other}" for one, other in alike_groups(self.sheet.scans)]:
+            lines.append(
+                f"groups that differ only in case are groups of their own: {shortened(split)}; write them alike"
+            )
         untrained = untrained_people(self.sheet.scans, self.trained_groups)
         members = [scan for scan in self.sheet.scans if scan.participant in untrained]
         if members:
@@ -315,8 +340,6 @@ class Plan:
             problems.append("configuration: recipes: none given; name at least one, as in config/config.yaml")
         groups = {scan.group for scan in self.sheet.scans if scan.group}
         for name, recipe in self.recipes.items():
-            if name in RESERVED:
-                problems.append(f"configuration: recipes.{name}: the name is taken by a stage; choose another")
             for group in recipe.data.train_groups:
                 if group not in groups:
                     near = difflib.get_close_matches(group, groups, n=1)
@@ -332,6 +355,7 @@ class Plan:
                     f"configuration: recipes.{name}.data.target: {recipe.data.modality} and {recipe.data.target} are of "
                     f"different families ({', '.join(sorted(families))}), which share no chunk and make no pairs"
                 )
+            problems += self._untold_conditions(name, recipe)
             for split in self.splits(name):
                 if not self.chunks(split, recipe=name):
                     wanted = " and ".join(sorted(self.modalities(name)))
@@ -345,11 +369,40 @@ class Plan:
         if problems:
             raise UserError("\n".join(problems))
 
-    def _shown_options(self, recipe: str | None) -> str:
+    def _untold_conditions(self, name: str, recipe: RecipeOptions) -> list[str]:
+        """What a model cannot learn, or cannot be asked for, because no scan it is trained on has it."""
+        trained = [
+            scan
+            for chunk in self.chunks("train", recipe=name)
+            for scan in self._scans[chunk]
+            if scan.modality == recipe.data.modality and scan.group in (recipe.data.train_groups or [scan.group])
+        ]
+        problems = []
+        for condition in recipe.denoiser.condition if trained else ():
+            if condition == "slice":
+                continue
+            known = {value for scan in trained if (value := _column(scan, condition)) not in (None, "")}
+            if len(known) < 2:
+                problems.append(
+                    f"configuration: recipes.{name}.denoiser.condition: {condition}: of {len(trained)} scans to train on "
+                    f"{f'all that have one have {next(iter(known))}' if known else 'none has one'}; fill the sheet's "
+                    "column, or take it out of the list"
+                )
+                continue
+            number = all(isinstance(value, float) for value in known)
+            for value in recipe.sampling.conditions.get(condition, ()):
+                if number and not isinstance(value, float | int):
+                    what = "is no number"
+                elif not number and str(value) not in known:
+                    what = f"is in no scan to train on, which have {shortened(sorted(map(str, known)))}"
+                else:
+                    continue
+                problems.append(f"configuration: recipes.{name}.sampling.conditions.{condition}: {value!r} {what}")
+        return problems
+
+    def _shown_options(self, stage: str, recipe: str | None) -> str:
         """What a page of the report says of the configuration."""
-        chosen = self.config.model_dump(
-            mode="json", include={"cohort": {"name", "note"}, "split": True, "preprocess": True}
-        )
+        chosen = self.config.model_dump(mode="json", include=SHOWN[stage] if recipe is None else {"cohort": HEADING})
         if recipe is not None:
             options = self.recipes[recipe].model_dump(mode="json")
             if self.frozen(recipe):
@@ -357,7 +410,7 @@ class Plan:
             for section in ("autoencoder", "denoiser"):
                 if options[section] and (start_from := options[section]["start_from"]):
                     options[section]["start_from"] = "/".join(Path(start_from).parts[-2:])  # no path of this machine
-            chosen = {"cohort": chosen["cohort"], "recipe": without_run_time(options)}
+            chosen["recipe"] = without_run_time(options)
         return json.dumps(chosen, sort_keys=True)
 
     def modalities(self, recipe: str) -> set[str]:
@@ -378,3 +431,9 @@ class Plan:
         if "denoiser" in stage.networks:
             modules += ["pipeline_lib.models.unet", f"pipeline_lib.noise.{recipe.diffusion.noise.kind}"]
         return modules
+
+
+def _column(scan: Scan, condition: str) -> str | float | None:
+    """What the sheet says of a scan in the column of a condition."""
+    value = getattr(scan, condition) if condition in CONDITIONS else dict(scan.covariates).get(condition)
+    return value if isinstance(value, str | float) else None

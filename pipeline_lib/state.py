@@ -16,10 +16,12 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.files import pseudonym, read_json, read_table, sha256_text
 
 SIDECAR = "provenance.json"
-RUN_TIME = frozenset({"workers", "keep", "devices", "nodes", "checkpoint_every", "samples_every"})
-"""Keys of a recipe's ``training`` sections that change how a training runs and not what comes out of it."""
+RUN_TIME = frozenset({"workers", "keep", "devices", "nodes", "checkpoint_every", "samples_every", "checkpointing"})
+"""Keys of a recipe's networks that change how a training runs and not what comes out of it."""
 CONTENT = {".npy", ".safetensors"}
 """Arrays and weights; tables count by the columns that a training reads, and curves not at all."""
+NOT_LEARNED = {"lesion.npy"}
+"""Arrays of a packed chunk that are for the evaluation; no training reads them."""
 TRAINED_ON = "trained_on.tsv"
 """Written beside a trained model: its scans and their values, as pseudonyms, so that what changed can be told."""
 
@@ -27,25 +29,20 @@ TRAINED_ON = "trained_on.tsv"
 def without_run_time(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a stage less the run-time settings."""
     return {
-        name: (
-            {key: each for key, each in value.items() if key not in RUN_TIME}
-            if name == "training"
-            else without_run_time(value)
-        )
-        if isinstance(value, Mapping)
-        else value
+        name: without_run_time(value) if isinstance(value, Mapping) else value
         for name, value in options.items()
+        if name not in RUN_TIME
     }
 
 
 def run_time(options: Mapping[str, Any]) -> dict[str, Any]:
     """The run-time settings among the options of a stage, by section."""
     found = {
-        name: {key: each for key, each in value.items() if key in RUN_TIME} if name == "training" else run_time(value)
+        name: run_time(value) if isinstance(value, Mapping) else value
         for name, value in options.items()
-        if isinstance(value, Mapping)
+        if name in RUN_TIME or isinstance(value, Mapping)
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in found.items() if value != {}}
 
 
 def with_run_time(options: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +107,9 @@ def _arrays(folder: Path) -> dict[str, str]:
     if not sidecar.is_file():
         raise UserError(f"{sidecar} is missing: {folder.name} is not finished; run the stage that makes it")
     written = {Path(name).name: digest for name, digest in read_json(sidecar)["outputs"].items()}
-    return {name: digest for name, digest in written.items() if Path(name).suffix in CONTENT}
+    return {
+        name: digest for name, digest in written.items() if Path(name).suffix in CONTENT and name not in NOT_LEARNED
+    }
 
 
 def _values(folder: Path, columns: Sequence[str]) -> list[list[str]]:

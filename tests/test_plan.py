@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -190,3 +191,31 @@ def test_planning_imports_nothing_heavy(repository: Path) -> None:
     program = "import sys, pipeline_lib.retraining; print([m for m in ('torch', 'numpy', 'pandas', 'nibabel') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], cwd=repository, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "sampling", "said"),
+    [
+        ({"condition": ["site"]}, {}, "denoiser.condition: site: of .* scans to train on none has one"),
+        ({"condition": ["sex"]}, {}, "denoiser.condition: sex: of .* scans to train on all that have one have F"),
+        ({"condition": ["group"]}, {"conditions": {"group": ["C"]}}, "conditions.group: 'C' is in no scan to train on"),
+        ({"condition": ["age"]}, {"conditions": {"age": ["old"]}}, "conditions.age: 'old' is no number"),
+    ],
+)
+def test_what_no_training_scan_has_is_refused_before_anything_runs(
+    cohort: dict, denoiser: dict, sampling: dict, said: str
+) -> None:
+    recipe = GENERATION | {"denoiser": denoiser, "sampling": sampling}
+    with pytest.raises(UserError, match=said):
+        Plan(cohort | {"recipes": {"generation": recipe}})
+    fine = {"condition": ["group", "age", "slice"]}, {"conditions": {"group": ["A"], "age": [20, 70.5]}}
+    recipe = GENERATION | {"denoiser": fine[0], "sampling": fine[1]}
+    assert Plan(cohort | {"recipes": {"generation": recipe}}).recipes
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "pipe", "."])
+def test_a_ledger_that_is_no_file_is_refused_and_never_waited_for(cohort: dict, tmp_path: Path, place: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    cohort["cohort"]["splits"] = str(tmp_path / place)
+    with pytest.raises(UserError, match="is no file; name the ledger"):
+        Plan(cohort)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.config.schema import RecipeOptions, TrainingOptions
+from pipeline_lib.config.schema import DenoiserOptions, RecipeOptions, TrainingOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_json, write_table
 from pipeline_lib.state import RUN_TIME, counted_columns, run_time, training_key, with_run_time, without_run_time
@@ -25,12 +25,13 @@ ROWS = [{"scan": "a", "participant": "a", "group": "A", "site": "X"}]
 def key(tmp_path: Path) -> Callable[..., str]:
     def make(
         *, recipe: str = "one", role: str = "denoiser", code: str = "c", options: dict[str, Any] = OPTIONS,
-        array: str = "1", picture: str = "1", rows: list[dict[str, str]] = ROWS,
+        array: str = "1", picture: str = "1", lesion: str = "", rows: list[dict[str, str]] = ROWS,
         header: Sequence[str] = tuple(ROWS[0]),
     ) -> str:  # fmt: skip
         chunk = tmp_path / "train-anat-0001"
         write_table(chunk / "index.tsv", header, rows)
         outputs = {f"{chunk.name}/{name}": value for name, value in (("data.npy", array), ("loss.png", picture))}
+        outputs |= {f"{chunk.name}/lesion.npy": lesion} if lesion else {}
         write_json(chunk / "provenance.json", {"outputs": outputs})
         return training_key(recipe, role, code, options, [chunk])
 
@@ -64,8 +65,13 @@ def test_what_changes_numbers_is_another_training(key: Callable[..., str], diffe
 
 @pytest.mark.parametrize("name", sorted(RUN_TIME))
 def test_run_time_setting_goes_on_from_the_checkpoint(key: Callable[..., str], name: str) -> None:
-    assert name in TrainingOptions.model_fields
-    assert key(options=changed("denoiser", "training", name, to=3)) == key()
+    where = ("denoiser", "training", name) if name in TrainingOptions.model_fields else ("denoiser", name)
+    assert where[-1] in TrainingOptions.model_fields or where[-1] in DenoiserOptions.model_fields
+    assert key(options=changed(*where, to=3)) == key()
+
+
+def test_lesion_masks_are_learned_from_by_nobody(key: Callable[..., str]) -> None:
+    assert key(lesion="2") == key(lesion="1") == key()
 
 
 def test_value_that_no_training_reads_is_the_same_training(key: Callable[..., str]) -> None:
@@ -93,8 +99,10 @@ def test_options_and_settings_together_are_what_was_configured() -> None:
     values = {"task": "synthesis", "autoencoder": {"training": training}, "denoiser": {"training": training}}
     whole = RecipeOptions.model_validate(values).model_dump(mode="json")
     options, settings = without_run_time(whole), run_time(whole)
-    assert set(settings["denoiser"]["training"]) == set(settings["autoencoder"]["training"]) == RUN_TIME
-    assert not RUN_TIME & set(options["denoiser"]["training"])
+    of_network = {"checkpointing"}
+    assert set(settings["denoiser"]["training"]) == set(settings["autoencoder"]["training"]) == RUN_TIME - of_network
+    assert set(settings["denoiser"]) == {"training", *of_network}
+    assert not RUN_TIME & {*options["denoiser"], *options["denoiser"]["training"]}
     assert with_run_time(options, settings) == whole
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline_lib.bundle_plan import SHIPPED, find_bundle, read_plan, shipped
 from pipeline_lib.bundles.build import build
 from pipeline_lib.bundles.check import check
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, print_anything
 
 
 def main() -> int:
@@ -30,6 +30,7 @@ def main() -> int:
     command.add_argument("--use", default="", help="a sentence on what it is for, for the card")
     command.add_argument("--licence-file", type=Path, help="terms as a text; cohort.licence unless given")
     command.add_argument("--out", type=Path, default=SHIPPED, help="folder of bundles (default: those that ship)")
+    print_anything()
     arguments = parser.parse_args()
     try:
         return {"list": _list, "show": _show, "check": _check, "build": _build}[arguments.command](arguments)

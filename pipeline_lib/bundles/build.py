@@ -94,9 +94,8 @@ def difference(bundle: Path, other: Path) -> float:
 
 
 def _output(network: torch.nn.Module, kind: str, x: Tensor, t: int) -> Tensor:
-    if kind == "unet":
-        return network(x, torch.tensor([t]))  # type: ignore[no-any-return]
-    return network.decode(network.encode(x)[0])  # type: ignore[operator, no-any-return]
+    output: Tensor = network(x, torch.tensor([t])) if kind == "unet" else network.decode(network.encode(x)[0])  # type: ignore[operator]
+    return output
 
 
 def _shrink(network: Path, out: Path, more: Mapping[str, Any]) -> str:

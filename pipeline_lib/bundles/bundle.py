@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipeline_lib.bundle_plan import FORMAT, PLAN, WEIGHTS, find_bundle, read_plan
+from pipeline_lib.bundle_plan import FORMAT, PLAN, WEIGHTS, find_bundle, read_plan, terms
 from pipeline_lib.bundles.start import Start, seen_too
 from pipeline_lib.dataset.packed import PackedArrays, brain_outside
 from pipeline_lib.dataset.people import trained_people
@@ -126,7 +126,6 @@ def describe(
     """
     index = images.index
     before = [*beside, *([start.plan] if start else [])]
-    inherited = start.plan.get("licence") if start else ""
     return {
         **seen_too(trained_people(index), *before),
         "prepared": prepared_of(images.folders),
@@ -136,7 +135,7 @@ def describe(
         "brain_outside": brain_outside(index),
         "steps": steps,
         "best_step": best_step,
-        "licence": "; started from ".join(filter(None, dict.fromkeys([licence, inherited]))),
+        "licence": terms(licence, start.described() if start else None),
         **({"started_from": start.described()} if start else {}),
         "figures": [],
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "lightning-fabric")},

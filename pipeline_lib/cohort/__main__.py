@@ -15,13 +15,14 @@ from pipeline_lib.cohort.people import few, read_people
 from pipeline_lib.cohort.sheet import append_to_sheet, write_sheet
 from pipeline_lib.cohort.withdrawal import carry_out, find_withdrawal
 from pipeline_lib.config.load import read_config
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, print_anything
 from pipeline_lib.files import write_table
 
 
 def main() -> int:
     """Run one of the commands; 1 on a fault of the user's."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    print_anything()
     arguments = _parser().parse_args()
     try:
         arguments.run(arguments)
@@ -53,7 +54,7 @@ def _import(arguments: argparse.Namespace) -> None:
         write_table(listed, ("file", "reason"), [{"file": _shown(file), "reason": why} for file, why in found.left_out])
         found.notes.append(f"{len(found.left_out)} files left out, each with its reason: {listed}")
     for note in found.notes:
-        sys.stdout.write(f"{_shown(note)}\n")
+        sys.stdout.write(f"{note}\n")
     people = len({scan.participant for scan in found.scans})
     sys.stdout.write(f"{arguments.sheet}: {len(found.scans)} scans of {people} people\n")
 

@@ -20,6 +20,7 @@ SUFFIXES: Mapping[str, str] = {
     "T1w": "T1w", "T2w": "T2w", "FLAIR": "FLAIR", "PDw": "PD", "PD": "PD", "dwi": "dwi",
 }  # fmt: skip
 DATATYPES = ("anat", "dwi")
+SUBJECT = re.compile(r"sub-", re.IGNORECASE)
 LOCALISER = re.compile(r"locali[sz]er|scout|survey|^loc$", re.IGNORECASE)
 RULE = (
     "of several scans of one kind in a session one is used: without contrast agent, in its own space, not derived, not "
@@ -95,9 +96,9 @@ def read_dataset(folder: Path) -> Dataset:
 
 
 def image_files(folder: Path) -> Iterator[PurePosixPath]:
-    """Every file below ``sub-*`` that may be a scan, in order, but no hidden one."""
+    """Every file below ``sub-*``, ``SUB-*`` too, that may be a scan, in order, but no hidden one."""
     try:
-        people = sorted(entry.name for entry in os.scandir(folder) if entry.name.startswith("sub-") and entry.is_dir())
+        people = sorted(entry.name for entry in os.scandir(folder) if SUBJECT.match(entry.name) and entry.is_dir())
     except OSError as error:
         raise UserError(f"{folder}: cannot be listed ({error.strerror})") from None
     for person in people:
@@ -141,6 +142,8 @@ def _unusable(file: File) -> str:
     """Why a file is no scan that could be used; empty where it is one."""
     if not file.path.as_posix().isprintable():
         return "a name that is not readable text"
+    if not file.path.parts[0].startswith("sub-"):
+        return "in a folder that does not start with sub- in small letters; rename it"
     if len(file.path.parts) < 3 or file.path.parts[-2] not in DATATYPES:
         return f"in no folder {' or '.join(DATATYPES)}"
     if file.suffix not in SUFFIXES:

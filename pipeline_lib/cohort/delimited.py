@@ -15,6 +15,8 @@ LARGEST = 500_000_000
 """Bytes; a table of people or scans is far smaller."""
 WORKBOOKS = {b"PK\x03\x04": "an Excel or OpenDocument workbook", b"\xd0\xcf\x11\xe0": "an Excel workbook"}
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+PREAMBLE = re.compile(r"\s*#|sep=.$", re.IGNORECASE)
+"""Lines before the names of the columns: comments, and Excel's ``sep=;``."""
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -35,16 +37,18 @@ class Table:
 
 
 def read_delimited(path: Path) -> Table:
-    """Read a table whose first line names its columns; blank lines and ``#`` comments before it are passed over.
+    """Read a table whose first line names its columns; blank lines, ``#`` comments and ``sep=;`` before it are passed over.
 
     Raises:
-        UserError: no such file, no regular file, a workbook or compressed, or too large.
+        UserError: no such file, no regular file, no text, a workbook or compressed, or too large.
     """
     text, notes = _decoded(path, _bytes(path))
     lines = [line.rstrip("\n") for line in io.StringIO(text, newline=None)]
-    start = next((n for n, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), len(lines))
+    start = next((n for n, line in enumerate(lines) if line.strip() and not PREAMBLE.match(line)), len(lines))
     if start == len(lines):
         return Table((), (), (), "\t", notes)
+    if CONTROL.search(lines[start]):
+        raise UserError(f"{path}: is no table of text; save it as TSV, UTF-8")
     delimiter = next((each for each in DELIMITERS if each in lines[start]), "\t")
     found = _whole(lines[start:], delimiter)
     if found is None:
@@ -105,11 +109,11 @@ def _decoded(path: Path, content: bytes) -> tuple[str, tuple[str, ...]]:
     for start, name in COMPRESSED.items():
         if content.startswith(start):
             raise UserError(f"{path}: is compressed ({name}); decompress it")
-    if (encoding := _utf16(content)) is not None:
+    if (encoding := _wide(content)) is not None:
         try:
             return content.decode(encoding).removeprefix("\ufeff"), ()
         except UnicodeDecodeError:
-            raise UserError(f"{path}: is damaged UTF-16 text; save it as UTF-8") from None
+            raise UserError(f"{path}: is damaged {encoding.upper()} text; save it as UTF-8") from None
     try:
         return content.decode("utf-8-sig"), ()
     except UnicodeDecodeError:
@@ -117,8 +121,10 @@ def _decoded(path: Path, content: bytes) -> tuple[str, tuple[str, ...]]:
         return content.decode("cp1252", errors="replace").replace("\ufffd", "?"), (note,)
 
 
-def _utf16(content: bytes) -> str | None:
-    """UTF-16 by its mark, or by every second byte being zero."""
+def _wide(content: bytes) -> str | None:
+    """UTF-32 and UTF-16 by their marks, UTF-16 also by every second byte being zero."""
+    if content.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return "utf-32"
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     beginning = content[:400]

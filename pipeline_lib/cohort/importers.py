@@ -157,7 +157,11 @@ def from_folder(
         raise UserError(f"{folder}: no file fits the pattern {pattern!r}{example}{_dicom_hint(folder)}")
     joined, notes = (people or People()).join(scans, labels.written)
     masks = {scan.lesion for scan in scans if scan.lesion}
-    left_out = [(path, "does not fit the pattern") for path in others if bids.IMAGE.search(path) and path not in masks]
+    left_out = [
+        (path, "does not fit the pattern" if path.isprintable() else "a name that is not readable text")
+        for path in others
+        if bids.IMAGE.search(path) and path not in masks
+    ]
     if lesion_pattern:
         notes.append(
             f"{len(masks)} of {len(scans)} scans have a lesion mask; the others are unknown (write none where none is)"

@@ -78,6 +78,8 @@ def read_ledger(path: Path | str) -> Ledger:
     path = Path(path)
     if not path.exists():
         return Ledger()
+    if not path.is_file():
+        raise UserError(f"{path}: is no file; name the ledger, or a file that is to become it")
     try:
         with open(path, encoding="utf-8-sig", newline=None) as file:
             header, *lines = [line for line in csv.reader(file, delimiter="\t") if line] or [[]]

@@ -68,7 +68,8 @@ class People:
             UserError: an id could be of two people, or rows of one person contradict each other.
         """
         if not self.rows:
-            return list(scans), []
+            lines = [*self.notes, *summed_up(self.problems)]
+            return list(scans), [*lines, f"{self.name}: no row names a person"] if self.name else lines
         people = sorted({scan.participant for scan in scans})
         rows, loose = self._rows_of({person: written.get(person, person) for person in people})
         joined = [self._known(scan, rows[scan.participant]) if scan.participant in rows else scan for scan in scans]

@@ -37,6 +37,9 @@ COLUMNS = (
     "participant", "session", "modality", "path", "group", "age", "sex", "site",
     "mask", "lesion", "pair", "bval", "bvec", "alias", "split",
 )  # fmt: skip
+FOREIGN_MODALITIES: Mapping[str, str] = {
+    "t1": "T1w", "mprage": "T1w", "spgr": "T1w", "mp2rage": "T1w", "t2": "T2w", "t2flair": "FLAIR", "pdw": "PD", "dti": "dwi",
+}  # fmt: skip
 NO_LESION = "none"
 """In the column ``lesion``: somebody looked, and there is none. Empty: unknown."""
 LABEL = re.compile(r"[A-Za-z0-9]+")
@@ -303,6 +306,13 @@ def alike_people(scans: Iterable[Scan]) -> list[tuple[str, str]]:
     ]
 
 
+def alike_groups(scans: Iterable[Scan]) -> list[tuple[str, str]]:
+    """Pairs of groups that differ only in case: perhaps one group, which would be split."""
+    first: dict[str, str] = {}
+    groups = sorted({scan.group for scan in scans if scan.group})
+    return [(other, group) for group in groups if (other := first.setdefault(group.casefold(), group)) != group]
+
+
 def _read_table(path: Path) -> Table:
     try:
         found = path.exists()
@@ -388,7 +398,8 @@ def _parse(
     faults += _faulty_labels(cells, labels)
     modality = cells["modality"]
     if modality and modality not in FAMILIES:
-        faults.append(("modality", f"unknown modality {modality!r}; {_nearest(modality, FAMILIES)}", "unknown"))
+        meant = FOREIGN_MODALITIES.get(modality.lower(), modality)
+        faults.append(("modality", f"unknown modality {modality!r}; {_nearest(meant, FAMILIES)}", "unknown"))
     if cells["split"] and cells["split"] not in SPLITS:
         faults.append(("split", f"unknown split {cells['split']!r}; {_nearest(cells['split'], SPLITS)}", "unknown"))
     if re.search(r"[/\\\x00-\x1f]|^\.", cells["group"]):

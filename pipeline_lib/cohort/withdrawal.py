@@ -19,10 +19,10 @@ from pathlib import Path
 from pipeline_lib.cohort.delimited import read_text
 from pipeline_lib.cohort.ledger import WITHDRAWN, Ledger, write_ledger
 from pipeline_lib.cohort.sheet import LABEL, Problem, Sheet, row_lines
+from pipeline_lib.config.schema import STATE
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import pseudonym, read_json, read_table, write_text
 
-STATE = Path("state")
 KEPT_SCANS = ("ingest", "preprocess")
 SIDECAR = "provenance.json"
 TEXT = {".json", ".tsv", ".csv", ".html", ".log", ".txt", ".yaml", ".md", ".svg"}

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline_lib.config.describe import describe_options
 from pipeline_lib.config.load import config_schema, read_config
 from pipeline_lib.config.schema import RecipeOptions
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, print_anything
 from pipeline_lib.files import write_text
 
 
@@ -20,6 +20,7 @@ def main() -> int:
     schema.add_argument("folder", type=Path, help="folder of the schemas")
     schema.add_argument("page", type=Path, help="Markdown page")
     commands.add_parser("check", help="check a configuration file").add_argument("file")
+    print_anything()
     arguments = parser.parse_args()
     if arguments.command == "schema":
         write_text(arguments.folder / "schema.json", config_schema())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
+import reprlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,13 @@ from pipeline_lib.config.schema import Config
 from pipeline_lib.config.unread import unread
 from pipeline_lib.errors import UserError
 
+LARGEST = 10_000_000
+"""Bytes; a configuration is far smaller."""
+SHORTENED = reprlib.Repr()
+"""How a value is shown: aliases of YAML make what nobody could read to the end."""
+SHORTENED.maxstring = SHORTENED.maxother = 80
+UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
 
 def load_config(values: Mapping[str, Any], folder: Path | str = ".") -> Config:
     """Check a configuration read from YAML.
@@ -30,6 +39,8 @@ def load_config(values: Mapping[str, Any], folder: Path | str = ".") -> Config:
         UserError: naming every faulty key with its value, what is allowed and the nearest name.
     """
     values = _mapping(values, "what was given")
+    if lines := list(_unwritable(values, "", (), set())):
+        raise UserError("configuration: " + "\n".join(lines))
     recipes = values.get("recipes")
     if isinstance(recipes, Mapping):
         read = {name: _recipe(name, recipe, Path(folder)) for name, recipe in recipes.items()}
@@ -69,14 +80,25 @@ def read_yaml(path: Path, where: str = "") -> dict[str, Any]:
         UserError: it cannot be read, is not YAML, holds something else, or gives a key twice.
     """
     try:
-        values = _OnceEachLoader(path.read_text(encoding="utf-8-sig")).get_single_data()
-    except OSError as error:
-        raise UserError(f"configuration: {where}cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"configuration: {where}{path} is not text in UTF-8; write it as YAML") from None
-    except yaml.YAMLError as error:
+        values = _OnceEachLoader(_text(path, where)).get_single_data()
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:  # as PyYAML lets them through
         raise UserError(f"configuration: {where}{path} is not valid YAML: {' '.join(str(error).split())}") from None
     return _mapping(values, f"{where}{path}")
+
+
+def _text(path: Path, where: str) -> str:
+    try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"configuration: {where}{path} is no file; name a YAML file")
+        if path.stat().st_size > LARGEST:
+            raise UserError(f"configuration: {where}{path} is larger than {LARGEST // 1_000_000} MB; name a YAML file")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"configuration: {where}cannot read {str(path)[:80]}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"configuration: {where}{path} is not text in UTF-8; write it as YAML") from None
+    except ValueError:  # a NUL in the path
+        raise UserError(f"configuration: {where}{str(path)!r} is no path of a file") from None
 
 
 class _OnceEachLoader(yaml.SafeLoader):
@@ -101,6 +123,22 @@ def _mapping(values: Any, where: str) -> dict[str, Any]:
     return dict(values)
 
 
+def _unwritable(value: Any, key: str, above: tuple[int, ...], done: set[int]) -> Iterator[str]:
+    """A line for each text with a character that no file can hold, and for what holds itself.
+
+    ``above`` are the ids of what holds ``value``, ``done`` of what was looked through: an alias may stand in many places.
+    """
+    if isinstance(value, str):
+        if found := UNWRITABLE.search(f"{key}{value}"):
+            yield f"{key!r}: holds the control character {found[0]!r}; remove it"
+    elif id(value) in above:
+        yield f"{key}: holds itself; write it out"
+    elif isinstance(value, Mapping | list) and id(value) not in done:
+        done.add(id(value))
+        for name, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _unwritable(inner, f"{key}.{name}".lstrip("."), (*above, id(value)), done)
+
+
 def _recipe(name: str, recipe: Any, folder: Path) -> Any:
     return read_yaml(folder / recipe, f"recipes.{name}: ") if isinstance(recipe, str) else recipe
 
@@ -117,11 +155,11 @@ def _explain(detail: ErrorDetails) -> str:
         case "literal_error":
             expected = detail["ctx"]["expected"]
             names = [name.strip(" '") for name in expected.replace(" or ", ", ").split(",")]
-            return f"{key}: {value!r} is not one of {expected}; {_nearest(str(value), names)}"
+            return f"{key}: {SHORTENED.repr(value)} is not one of {expected}; {_nearest(str(value), names)}"
         case "value_error":
             return f"{key}: {detail['ctx']['error']!s}" if key else str(detail["ctx"]["error"])
         case _:
-            return f"{key}: {value!r} is not allowed: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+            return f"{key}: {SHORTENED.repr(value)} is not allowed: {detail['msg'][0].lower()}{detail['msg'][1:]}"
 
 
 def _nearest(name: str, names: list[str]) -> str:

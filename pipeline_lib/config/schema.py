@@ -28,7 +28,10 @@ def _task(name: str) -> str:
 
 def _path(text: str) -> str:
     """A path with ``~`` and ``$VARIABLE`` replaced."""
-    path = os.path.expandvars(Path(text).expanduser().as_posix()) if text else text
+    try:
+        path = os.path.expandvars(Path(text).expanduser().as_posix()) if text else text
+    except RuntimeError:
+        raise ValueError(f"{text!r} starts at the home folder of somebody who is not known here") from None
     if not path or "$" in path or not path.isprintable():
         raise ValueError(f"{text!r} is not a path: it is empty, or names a variable that is not set")
     return path
@@ -38,8 +41,14 @@ def _folder_to_write(text: str) -> str:
     path = _path(text)
     if odd := sorted({character for character in path if not re.match(r"[\w ./+,=@%~'-]", character)}):
         raise ValueError(f"{text!r} has {' '.join(odd)}; use letters, digits, spaces and . _ - + = , @ % in its name")
-    if Path(path).exists() and not Path(path).is_dir():
-        raise ValueError(f"{text!r} is a file; name a folder")
+    try:
+        there = next(place for place in (Path(path), *Path(path).parents) if place.exists())
+    except OSError as error:
+        raise ValueError(f"{text!r} cannot be a folder: {error.strerror}") from None
+    if not there.is_dir():
+        raise ValueError(f"{text!r} is{'' if there == Path(path) else ' below'} a file; name a folder")
+    if Path.cwd().is_relative_to(Path(path).resolve()):
+        raise ValueError(f"{text!r} holds the project itself; name a folder of its own, e.g. results")
     return path
 
 
@@ -49,11 +58,15 @@ def _rising(limits: tuple[float, float]) -> tuple[float, float]:
     return limits
 
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=1_000_000_000)]
+Side = Annotated[int, Field(gt=0, le=8192)]
+Channels = Annotated[int, Field(gt=0, le=8192)]
+Few = Annotated[int, Field(gt=0, le=32)]
+VoxelSize = Annotated[float, Field(ge=0.1, le=50)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
-Levels = Annotated[list[Positive], Field(min_length=1)]
+Levels = Annotated[list[Channels], Field(min_length=1, max_length=10)]
 Limits = Annotated[tuple[float, float], AfterValidator(_rising)]
 FilePath = Annotated[str, AfterValidator(_path)]
 FolderToWrite = Annotated[str, AfterValidator(_folder_to_write)]
@@ -76,6 +89,12 @@ INDEX = frozenset(
     )
 )
 """Names that tables of images and samples use themselves."""
+RESERVED = frozenset(("ingest", "preprocess", "cohort", "report", "benchmarks", "logs", "index"))
+"""What stages call their folders and pages."""
+STATE = Path("state")
+"""What is kept between runs."""
+BRAIN_MM = {"axial": (-72, 82), "coronal": (-107, 73), "sagittal": (-72, 72)}
+"""Where the template's brain begins and ends across each plane, mm of MNI152."""
 CONDITIONS = ("group", "age", "sex", "site", "slice")
 """What a model can be told of every image; a cohort's covariates come to it."""
 Task = Annotated[str, AfterValidator(_task), Field(json_schema_extra={"enum": list(TASKS)})]
@@ -117,6 +136,22 @@ class CohortOptions(Options):
                 f"{', '.join(taken)}: the name is taken; rename the column of the sheet, or leave it out here"
             )
         return covariates
+
+    @model_validator(mode="after")
+    def _results_lie_apart(self) -> CohortOptions:
+        results = Path(self.results).resolve()
+        for path, what in (
+            (self.subjects, "the sheet"),
+            (self.splits, "the ledger"),
+            (STATE / "scans", "finished scans"),
+        ):
+            if Path(path).resolve().is_relative_to(results):
+                raise ValueError(
+                    f"results {self.results!r} holds {what} ({path}); name a folder of its own, e.g. results"
+                )
+        if results == Path(self.root).resolve():
+            raise ValueError(f"results {self.results!r} is the folder of scans (root); name a folder of its own")
+        return self
 
 
 class SplitOptions(Options):
@@ -183,7 +218,7 @@ class PreprocessOptions(Options):
     registration: Literal["affine", "deformable"] = Field(
         "affine", description="To MNI152 by rotation, scale and shear, or by a smooth deformation on top of them."
     )
-    voxel_size: float = Field(1.0, gt=0, description="Isotropic voxel size of the output, mm.")
+    voxel_size: VoxelSize = Field(1.0, description="Isotropic voxel size of the output, mm.")
     intensity: Literal["percentile", "zscore", "median_mad", "whitestripe", "none"] = Field(
         "percentile",
         description="0.5 and 99.5 percent of the brain to 0 and 1; mean 0 and deviation 1 of the brain, the same by "
@@ -212,7 +247,7 @@ class SliceOptions(Options):
     plane: Literal["axial", "coronal", "sagittal"] = Field("axial", description="Plane of the slices.")
     from_mm: float = Field(-20.0, ge=-500, le=500, description="First slice, mm.")
     to_mm: float = Field(40.0, ge=-500, le=500, description="Last slice, mm.")
-    every_mm: float = Field(4.0, ge=0.1, description="Distance between slices, mm.")
+    every_mm: float = Field(4.0, ge=0.1, le=500, description="Distance between slices, mm.")
 
     @model_validator(mode="after")
     def _in_order(self) -> SliceOptions:
@@ -227,13 +262,13 @@ class DataOptions(Options):
     modality: str = Field("T1w", description="Modality column of the sheet; for translation, the source.")
     target: str | None = Field(None, description="Modality to be predicted (translation only).")
     dimensions: Literal[2, 3] = Field(2, description="Slices or volumes.")
-    size: list[Positive] = Field(
+    size: list[Side] = Field(
         [192, 160],
         description="Voxels of a training image along each dimension; the default holds the MNI152 brain at 1 mm.",
     )
-    voxel_size: float | None = Field(None, gt=0, description="Resample to this voxel size, mm; null keeps it.")
-    channels: Positive = Field(1, description="1 for scans and grey images, 3 for RGB, more for diffusion MRI.")
-    target_channels: Positive = Field(3, description="Channels of the target (translation only).")
+    voxel_size: VoxelSize | None = Field(None, description="Resample to this voxel size, mm; null keeps it.")
+    channels: Channels = Field(1, description="1 for scans and grey images, 3 for RGB, more for diffusion MRI.")
+    target_channels: Channels = Field(3, description="Channels of the target (translation only).")
     slices: SliceOptions = Field(SliceOptions(), description="Which slices.")
     fit: Literal["pad", "crop", "stretch"] = Field(
         "pad",
@@ -262,7 +297,7 @@ class AugmentOptions(Options):
     scale: float | None = Field(None, ge=0, lt=1, description="Largest change of scale; .02 is from .98 to 1.02.")
     shift: float | None = Field(None, ge=0, le=1, description="Largest shift, as a fraction of each side.")
     gamma: float | None = Field(
-        None, ge=0, description="Largest change of log2 of the exponent of intensities in [0, 1]; not of pairs."
+        None, ge=0, le=10, description="Largest change of log2 of the exponent of intensities in [0, 1]; not of pairs."
     )
 
 
@@ -277,31 +312,38 @@ def _augment(value: Any) -> Any:
 class TrainingOptions(Options):
     """How long and on what a model is trained. Images are counted per optimiser step."""
 
-    steps: int = Field(10_000, ge=0, description="Optimiser steps; 0 where `epochs` says how long.")
-    epochs: float | None = Field(None, gt=0, description="Passes over the training images, instead of `steps`.")
+    steps: int = Field(10_000, ge=0, le=1_000_000_000, description="Optimiser steps; 0 where `epochs` says how long.")
+    epochs: float | None = Field(
+        None, gt=0, le=1_000_000, description="Passes over the training images, instead of `steps`."
+    )
     batch_size: Positive = Field(16, description="Images a batch, over all devices.")
     accumulate: Positive = Field(1, description="Batches an optimiser step.")
-    learning_rate: float = Field(1e-4, gt=0, description="Highest learning rate of AdamW.")
-    warmup: int = Field(500, ge=0, description="Steps until it is reached; a cosine takes it to 0.")
+    learning_rate: float = Field(1e-4, gt=0, le=1, description="Highest learning rate of AdamW.")
+    warmup: int = Field(500, ge=0, le=1_000_000_000, description="Steps until it is reached; a cosine takes it to 0.")
     betas: tuple[Decay, Decay] | None = Field(
         None, description="Decay of AdamW's moments; null: 0.9 and 0.999, or 0.5 and 0.9 beside a discriminator."
     )
-    weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="Of AdamW.")
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
     ema: float = Field(0.9999, ge=0, lt=1, description="Decay of the averaged weights, which are the result.")
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Of the forward pass; float16, and bfloat16 in 3D, need a GPU."
     )
-    devices: Positive = Field(1, description="GPUs (or CPU processes) a node.")
-    nodes: Positive = Field(1, description="Nodes.")
-    workers: int = Field(0, ge=0, description="Processes that load data.")
+    devices: Annotated[int, Field(gt=0, le=1024)] = Field(1, description="GPUs (or CPU processes) a node.")
+    nodes: Annotated[int, Field(gt=0, le=1024)] = Field(1, description="Nodes.")
+    workers: int = Field(0, ge=0, le=1024, description="Processes that load data.")
     validate_every: Positive = Field(500, description="Steps between points of the validation curve.")
     patience: int = Field(
-        0, ge=0, description="Stop after so many points of it without a better one, and keep the best; 0: never stop."
+        0,
+        ge=0,
+        le=1_000_000_000,
+        description="Stop after so many points of it without a better one, and keep the best; 0: never stop.",
     )
     checkpoint_every: Positive = Field(500, description="Steps between checkpoints.")
     keep: Positive = Field(2, description="Checkpoints kept besides the best.")
-    samples_every: int = Field(0, ge=0, description="Steps between sample strips; 0: only at the end.")
+    samples_every: int = Field(
+        0, ge=0, le=1_000_000_000, description="Steps between sample strips; 0: only at the end."
+    )
     augment: Annotated[AugmentOptions, BeforeValidator(_augment, json_schema_input_type=AugmentOptions | bool)] = Field(
         AugmentOptions(), description="How images are changed each time they are seen; false: not at all."
     )
@@ -343,9 +385,9 @@ class AutoencoderOptions(Options):
         1, description="Blocks of so many voxels an axis become channels of the first level."
     )
     channels: Levels = Field([64, 128, 256], description="One entry a resolution; each next one halves it.")
-    blocks: Positive = Field(2, description="Residual blocks a resolution.")
-    latent_channels: Positive = Field(4, description="Channels of the latent.")
-    groups: Positive | None = Field(
+    blocks: Few = Field(2, description="Residual blocks a resolution.")
+    latent_channels: Channels = Field(4, description="Channels of the latent.")
+    groups: Channels | None = Field(
         None,
         description="Groups of every normalisation (vae); null: as many as divide the channels, up to 32, four or more in each. "
         "Weights of MONAI need it said: 32 unless their `norm_num_groups` was another.",
@@ -353,11 +395,13 @@ class AutoencoderOptions(Options):
     upsampling: Literal["nearest", "linear"] = Field(
         "nearest", description="In front of the decoder's convolutions (vae); linear is MAISI's."
     )
-    kl_weight: float = Field(1e-6, ge=0, description="Weight of the KL term (vae).")
-    codes: Positive = Field(2048, description="Codebook entries (vqgan).")
-    commitment: float = Field(0.25, ge=0, description="Weight of the commitment term (vqgan).")
-    adversarial_weight: float = Field(0.1, ge=0, description="Weight of the discriminator (vqgan).")
-    adversarial_start: int = Field(1000, ge=0, description="Step at which the generator first sees it.")
+    kl_weight: float = Field(1e-6, ge=0, le=1e6, description="Weight of the KL term (vae).")
+    codes: int = Field(2048, gt=0, le=1_000_000, description="Codebook entries (vqgan).")
+    commitment: float = Field(0.25, ge=0, le=1e6, description="Weight of the commitment term (vqgan).")
+    adversarial_weight: float = Field(0.1, ge=0, le=1e6, description="Weight of the discriminator (vqgan).")
+    adversarial_start: int = Field(
+        1000, ge=0, le=1_000_000_000, description="Step at which the generator first sees it."
+    )
     start_from: FilePath | None = START_FROM
     training: TrainingOptions = Field(TrainingOptions(), description="Its training.")
 
@@ -368,10 +412,10 @@ class NoiseOptions(Options):
     kind: Literal["gaussian", "coarse", "simplex"] = Field(
         "gaussian", description="White, smooth at one scale, or at several."
     )
-    spacing: Positive = Field(8, description="Voxels between independent values (coarse).")
-    octaves: Positive = Field(6, description="Octaves (simplex).")
+    spacing: Side = Field(8, description="Voxels between independent values (coarse).")
+    octaves: Few = Field(6, description="Octaves (simplex).")
     decay: float = Field(0.8, gt=0, le=1, description="Amplitude of an octave over that of the one before (simplex).")
-    frequency: float = Field(1 / 64, gt=0, description="Cycles per voxel of the lowest octave.")
+    frequency: float = Field(1 / 64, gt=0, le=1, description="Cycles per voxel of the lowest octave.")
     raw: bool = Field(False, description="Keep the published amplitude instead of unit variance.")
 
 
@@ -380,8 +424,8 @@ class DiffusionOptions(Options):
 
     noise: NoiseOptions = Field(NoiseOptions(), description="The noise.")
     schedule: Literal["linear", "scaled_linear", "cosine", "sigmoid"] = Field("cosine", description="Noise schedule.")
-    timesteps: Positive = Field(1000, description="Steps of the forward process.")
-    shift: float | Literal["auto"] = Field(
+    timesteps: int = Field(1000, gt=0, le=100_000, description="Steps of the forward process.")
+    shift: Annotated[float, Field(ge=-20, le=20)] | Literal["auto"] = Field(
         "auto",
         description="Added to the log SNR of every step; auto: -2/3 log(voxels / 128^2), of the latent where there is one, "
         "0 for fewer voxels.",
@@ -392,7 +436,9 @@ class DiffusionOptions(Options):
     loss_weight: Literal["none", "v", "min_snr"] = Field(
         "none", description="1; as if v were predicted, SNR + 1 on the x0 error; or min-SNR, SNR on the x0 error."
     )
-    loss_weight_cap: float = Field(20.0, gt=0, description="Largest weight of the x0 error; published for min_snr: 5.")
+    loss_weight_cap: float = Field(
+        20.0, gt=0, le=1e6, description="Largest weight of the x0 error; published for min_snr: 5."
+    )
 
     @model_validator(mode="after")
     def _only_what_can_be_learned(self) -> DiffusionOptions:
@@ -419,7 +465,7 @@ class SyntheticLesionOptions(Options):
     )
     bright: Fraction = Field(0.5, description="Share of them brighter than what they lie in; a prior of the contrast.")
     noise: float = Field(0.5, gt=0, le=1, description="Images are noised up to this fraction of the timesteps.")
-    weight: float = Field(1.0, ge=0, description="Of the segmentation loss beside the restoration loss.")
+    weight: float = Field(1.0, ge=0, le=1e6, description="Of the segmentation loss beside the restoration loss.")
 
     @field_validator("size", "contrast")
     @classmethod
@@ -434,10 +480,10 @@ class DenoiserOptions(Options):
         1, description="Blocks of so many voxels an axis become channels of the first level."
     )
     channels: Levels = Field([64, 128, 192, 256], description="One entry a resolution.")
-    blocks: Positive = Field(2, description="Residual blocks a resolution.")
+    blocks: Few = Field(2, description="Residual blocks a resolution.")
     attention: list[bool] = Field([False, False, True, True], description="Self-attention at each resolution.")
-    head_channels: Positive = Field(32, description="Channels of an attention head.")
-    dropout: Fraction = Field(0.0, description="Dropout in the residual blocks.")
+    head_channels: Channels = Field(32, description="Channels of an attention head.")
+    dropout: Decay = Field(0.0, description="Dropout in the residual blocks.")
     condition: list[str] = Field(
         [],
         description="What the network is told of an image: any of group, age, sex, site, slice and the names in "
@@ -499,14 +545,14 @@ class SamplingOptions(Options):
         50, description="Steps from where sampling starts down to the image; no more than timesteps."
     )
     eta: Fraction = Field(0.0, description="Noise added back by DDIM.")
-    guidance: float = Field(1.0, ge=0, description="Classifier-free guidance scale; 1 is none.")
+    guidance: float = Field(1.0, ge=0, le=1000, description="Classifier-free guidance scale; 1 is none.")
     start: float = Field(0.25, gt=0, le=1, description="Anomaly: noise a scan to this fraction of the timesteps.")
     count: Positive = Field(
         64,
         description="Images to sample, of each combination where conditions are varied; translation: draws of a scan, whose "
         "mean is the prediction, 1 unless given.",
     )
-    conditions: dict[str, list[str | float]] = Field(
+    conditions: dict[str, list[str | Annotated[float, Field(ge=-1e9, le=1e9)]]] = Field(
         {}, description="Values that samples are told, e.g. {age: [25, 70]}: each combination is sampled."
     )
     others: Literal["cohort", "every"] | None = Field(
@@ -516,7 +562,8 @@ class SamplingOptions(Options):
     )
     batch_size: Positive = Field(16, description="Images sampled together.")
     checkpoints: Positive = Field(
-        4, description="Averaged weights kept along the training; generation samples and judges them all."
+        4,
+        description="Averaged weights kept along the training; generation samples and judges them all, synthesis looks for copies in them.",
     )
     seed: Seed = Field(0, description="Of the noise.")
     allow_trained_people: bool = Field(
@@ -544,7 +591,7 @@ class ScoreOptions(Options):
     lesions: Literal["auto", "bright", "dark"] = Field(
         "auto", description="How lesions differ from healthy tissue; auto: dark on T1w, bright on all else."
     )
-    weights: dict[Part, float] = Field(
+    weights: dict[Part, Annotated[float, Field(ge=-1e6, le=1e6)]] = Field(
         {"residual": 1.0},
         min_length=1,
         description="Parts of the score with their weights. Where there are several, each is standardised on healthy training "
@@ -556,9 +603,9 @@ class ScoreOptions(Options):
 class EvaluationOptions(Options):
     """How results are judged."""
 
-    bootstrap: Positive = Field(1000, description="Resamples of subjects for confidence intervals.")
+    bootstrap: int = Field(1000, gt=0, le=1_000_000, description="Resamples of subjects for confidence intervals.")
     smoothing_mm: float = Field(
-        3.0, ge=0, description="Smoothing of anomaly maps and their baselines, mm (pictures: pixels)."
+        3.0, ge=0, le=100, description="Smoothing of anomaly maps and their baselines, mm (pictures: pixels)."
     )
     smoothing: Literal["gaussian", "box"] = Field(
         "gaussian", description="By a Gaussian, whose sigma `smoothing_mm` is, or a box, whose side it is."
@@ -656,6 +703,8 @@ class RecipeOptions(Options):
             raise ValueError(
                 "denoiser.synthetic_lesions needs task anomaly and diffusion.prediction x0: remove it, or set both"
             )
+        if not any(self.evaluation.score.weights.values()):
+            raise ValueError("evaluation.score.weights are all 0: nothing would be scored; give one a weight")
         if "segmentation" in self.evaluation.score.weights and not self.denoiser.synthetic_lesions:
             raise ValueError(
                 "evaluation.score.weights segmentation needs denoiser.synthetic_lesions: a network that marks"
@@ -676,9 +725,28 @@ class Config(Options):
     cohort: CohortOptions = Field(CohortOptions(), description="Who takes part.")
     split: SplitOptions = Field(SplitOptions(), description="Train, validation, test.")
     preprocess: PreprocessOptions = Field(PreprocessOptions(), description="Preprocessing.")
-    recipes: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], RecipeOptions] = Field(
+    recipes: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)], RecipeOptions] = Field(
         {}, description="The models to make, by name: options, or the path of a YAML file with them."
     )
+
+    @field_validator("recipes")
+    @classmethod
+    def _names_are_free(cls, recipes: dict[str, RecipeOptions]) -> dict[str, RecipeOptions]:
+        if taken := sorted(RESERVED & set(recipes)):
+            raise ValueError(f"{', '.join(taken)}: the name is taken by a stage; choose another")
+        return recipes
+
+    @model_validator(mode="after")
+    def _slices_show_brain(self) -> Config:
+        for name, recipe in self.recipes.items():
+            slices, (low, high) = recipe.data.slices, BRAIN_MM[recipe.data.slices.plane]
+            registered = self.preprocess.space == "MNI152" and recipe.data.modality in ("T1w", "T2w", "FLAIR", "PD")
+            if recipe.data.dimensions == 2 and registered and not (slices.from_mm < high and slices.to_mm > low):
+                raise ValueError(
+                    f"recipes.{name}.data.slices: no brain lies between {slices.from_mm:g} and {slices.to_mm:g} mm; "
+                    f"{slices.plane} slices of the template's go from {low} to {high} mm"
+                )
+        return self
 
     @model_validator(mode="after")
     def _conditions_are_columns(self) -> Config:

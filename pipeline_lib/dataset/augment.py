@@ -14,9 +14,8 @@ from torch.nn import functional
 
 from pipeline_lib.config.schema import AugmentOptions
 
-BACKGROUND = {"image": -1.0, "target": -1.0, "mask": 0.0, "lesion": 0.0}
+BACKGROUND = {"image": -1.0, "target": -1.0, "mask": 0.0}
 """Arrays that are moved, and what comes in from outside."""
-MASKS = ("mask", "lesion")
 Matrix = NDArray[np.float64]
 
 
@@ -46,17 +45,17 @@ class Augmentation:
     gamma: float = 0.0
 
     def __call__(
-        self, sample: dict[str, Tensor], *, draw: int, index: int, left_right: int | None
+        self, sample: dict[str, Tensor], *, position: int, index: int, left_right: int | None
     ) -> dict[str, Tensor]:
         """Return the augmented sample.
 
         Args:
             sample: arrays ``(C, *spatial)`` by name; others pass through.
-            draw: how often this sample was drawn, or the position in the training stream.
+            position: in the training stream, or how often this sample was drawn.
             index: which sample it is.
             left_right: spatial axis that runs from left to right; None: no flips.
         """
-        random = np.random.default_rng((self.seed, draw, index))
+        random = np.random.default_rng((self.seed, position, index))
         spatial = tuple(sample["image"].shape[1:])
         flip, matrix, shift, exponent = self._drawn(random, spatial)
         changed = dict(sample)
@@ -112,7 +111,7 @@ def _moved(arrays: dict[str, Tensor], matrix: Matrix, shift: NDArray[np.float64]
     stacked = torch.cat(list(arrays.values())).sub_(background)
     moved = functional.grid_sample(stacked[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
     parts = moved.add_(background).split([len(array) for array in arrays.values()])
-    return {name: (part >= 0.5).float() if name in MASKS else part for name, part in zip(names, parts, strict=True)}
+    return {name: (part >= 0.5).float() if name == "mask" else part for name, part in zip(names, parts, strict=True)}
 
 
 def _places(spatial: tuple[int, ...], matrix: Matrix, offset: NDArray[np.float64]) -> Tensor:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.config.schema import DataOptions
-from pipeline_lib.dataset.volumes import LeftOut, Volume, centroid
+from pipeline_lib.dataset.image import FieldOfView, LeftOut
+from pipeline_lib.dataset.volumes import ChannelVolume, centroid
 
 MNI_BRAIN_CENTRE = (0.0, -18.0, 6.0)
 """Middle of the box around the MNI152 brain, mm: every scan in that space is cropped about it."""
@@ -23,9 +24,6 @@ PLANES = {"sagittal": (2, 1, 0), "coronal": (2, 0, 1), "axial": (1, 0, 2)}
 """Plane -> RAS axes of the rows, the columns and across."""
 LEVELS = 16
 """A suggested size is a multiple of this, which networks of up to five resolutions need."""
-
-MOST_OUTSIDE = 0.01
-"""Share of a brain that images may leave out without a word."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Grid:
     position: float | None = None
 
 
-def grids_of(reference: Volume, brain: Volume, data: DataOptions, *, in_mni: bool) -> list[Grid]:
+def grids_of(reference: ChannelVolume, brain: ChannelVolume, data: DataOptions, *, in_mni: bool) -> list[Grid]:
     """The grids of all training images of a scan, along the voxel axes of ``reference``.
 
     The centre is that of the template's brain in MNI152 space, and the brain's own centroid elsewhere.
@@ -52,7 +50,7 @@ def grids_of(reference: Volume, brain: Volume, data: DataOptions, *, in_mni: boo
     return [_volume_grid(reference, centre, data)] if data.dimensions == 3 else _slice_grids(reference, centre, data)
 
 
-def _volume_grid(reference: Volume, centre: NDArray[np.float64], data: DataOptions) -> Grid:
+def _volume_grid(reference: ChannelVolume, centre: NDArray[np.float64], data: DataOptions) -> Grid:
     steps = _steps(reference, data)
     inner = np.eye(4)
     inner[:3, :3] = np.diag(steps)
@@ -60,7 +58,7 @@ def _volume_grid(reference: Volume, centre: NDArray[np.float64], data: DataOptio
     return Grid(reference.affine @ inner, (data.size[0], data.size[1], data.size[2]))
 
 
-def _slice_grids(reference: Volume, centre: NDArray[np.float64], data: DataOptions) -> list[Grid]:
+def _slice_grids(reference: ChannelVolume, centre: NDArray[np.float64], data: DataOptions) -> list[Grid]:
     down, right, across = PLANES[data.slices.plane]
     steps = _steps(reference, data)
     plane = [down, right]
@@ -94,12 +92,12 @@ def _slice_grids(reference: Volume, centre: NDArray[np.float64], data: DataOptio
     return grids
 
 
-def _steps(reference: Volume, data: DataOptions) -> NDArray[np.float64]:
+def _steps(reference: ChannelVolume, data: DataOptions) -> NDArray[np.float64]:
     """Distance of a grid's neighbours, in voxels of the reference."""
     return np.ones(3) if data.voxel_size is None else data.voxel_size / reference.zooms
 
 
-def _voxel(reference: Volume, point: NDArray[np.float64]) -> NDArray[np.float64]:
+def _voxel(reference: ChannelVolume, point: NDArray[np.float64]) -> NDArray[np.float64]:
     voxel: NDArray[np.float64] = nibabel.affines.apply_affine(np.linalg.inv(reference.affine), point)
     return voxel
 
@@ -112,20 +110,7 @@ def _starts(
     return np.round(first) if data.voxel_size is None else first
 
 
-@dataclass(frozen=True)
-class FieldOfView:
-    """How much of the brain a scan's images hold.
-
-    Attributes:
-        outside: share of the brain's voxels that lie outside; of slices, of the brain in their planes.
-        needed: least size, in voxels along each dimension, that would hold all of it.
-    """
-
-    outside: float
-    needed: tuple[int, ...]
-
-
-def field_of_view(brain: Volume, grids: Sequence[Grid]) -> FieldOfView:
+def field_of_view(brain: ChannelVolume, grids: Sequence[Grid]) -> FieldOfView:
     """Measure how much of a brain mask the grids hold.
 
     Args:

@@ -8,6 +8,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline_lib.files import BUFFER
+
 
 class GrowingArray:
     """Rows of one shape appended to an .npy file; a context manager, complete when it is left."""
@@ -17,7 +19,7 @@ class GrowingArray:
         self.path, self.shape, self.dtype, self.count = path, shape, dtype, 0
 
     def __enter__(self) -> GrowingArray:
-        self.file: BinaryIO = open(self.path, "wb")
+        self.file: BinaryIO = open(self.path, "wb", buffering=BUFFER)
         self._header()
         return self
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline_lib.dataset.volumes import Array
+from pipeline_lib.dataset.image import Array
 
 
 def range_of(row: Mapping[str, str]) -> tuple[float, float]:

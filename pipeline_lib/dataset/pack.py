@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from pipeline_lib.config.schema import DataOptions
-from pipeline_lib.dataset.grids import MOST_OUTSIDE, FieldOfView
 from pipeline_lib.dataset.growing import GrowingArray
-from pipeline_lib.dataset.images import TrainingImage, images_of_scan
+from pipeline_lib.dataset.image import MOST_OUTSIDE, FieldOfView, LeftOut, TrainingImage
 from pipeline_lib.dataset.pairs import Status, outputs_of, source_and_target
-from pipeline_lib.dataset.pictures import images_of_pictures
 from pipeline_lib.dataset.prepared import write_prepared
-from pipeline_lib.dataset.volumes import LeftOut
-from pipeline_lib.files import atomic_directory, read_table, write_json
-from pipeline_lib.imaging.stacks import Stacks
+from pipeline_lib.files import atomic_directory, read_table, write_json, write_table
 
 log = logging.getLogger("pipeline")
 
 FROM_STATUS = (
     "scan", "participant", "session", "group", "age", "sex", "site", "covariates", "lesion", "sha256", "voxels_sha256",
 )  # fmt: skip
+ImagesOf = Callable[[Status, "Status | None"], Iterable[TrainingImage]]
+"""The training images of a scan and its partner, if it has one."""
 COLUMNS = (*FROM_STATUS, "slice", "has_lesion", "affine", "space", "brain_outside")
 
 
@@ -51,14 +48,10 @@ def pack_chunk(preprocessed: Path, data: DataOptions, out: Path) -> None:
     with atomic_directory(out) as folder:
         with ExitStack() as stack:
             arrays = _arrays(folder, data, lesions=lesions, stack=stack)
-            stacks = Stacks(root)
+            images_of = _pictures(root, data) if data.modality == "image" else _scans(root, data)
             for row, partner in pairs:
                 try:
-                    packed = list(
-                        images_of_pictures(stacks, row, data)
-                        if data.modality == "image"
-                        else images_of_scan(root, row, partner, data)
-                    )
+                    packed = list(images_of(row, partner))
                 except LeftOut as reason:
                     left_out.append({"scan": row["scan"], "reason": str(reason)})
                     continue
@@ -66,15 +59,28 @@ def pack_chunk(preprocessed: Path, data: DataOptions, out: Path) -> None:
                     _append(arrays, image)
                     rows.append(_index_row(row, image))
                 views += [image.view for image in packed[:1] if image.view is not None]
-        pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(folder / "index.tsv", sep="\t", index=False)
-        reasons = pd.DataFrame(left_out, columns=["scan", "reason"])
-        reasons.to_csv(folder / "left_out.tsv", sep="\t", index=False)
+        write_table(folder / "index.tsv", COLUMNS, rows)
+        write_table(folder / "left_out.tsv", ("scan", "reason"), left_out)
         write_json(folder / "layout.json", _layout(data))
         write_prepared(folder, Path(preprocessed), data)
     for row in left_out:
         log.warning("%s left out of the dataset: %s", row["scan"], row["reason"])
     log.info("%s: %d images of %d scans", Path(out).name, len(rows), len({row["scan"] for row in rows}))
     _warn_of_cut_brains(views, data)
+
+
+def _scans(root: Path, data: DataOptions) -> ImagesOf:
+    from pipeline_lib.dataset.scans import images_of_scan  # libraries that take seconds to import
+
+    return lambda row, partner: images_of_scan(root, row, partner, data)
+
+
+def _pictures(root: Path, data: DataOptions) -> ImagesOf:
+    from pipeline_lib.dataset.pictures import images_of_pictures
+    from pipeline_lib.imaging.stacks import Stacks
+
+    stacks = Stacks(root)
+    return lambda row, _: images_of_pictures(stacks, row, data)
 
 
 def _arrays(folder: Path, data: DataOptions, *, lesions: bool, stack: ExitStack) -> dict[str, GrowingArray]:

@@ -92,8 +92,8 @@ class PackedArrays(Dataset[dict[str, Tensor]]):
         sample["condition"] = self._condition[index]
         return sample
 
-    def draw(self, index: int, draw: int) -> dict[str, Tensor]:
-        """One row as it is due at ``draw`` (any integer, e.g. the position in the training stream)."""
+    def draw(self, index: int, position: int) -> dict[str, Tensor]:
+        """One row as it is due at a position of the training stream (any integer)."""
         return self[index]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -124,16 +124,12 @@ def _mapped(path: Path) -> np.ndarray:
 
 
 class PackedDataset(PackedArrays):
-    """Images in [-1, 1]: ``image (C, *spatial)`` and, where packed, ``target``, ``mask`` and ``lesion``.
-
-    A chunk without lesions gives an empty ``lesion`` where another chunk has one, so that batches stack.
-    """
+    """Images in [-1, 1]: ``image (C, *spatial)`` and, where packed, ``target`` and ``mask``; no training reads lesions."""
 
     files: ClassVar[Mapping[str, str]] = {
         "data.npy": "image",
         "target.npy": "target",
         "mask.npy": "mask",
-        "lesion.npy": "lesion",
     }
     required: ClassVar[frozenset[str]] = frozenset({"data.npy"})
 
@@ -150,21 +146,18 @@ class PackedDataset(PackedArrays):
         self.augment = augment
         if augment is not None:
             self._left_right = [read_json(folder / "layout.json")["left_right"] for folder in self.folders]
-        self._lesions = any((folder / "lesion.npy").is_file() for folder in self.folders)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """One image, as drawn the first time."""
         return self.draw(index, 0)
 
-    def draw(self, index: int, draw: int) -> dict[str, Tensor]:
-        """One image, augmented as is due at ``draw``."""
+    def draw(self, index: int, position: int) -> dict[str, Tensor]:
+        """One image, augmented as is due at a position of the training stream."""
         sample = super().__getitem__(index)
-        if self._lesions and "lesion" not in sample:
-            sample["lesion"] = torch.zeros_like(sample["image"][:1])
         if self.augment is None:
             return sample
         left_right = self._left_right[bisect_right(self._ends, index)]
-        return self.augment(sample, draw=draw, index=index, left_right=left_right)
+        return self.augment(sample, position=position, index=index, left_right=left_right)
 
 
 class LatentDataset(PackedArrays):

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import scipy  # its parts are loaded when they are first used
 from numpy.typing import NDArray
-from scipy.ndimage import binary_fill_holes
 
 from pipeline_lib.config.schema import DataOptions
-from pipeline_lib.dataset.images import TrainingImage
+from pipeline_lib.dataset.image import Array, LeftOut, TrainingImage, at_least_half
 from pipeline_lib.dataset.intensity import to_range
 from pipeline_lib.dataset.pairs import Status, outputs_of
-from pipeline_lib.dataset.resample import at_least_half
-from pipeline_lib.dataset.volumes import Array, LeftOut
-from pipeline_lib.imaging.intensity import fit_normalisation
 from pipeline_lib.imaging.pictures import fit_picture
 from pipeline_lib.imaging.stacks import Stacks
 
@@ -42,7 +39,11 @@ def images_of_pictures(stacks: Stacks, row: Status, data: DataOptions) -> Iterat
     for n, picture in enumerate(stack):
         drawn = {name: _fitted(mark[n] > 0, data) for name, mark in marks.items()}
         if data.intensity == "median_mad":
-            inside = marks["mask"][n] > 0 if "mask" in marks else binary_fill_holes(picture.max(-1) > FOREGROUND * 255)
+            inside = (
+                marks["mask"][n] > 0
+                if "mask" in marks
+                else scipy.ndimage.binary_fill_holes(picture.max(-1) > FOREGROUND * 255)
+            )
             values, seen = _normalised(picture, inside, data), _fitted(inside, data)
         else:
             values = _values(picture, data)
@@ -61,6 +62,8 @@ def _normalised(picture: NDArray[np.uint8], inside: NDArray[np.bool_], data: Dat
     Raises:
         LeftOut: nothing is inside, or the recipe wants colours.
     """
+    from pipeline_lib.imaging.intensity import fit_normalisation  # libraries that take a second to import
+
     if data.channels != 1:
         raise LeftOut(f"data.intensity median_mad is for grey pictures; data.channels is {data.channels}")
     if not inside.any():
@@ -76,7 +79,7 @@ def _normalised(picture: NDArray[np.uint8], inside: NDArray[np.bool_], data: Dat
 def _values(picture: NDArray[np.uint8], data: DataOptions) -> Array:
     """A picture (H, W, colours) as an image (C, *size) in [-1, 1]."""
     if picture.shape[:2] == tuple(data.size):
-        colours = np.take(LEVELS, np.ascontiguousarray(np.moveaxis(picture, -1, 0)))
+        colours = LEVELS[np.ascontiguousarray(picture.transpose(2, 0, 1))]
     else:
         fitted = np.clip(fit_picture(picture / 255.0, tuple(data.size), data.fit), 0, 1)
         colours = np.moveaxis(fitted * 2 - 1, -1, 0).astype(np.float32)

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline_lib.dataset.grids import Grid
-from pipeline_lib.dataset.volumes import Array, Volume
+from pipeline_lib.dataset.image import Array, at_least_half
+from pipeline_lib.dataset.volumes import ChannelVolume
 
 
-def resample(volume: Volume, grids: Sequence[Grid]) -> list[Array]:
+def resample(volume: ChannelVolume, grids: Sequence[Grid]) -> list[Array]:
     """``volume`` on each grid, (C, *grid.shape), linearly interpolated, 0 outside.
 
     Where a grid is coarser than the volume, the volume is smoothed first by a Gaussian of
@@ -38,11 +39,6 @@ def _interpolated(values: Array, to_voxel: NDArray[np.float64], grid: Grid) -> A
     )
 
 
-def resample_mask(volume: Volume, grids: Sequence[Grid]) -> list[NDArray[np.uint8]]:
+def resample_mask(volume: ChannelVolume, grids: Sequence[Grid]) -> list[NDArray[np.uint8]]:
     """A mask on each grid: where at least half of a voxel is inside."""
     return [at_least_half(values) for values in resample(volume, grids)]
-
-
-def at_least_half(values: Array) -> NDArray[np.uint8]:
-    """1 where a mask that was interpolated is at least .5."""
-    return (values >= 0.5).astype(np.uint8)

@@ -12,17 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Array = NDArray[np.float32]
+from pipeline_lib.dataset.image import Array, LeftOut
+
 MNI152 = 4
 """NIfTI's code for the space of the MNI152 template."""
 
 
-class LeftOut(Exception):
-    """Why a scan gives no training image; becomes a row of ``left_out.tsv``."""
-
-
 @dataclass(frozen=True)
-class Volume:
+class ChannelVolume:
     """Values ``(C, x, y, z)`` and the affine from voxels to RAS mm."""
 
     values: Array
@@ -35,12 +32,12 @@ class Volume:
         return sizes
 
 
-def read_volume(path: Path) -> Volume:
+def read_volume(path: Path) -> ChannelVolume:
     """A NIfTI file in the voxel order closest to RAS, channels first."""
     image = nibabel.as_closest_canonical(nibabel.load(path))
     values = np.asarray(image.dataobj, dtype=np.float32)
     values = values[None] if values.ndim == 3 else np.moveaxis(values, -1, 0)
-    return Volume(values, np.asarray(image.affine, dtype=np.float64))
+    return ChannelVolume(values, np.asarray(image.affine, dtype=np.float64))
 
 
 def space_of(path: Path) -> str:
@@ -49,15 +46,15 @@ def space_of(path: Path) -> str:
     return "MNI152" if int(header["sform_code"]) == MNI152 else "native"
 
 
-def brain_of(outputs: Mapping[str, Path], reference: Volume) -> Volume:
+def brain_of(outputs: Mapping[str, Path], reference: ChannelVolume) -> ChannelVolume:
     """The brain mask; where there is none, what is not background."""
     if "mask" in outputs:
         return read_volume(outputs["mask"])
     foreground = np.abs(reference.values).max(0, keepdims=True) > 0
-    return Volume(foreground.astype(np.float32), reference.affine)
+    return ChannelVolume(foreground.astype(np.float32), reference.affine)
 
 
-def centroid(brain: Volume) -> NDArray[np.float64]:
+def centroid(brain: ChannelVolume) -> NDArray[np.float64]:
     """Middle of a brain mask, RAS mm.
 
     Raises:

@@ -99,8 +99,9 @@ def evaluate_anomaly(
         result = whole if role == "result" else result
         metrics += levels_of(whole, about, test, recipe)
         metrics += differences_of(result, whole, len(test), recipe) if role != "result" else []
-        for group in sorted({person.group for person in test} - {""}):
-            members = [person for person in test if person.group == group]
+        parts = [part for person in test for part in person.by_group().items()]
+        for group in sorted({group for group, _ in parts} - {""}):
+            members = [person for name, person in parts if name == group]
             of_group = replace(about, group=group)
             metrics += levels_of(statistics_of(members, threshold, of_group), of_group, members, recipe)
         for part, members in size_halves(test):

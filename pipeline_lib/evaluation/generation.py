@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from pipeline_lib.config.schema import RecipeOptions
-from pipeline_lib.evaluation.features import feature_network
 from pipeline_lib.evaluation.metric import Metric, write_metrics
-from pipeline_lib.evaluation.sets import Memory, Yardstick, held_out_table, no_memory, read_real, write_copies
-from pipeline_lib.files import atomic_directory, read_json
-from pipeline_lib.inference.refusal import caution
+from pipeline_lib.evaluation.sets import (
+    Memory,
+    Yardstick,
+    along_training,
+    held_out_table,
+    no_memory,
+    real_sets,
+    write_copies,
+)
+from pipeline_lib.files import atomic_directory
 from pipeline_lib.metrics.distribution import extract
 
 FINAL = "diffusion"
@@ -38,11 +45,8 @@ def evaluate_generation(
     Raises:
         UserError: there is no real image, or held-out people were in training.
     """
-    options, data = recipe.evaluation, recipe.data
-    network = feature_network(options.features, dimensions=data.dimensions, channels=data.channels)
-    known = read_real(train, network, data.train_groups) if train else None
-    other = read_real(held_out, network, data.train_groups)
-    note = caution(other.index, read_json(diffusion / "model.json"), recipe.sampling.allow_trained_people)
+    options = recipe.evaluation
+    network, known, other, note = real_sets(recipe, diffusion, train, held_out)
 
     final = np.load(samples / "samples.npy", mmap_mode="r")
     yardstick = Yardstick(known, other, len(final), network, options.seed, group="all", note=note)
@@ -51,10 +55,8 @@ def evaluate_generation(
     near = memory.look_up(final) if memory else None
     metrics = [*yardstick.measure(extract(network, final), result), *yardstick.real()]
     metrics += [*memory.measure(near, result), *memory.real()] if memory and near else no_memory(result)
-    for path in sorted(samples.glob("step-*/samples.npy")):
-        step = int(path.parent.name.removeprefix("step-"))
-        images = np.load(path, mmap_mode="r")
-        about = Metric("", None, role="checkpoint", method=FINAL, step=step, split="held-out")
+    for step, images in along_training(samples):
+        about = replace(result, role="checkpoint", step=step)
         metrics += yardstick.measure(extract(network, images), about)
         metrics += memory.measure(memory.look_up(images), about) if memory else []
     with atomic_directory(out) as folder:

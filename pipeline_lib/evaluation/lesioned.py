@@ -7,8 +7,8 @@ not healthy, unless its group is one the model was trained on as such.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import reduce
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
 from operator import add
 from pathlib import Path
 
@@ -31,19 +31,42 @@ Scorer = Callable[[Path, Path, pd.DataFrame], Maps]
 
 @dataclass(frozen=True)
 class Person:
-    """One person's images under one method: scores and truth of all brain voxels, flat, and image by image."""
+    """One person's images under one method, ``(N, 1, *spatial)``, with the group of each: sessions may be of two."""
 
     id: str
-    group: str
     split: str
-    images: int
-    scores: NDArray[np.float32]
-    truth: NDArray[np.bool_]
+    groups: tuple[str, ...]
     maps: Maps
     mask: Masks
     lesion: Masks
     voxel: float
     unit: str
+
+    @property
+    def images(self) -> int:
+        """How many there are."""
+        return len(self.maps)
+
+    @cached_property
+    def scores(self) -> NDArray[np.float32]:
+        """Of all brain voxels, flat."""
+        return self.maps[self.mask]
+
+    @cached_property
+    def truth(self) -> NDArray[np.bool_]:
+        """Where these are lesion."""
+        return self.lesion[self.mask]
+
+    def by_group(self) -> dict[str, Person]:
+        """The images of each group apart."""
+        names = dict.fromkeys(self.groups)
+        if len(names) == 1:
+            return dict.fromkeys(names, self)
+        return {name: self._of(np.array(self.groups) == name) for name in names}
+
+    def _of(self, rows: NDArray[np.bool_]) -> Person:
+        groups = tuple(group for group, kept in zip(self.groups, rows, strict=True) if kept)
+        return replace(self, groups=groups, maps=self.maps[rows], mask=self.mask[rows], lesion=self.lesion[rows])
 
     @property
     def volume(self) -> float:
@@ -98,22 +121,9 @@ def people_of(pairs: Sequence[tuple[Path, Path]], scorer: Scorer, recipe: Recipe
             parts.setdefault((split, person), []).append(image)
     people = []
     for (split, person), images in sorted(parts.items()):
+        groups = tuple(image[0] for image in images)
         maps, mask, lesion = (np.stack([image[part] for image in images]) for part in (2, 3, 4))
-        people.append(
-            Person(
-                id=person,
-                group=images[0][0],
-                split=split,
-                images=len(images),
-                scores=maps[mask],
-                truth=lesion[mask],
-                maps=maps,
-                mask=mask,
-                lesion=lesion,
-                voxel=images[0][1],
-                unit=images[0][5],
-            )
-        )
+        people.append(Person(person, split, groups, maps, mask, lesion, voxel=images[0][1], unit=images[0][5]))
     return people
 
 
@@ -137,14 +147,15 @@ def objects_of(person: Person, threshold: float) -> Components:
 
 
 def per_subject(people: Sequence[Person], threshold: float | None, method: str) -> pd.DataFrame:
+    """A row a person and group of theirs."""
     rows = []
-    for person in people:
+    for group, person in (part for each in people for part in each.by_group().items()):
         both, size = overlap(person, threshold) if threshold is not None else (0, 0)
         scored = bool(person.truth.any()) and threshold is not None
         rows.append(
             {
                 "participant": person.id,
-                "group": person.group,
+                "group": group,
                 "split": person.split,
                 "method": method,
                 "images": person.images,

@@ -7,7 +7,7 @@ that only gives back its training set reaches that. The distance to the training
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,11 +15,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline_lib.config.schema import EvaluationOptions
+from pipeline_lib.config.schema import EvaluationOptions, RecipeOptions
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.features import feature_network
 from pipeline_lib.evaluation.metric import Direction, Metric, joined
+from pipeline_lib.files import read_json
 from pipeline_lib.inference.chunks import open_array, read_indices
 from pipeline_lib.inference.pictures import plane
+from pipeline_lib.inference.refusal import caution
 from pipeline_lib.metrics.bootstrap import Interval, bootstrap_mean, half_sampling, halves
 from pipeline_lib.metrics.distribution import (
     FeatureNetwork,
@@ -96,6 +99,24 @@ def read_real(chunks: Sequence[Path], network: FeatureNetwork, only_groups: Sequ
         raise UserError(f"no held-out image of the groups {', '.join(only_groups)}: put such people in every split")
     images = Stored(chunks, rows)
     return Real(index[rows].reset_index(drop=True), images, extract(network, images))  # type: ignore[arg-type]
+
+
+def real_sets(
+    recipe: RecipeOptions, diffusion: Path, train: Sequence[Path], held_out: Sequence[Path]
+) -> tuple[FeatureNetwork, Real | None, Real, str]:
+    """The feature network, training images and held-out images of a recipe, and a note where these were trained on.
+
+    A frozen recipe has no training images here.
+
+    Raises:
+        UserError: there is no image, or held-out people were in training.
+    """
+    data = recipe.data
+    network = feature_network(recipe.evaluation.features, dimensions=data.dimensions, channels=data.channels)
+    known = read_real(train, network, data.train_groups) if train else None
+    other = read_real(held_out, network, data.train_groups)
+    note = caution(other.index, read_json(diffusion / "model.json"), recipe.sampling.allow_trained_people)
+    return network, known, other, note
 
 
 class Yardstick:
@@ -274,21 +295,22 @@ class Memory:
         return [about.measured(self._share(self._flagged), note)]
 
     def measure(self, near: Nearest, template: Metric) -> list[Metric]:
-        """The share of suspected copies, and for a result its ratio to held-out people and whom it copies."""
+        """The share of suspected copies, and for a result its ratio to held-out images and whom it copies."""
         flagged = near.similarity > self.threshold
         about = replace(self._about(template), images=len(flagged))
         share = about.measured(self._share(flagged), "interval over samples")
         if template.role != "result":
             return [share]
-        expected = float(self._flagged.mean())
+        expected = float((self.held_out.similarity > self.threshold).mean())
         ratio = float(flagged.mean()) / expected if expected > 0 else float("nan")
+        images = f"{expected:.1%} of {len(self.rows)} held-out images" if expected > 0 else "no held-out image"
         copied = set(self.train.people[near.row[flagged]])
         known = len(set(self.train.people))
         told = f"{len(copied)} of {known} training people have a suspected copy"
         return [
             share,
-            replace(about, name="suspected copies, samples over held-out people", unit="").measured(
-                Interval(ratio, None, None), "" if expected > 0 else "no held-out person is suspected"
+            replace(about, name="suspected copies, samples over held-out images", unit="").measured(
+                Interval(ratio, None, None), f"image by image: {images} suspected"
             ),
             replace(about, name="training people with a suspected copy", people=known).measured(
                 Interval(len(copied) / known, None, None), told
@@ -304,6 +326,12 @@ class Memory:
 
     def _share(self, flagged: NDArray[np.bool_]) -> Interval:
         return bootstrap_mean(flagged.astype(float), resamples=self.options.bootstrap, seed=self.options.seed)
+
+
+def along_training(samples: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Step and images of every kept checkpoint, from ``step-XXXXXXXX/samples.npy``."""
+    for path in sorted(samples.glob("step-*/samples.npy")):
+        yield int(path.parent.name.removeprefix("step-")), np.load(path, mmap_mode="r")
 
 
 def write_copies(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,17 @@ import pandas as pd
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.features import feature_network
 from pipeline_lib.evaluation.metric import Metric, write_metrics
-from pipeline_lib.evaluation.sets import Memory, Yardstick, held_out_table, no_memory, read_real, write_copies
-from pipeline_lib.files import atomic_directory, read_json
-from pipeline_lib.inference.refusal import caution
+from pipeline_lib.evaluation.sets import (
+    Memory,
+    Yardstick,
+    along_training,
+    held_out_table,
+    no_memory,
+    real_sets,
+    write_copies,
+)
+from pipeline_lib.files import atomic_directory
 from pipeline_lib.metrics.distribution import extract
 
 METHOD = "latent diffusion"
@@ -27,7 +34,7 @@ def evaluate_synthesis(
     held_out: list[Path],
     out: Path,
 ) -> None:
-    """Distances of each group's samples to that group's held-out people, and suspected copies.
+    """Distances of each group's samples to that group's held-out people, and suspected copies, also of kept checkpoints.
 
     Args:
         recipe: ``evaluation`` says the feature network, resamples and seed.
@@ -40,11 +47,8 @@ def evaluate_synthesis(
     Raises:
         UserError: there is no real image, or held-out people were in training.
     """
-    options, data = recipe.evaluation, recipe.data
-    network = feature_network(options.features, dimensions=data.dimensions, channels=data.channels)
-    known = read_real(train, network, data.train_groups) if train else None
-    other = read_real(held_out, network, data.train_groups)
-    note = caution(other.index, read_json(diffusion / "model.json"), recipe.sampling.allow_trained_people)
+    options = recipe.evaluation
+    network, known, other, note = real_sets(recipe, diffusion, train, held_out)
     images = np.load(samples / "samples.npy", mmap_mode="r")
     table = pd.read_csv(samples / "samples.tsv", sep="\t", dtype=str, keep_default_na=False)
     if len(table) != len(images):
@@ -62,6 +66,8 @@ def evaluate_synthesis(
     memory = Memory(known, other, options, note) if known else None
     near = memory.look_up(images) if memory else None
     metrics += [*memory.measure(near, result), *memory.real()] if memory and near else no_memory(result)
+    for step, earlier in along_training(samples) if memory else ():
+        metrics += memory.measure(memory.look_up(earlier), replace(result, role="checkpoint", step=step))
     with atomic_directory(out) as folder:
         write_metrics(folder, metrics, held_out_table(memory, other))
         if memory and near:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, print_anything
 from pipeline_lib.files import atomic_path
 from pipeline_lib.imaging.canonical import open_scan
 from pipeline_lib.imaging.nifti import write_volume
@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     native.add_argument("transform", type=Path, help="the scan's ..._from-MNI152_to-T1w_mode-image_xfm file")
     native.add_argument("scan", type=Path, help="the scan whose grid is wanted")
     native.add_argument("out", type=Path, help="NIfTI file to write, in RAS+ voxel order")
+    print_anything()
     options = parser.parse_args(arguments)
     try:
         if not options.out.name.endswith((".nii", ".nii.gz")):

@@ -32,7 +32,7 @@ PROBE = bytes(1 << 20)
 
 
 @dataclass(frozen=True)
-class Task:
+class Item:
     """One scan: the row it starts with, the key of what it depends on, and what the work function is given."""
 
     row: Mapping[str, str]
@@ -58,7 +58,7 @@ class Done:
 Work = Callable[[object, Path], Done]
 
 
-def run_chunk(stage: str, tasks: Sequence[Task], work: Work, out: Path, *, workers: int, cache: Path | None) -> None:
+def run_chunk(stage: str, items: Sequence[Item], work: Work, out: Path, *, workers: int, cache: Path | None) -> None:
     """Do ``work`` on every scan and write ``out``: ``status.tsv``, ``scans/``, ``logs/``.
 
     Args:
@@ -74,19 +74,19 @@ def run_chunk(stage: str, tasks: Sequence[Task], work: Work, out: Path, *, worke
         (folder / "logs").mkdir()
         rows: dict[str, dict[str, str]] = {}
         waiting = []
-        for task in tasks:
-            kept = _kept(cache, task)
+        for item in items:
+            kept = _kept(cache, item)
             if kept is None:
-                waiting.append(task)
+                waiting.append(item)
             else:
-                rows[task.row["scan"]] = _finish(task, stage, kept, folder)
-        for task, place in _results(stage, waiting, work, folder, workers, cache):
-            rows[task.row["scan"]] = _finish(task, stage, place, folder)
-            row = rows[task.row["scan"]]
+                rows[item.row["scan"]] = _finish(item, stage, kept, folder)
+        for item, place in _results(stage, waiting, work, folder, workers, cache):
+            rows[item.row["scan"]] = _finish(item, stage, place, folder)
+            row = rows[item.row["scan"]]
             verdict = f"ok ({row['seconds']} s)" if row["ok"] == "true" else f"excluded: {row['reason']}"
-            log.info("%s %d/%d %s %s", stage, len(rows), len(tasks), row["scan"], verdict)
+            log.info("%s %d/%d %s %s", stage, len(rows), len(items), row["scan"], verdict)
         shutil.rmtree(folder / ".work", ignore_errors=True)
-        write_status(folder / "status.tsv", [rows[task.row["scan"]] for task in tasks])
+        write_status(folder / "status.tsv", [rows[item.row["scan"]] for item in items])
 
 
 def processes() -> BaseContext:
@@ -95,11 +95,11 @@ def processes() -> BaseContext:
 
 
 def _results(
-    stage: str, tasks: Sequence[Task], work: Work, folder: Path, workers: int, cache: Path | None
-) -> Iterator[tuple[Task, Path]]:
-    alone: list[Task] = []
+    stage: str, items: Sequence[Item], work: Work, folder: Path, workers: int, cache: Path | None
+) -> Iterator[tuple[Item, Path]]:
+    alone: list[Item] = []
     with ProcessPoolExecutor(max_workers=workers, mp_context=processes()) as pool:
-        futures = {pool.submit(_work_on, stage, work, task, _place(folder, cache, task)): task for task in tasks}
+        futures = {pool.submit(_work_on, stage, work, item, _place(folder, cache, item)): item for item in items}
         for future in as_completed(futures):
             try:
                 yield futures[future], future.result()
@@ -108,17 +108,17 @@ def _results(
             except OSError:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-    for task in alone:  # one of these killed its process: each now has a pool of its own
-        place = _place(folder, cache, task)
+    for item in alone:  # one of these killed its process: each now has a pool of its own
+        place = _place(folder, cache, item)
         try:
             with ProcessPoolExecutor(max_workers=1, mp_context=processes()) as pool:
-                yield task, pool.submit(_work_on, stage, work, task, place).result()
+                yield item, pool.submit(_work_on, stage, work, item, place).result()
         except BrokenProcessPool:
             _record(place, stage, KILLED, 0.0)
-            yield task, place
+            yield item, place
 
 
-def _work_on(stage: str, work: Work, task: Task, place: Path) -> Path:
+def _work_on(stage: str, work: Work, item: Item, place: Path) -> Path:
     """The folder of a scan, with what became of it.
 
     Raises:
@@ -129,15 +129,15 @@ def _work_on(stage: str, work: Work, task: Task, place: Path) -> Path:
         shutil.rmtree(place)
     try:
         place.mkdir(parents=True)
-        _do(stage, work, task, place, started)
+        _do(stage, work, item, place, started)
     except OSError as error:
         raise OSError(error.errno, error.strerror, error.filename or str(place)) from None
     return place
 
 
-def _do(stage: str, work: Work, task: Task, place: Path, started: float) -> None:
+def _do(stage: str, work: Work, item: Item, place: Path, started: float) -> None:
     try:
-        done = work(task.given, place)
+        done = work(item.given, place)
     except UserError as error:
         _record(place, stage, str(error), time.monotonic() - started)
     except Exception as error:  # noqa: BLE001 - whatever a scan does to a library must not stop the cohort
@@ -175,25 +175,25 @@ def _record(place: Path, stage: str, reason: str, seconds: float) -> None:
     )
 
 
-def _place(folder: Path, cache: Path | None, task: Task) -> Path:
-    return (cache or folder / ".work") / task.key
+def _place(folder: Path, cache: Path | None, item: Item) -> Path:
+    return (cache or folder / ".work") / item.key
 
 
-def _kept(cache: Path | None, task: Task) -> Path | None:
+def _kept(cache: Path | None, item: Item) -> Path | None:
     """The folder of a scan that was finished before without a fault."""
-    if cache is None or not (cache / task.key / RESULT).is_file():
+    if cache is None or not (cache / item.key / RESULT).is_file():
         return None
-    place = cache / task.key
+    place = cache / item.key
     return None if "reason" in read_json(place / RESULT) else place
 
 
-def _finish(task: Task, stage: str, place: Path, folder: Path) -> dict[str, str]:
+def _finish(item: Item, stage: str, place: Path, folder: Path) -> dict[str, str]:
     """Link a scan's files into the chunk and make its status row."""
     result = read_json(place / RESULT)
     logged = ""
     for path in sorted(place.rglob("*")):
         if path.name == "traceback.log":
-            logged = f"logs/{task.row['scan']}.log"
+            logged = f"logs/{item.row['scan']}.log"
             shutil.copyfile(path, folder / logged)
         elif path.is_file() and path.name != RESULT:
             target = folder / "scans" / path.relative_to(place)
@@ -201,7 +201,7 @@ def _finish(task: Task, stage: str, place: Path, folder: Path) -> dict[str, str]
             link(path, target)
     outputs = {name: f"scans/{path}" for name, path in result["outputs"].items()}
     return {
-        **task.row,
+        **item.row,
         "ok": "false" if "reason" in result else "true",
         "stage": result.get("stage", ""),
         "reason": result.get("reason", ""),

@@ -23,6 +23,14 @@ BRIGHTER = 1.25
 NOT_ITS_OWN = "scaled otherwise, or not the b-values of this series; give its own table, or leave out what is odd"
 UNLIKE = 1.5
 """Factor between the medians of a volume and of its shell up to which directions may differ."""
+TENSOR = 5
+"""Dimensions of what a diffusion tensor can differ in between directions."""
+FEWEST_DIRECTIONS = 10
+TOLD, EXPLAINED = 0.08, 0.5
+"""From which gain over chance directions are judged, and the part of it that a series' own explain: 0.93 or more of it
+where measured (docs/preprocessing.md), 0.35 or less of it in another order."""
+COMPARED = 5000
+"""Voxels of a brain that are looked at."""
 BEYOND_UNIT = 0.05
 """How far from 1 the length of a direction may be; it is rounding then, and taken away."""
 
@@ -182,6 +190,42 @@ def series_fault(data: NDArray[np.float32], bvals: NDArray[np.float64], mask: ND
     for low, high in itertools.pairwise(weighted):
         if level[high] > BRIGHTER * level[low]:
             return f"b = {high} is brighter than b = {low} (limit {BRIGHTER:g} times): not the b-values of this series; give its own table"
+    return ""
+
+
+def directions_fault(data: NDArray[np.float32], gradients: Gradients, mask: NDArray[np.bool_]) -> str:
+    """Empty, or the volumes of (X, Y, Z, V) whose directions are another series', or in another order.
+
+    The log signal of a tensor is quadratic in the direction (Basser et al. 1994, doi:10.1006/jmrb.1994.1037): over a
+    brain, what differs between the volumes of a shell lies in five dimensions that its directions span. Compared are the
+    shares of the variance in those, in the five that hold the most, and, 5 / (volumes - 1), in five by chance. Axes that
+    are exchanged or mirrored span the same and are not seen.
+    """
+    brain = data[mask].astype(np.float64)
+    brain = brain[:: max(1, len(brain) // COMPARED)]
+    for b, members in shells(gradients.bvals).items():
+        signal = brain[:, members]
+        floor = 0.02 * float(np.median(signal))
+        if not b or len(members) < FEWEST_DIRECTIONS or floor <= 0:
+            continue
+        log = np.log(np.maximum(signal, floor))
+        log -= log.mean(axis=1, keepdims=True)
+        log -= log.mean(axis=0)
+        variances = log.T @ log
+        total = float(np.trace(variances))
+        along = gradients.bvecs[members]
+        products = np.stack([along[:, i] * along[:, j] for i in range(3) for j in range(i, 3)], axis=1)
+        axes, sizes, _ = np.linalg.svd(products - products.mean(axis=0), full_matrices=False)
+        axes = axes[:, :TENSOR][:, sizes[:TENSOR] > 1e-3 * sizes[0]]
+        chance = axes.shape[1] / (len(members) - 1)
+        theirs = float(np.trace(axes.T @ variances @ axes)) / max(total, 1e-12)
+        most = float(np.linalg.eigvalsh(variances)[-axes.shape[1] :].sum()) / max(total, 1e-12)
+        if most - chance > TOLD and theirs - chance < EXPLAINED * (most - chance):
+            return (
+                f"{_named(members.tolist())} of b = {b} (the first is 0): their directions explain {theirs:.0%} of what differs between "
+                f"them, where {most:.0%} could be and {chance:.0%} are by chance: not the directions of this series, or in "
+                "another order; give its own table"
+            )
     return ""
 
 

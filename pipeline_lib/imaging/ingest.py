@@ -17,7 +17,7 @@ from pipeline_lib.cohort.sheet import Scan
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import sha256_text
 from pipeline_lib.imaging.canonical import open_described, open_mask
-from pipeline_lib.imaging.chunk import Done, Task, run_chunk
+from pipeline_lib.imaging.chunk import Done, Item, run_chunk
 from pipeline_lib.imaging.dwi import read_gradients, turn, write_gradients
 from pipeline_lib.imaging.labels import refuse_labels
 from pipeline_lib.imaging.nifti import Volume, write_volume
@@ -60,15 +60,15 @@ def ingest_chunk(
     if "image" in families and len(families) > 1:
         raise ValueError("a chunk of pictures holds no other scans")
     read = read_files(scans, root)
-    tasks = [_task(scan, root, read) for scan in scans]
+    items = [_item(scan, root, read) for scan in scans]
     if scans and scans[0].family == "image":
-        run_pictures("ingest", tasks, _pictures, out, workers=workers)
+        run_pictures("ingest", items, _pictures, out, workers=workers)
     else:
-        run_chunk("ingest", tasks, _ingest, out, workers=workers, cache=cache)
+        run_chunk("ingest", items, _ingest, out, workers=workers, cache=cache)
     write_record(out, key, scans, read)
 
 
-def _task(scan: Scan, root: Path, read: Mapping[str, Read]) -> Task:
+def _item(scan: Scan, root: Path, read: Mapping[str, Read]) -> Item:
     """The key is of what the outputs are made of: a corrected age or group leaves the finished scan as it is."""
     row = {name: getattr(scan, name) for name in ("participant", "session", "modality", "group", "sex", "site", "pair")}
     age = "" if scan.age is None else f"{scan.age:g}"
@@ -77,7 +77,7 @@ def _task(scan: Scan, root: Path, read: Mapping[str, Read]) -> Task:
     row |= {"source": scan.path, "sha256": read[scan.path].sha256}
     named = {column: read[path].sha256 for column in COLUMNS if (path := getattr(scan, column))}
     key = sha256_text(json.dumps([scan.id, scan.path.rpartition(".")[2], named], sort_keys=True))[:32]
-    return Task(row, key, _Given(scan, root))
+    return Item(row, key, _Given(scan, root))
 
 
 def _ingest(given: object, out: Path) -> Done:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from skimage.transform import resize
+from skimage import transform  # loaded when it is first used
 
 from pipeline_lib.errors import UserError
 
@@ -104,7 +104,7 @@ def fit_picture(pixels: NDArray[Any], size: tuple[int, ...], how: Literal["pad",
 
 
 def _resized(pixels: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
-    resized: NDArray[Any] = resize(pixels, size, order=1, mode="edge", anti_aliasing=True)
+    resized: NDArray[Any] = transform.resize(pixels, size, order=1, mode="edge", anti_aliasing=True)
     return resized
 
 
@@ -129,26 +129,34 @@ def _read(path: Path, where: str) -> NDArray[Any]:
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{where}: {path.name} cannot be read as an image ({error}); export it again") from None
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    grey = pixels.shape[2] == 3 and not _differ(*np.moveaxis(pixels, -1, 0)).any()
+    grey = pixels.shape[2] == 3 and not _has_colour(pixels)
     return np.ascontiguousarray(pixels[..., :1] if grey else pixels, dtype=np.uint8)
 
 
 def _opaque(image: Image.Image) -> NDArray[np.uint8]:
     """Grey (H, W) or RGB (H, W, 3); what is transparent lies on white where the picture has colours, on black where it is grey, as scans are."""
     if not image.has_transparency_data:
-        return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-    layers = image if image.mode == "RGBA" else image.convert("RGBA")
-    red, green, blue, alpha = np.moveaxis(np.asarray(layers), -1, 0)
-    background = 255 if (_differ(red, green, blue) & (alpha > 0)).any() else 0
+        return np.asarray(_in_mode(image, "L" if image.mode in ("1", "L") else "RGB"))
+    layers = _in_mode(image, "RGBA")
+    background = 255 if _has_colour(np.asarray(layers)) else 0
     canvas = Image.new("RGB", image.size, (background,) * 3)
     canvas.paste(layers, mask=layers)
     return np.asarray(canvas)
 
 
-def _differ(red: NDArray[np.uint8], green: NDArray[np.uint8], blue: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Where a pixel has a colour."""
-    coloured: NDArray[np.bool_] = (red != green) | (green != blue)
-    return coloured
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _has_colour(pixels: NDArray[np.uint8]) -> bool:
+    """Whether a pixel (H, W, RGB or RGBA) that is not quite transparent has one; the middle row shows it nearly always."""
+    return any(_coloured(rows).any() for rows in (pixels[len(pixels) // 2], pixels))
+
+
+def _coloured(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    green = pixels[..., 1]
+    coloured: NDArray[np.bool_] = (pixels[..., 0] != green) | (green != pixels[..., 2])
+    return coloured & (pixels[..., 3] > 0) if pixels.shape[-1] == 4 else coloured
 
 
 def _natural(path: Path) -> list[tuple[int, int | str]]:

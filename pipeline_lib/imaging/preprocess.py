@@ -20,9 +20,17 @@ from pipeline_lib.files import read_table, sha256_file, sha256_text, write_json
 from pipeline_lib.imaging import quality
 from pipeline_lib.imaging.bias import correct_bias
 from pipeline_lib.imaging.brain import Brain, extract_brain, foreground, largest_component
-from pipeline_lib.imaging.chunk import Done, Task, run_chunk
+from pipeline_lib.imaging.chunk import Done, Item, run_chunk
 from pipeline_lib.imaging.content import TWO_SIGNS, below_background, content_fault, tissue_contrast
-from pipeline_lib.imaging.dwi import Gradients, mean_b0, series_fault, shells, signal_channels, write_gradients
+from pipeline_lib.imaging.dwi import (
+    Gradients,
+    directions_fault,
+    mean_b0,
+    series_fault,
+    shells,
+    signal_channels,
+    write_gradients,
+)
 from pipeline_lib.imaging.field import Cut, cropped, cuts, empty_inside, empty_slices, outside_field
 from pipeline_lib.imaging.ingest import NODDI_MAPS
 from pipeline_lib.imaging.intensity import Normalisation, fit_normalisation, normalise
@@ -75,8 +83,8 @@ def preprocess_chunk(
     used = [_used(options, row, mapped) for row in rows]
     if any(each.noddi == "amico" for each in used):
         require_amico()
-    tasks = [_task(row, ingested, each) for row, each in zip(rows, used, strict=True) if row["ok"] == "true"]
-    run_chunk("preprocess", tasks, _preprocess, out, workers=workers, cache=cache)
+    items = [_item(row, ingested, each) for row, each in zip(rows, used, strict=True) if row["ok"] == "true"]
+    run_chunk("preprocess", items, _preprocess, out, workers=workers, cache=cache)
     done = {row["scan"]: row for row in read_table(out / "status.tsv")}
     write_status(out / "status.tsv", [done.get(row["scan"], row) for row in rows])
 
@@ -96,7 +104,7 @@ def _used(options: PreprocessOptions, row: Mapping[str, str], mapped: Collection
     return PreprocessOptions(**{name: getattr(options, name) for name in names})
 
 
-def _task(row: Mapping[str, str], ingested: Path, options: PreprocessOptions) -> Task:
+def _item(row: Mapping[str, str], ingested: Path, options: PreprocessOptions) -> Item:
     """The key is of what the outputs are made of: a corrected age or group leaves the finished scan as it is."""
     start = {name: row.get(name, "") for name in SCAN_COLUMNS} | {
         name: row[name] for name in FROM_INGEST if row.get(name)
@@ -104,7 +112,7 @@ def _task(row: Mapping[str, str], ingested: Path, options: PreprocessOptions) ->
     written = [sha256_file(ingested / path) for path in json.loads(row["outputs"]).values()]
     made_of = [row["scan"], row["source"], row["sha256"], written, options.model_dump()]
     key = sha256_text(json.dumps(made_of, sort_keys=True))[:32]
-    return Task(start, key, _Given(row, ingested, options))
+    return Item(start, key, _Given(row, ingested, options))
 
 
 def _preprocess(given: object, out: Path) -> Done:
@@ -319,7 +327,11 @@ def _diffusion(given: _Given, out: Path) -> Done:
     outputs |= write_gradients(out / scan, gradients) | {"b0": f"{stem}_dwiref.nii.gz"}
     write_volume(out / outputs["b0"], Volume(b0 * brain.mask, volume.affine))
     _describe(out / outputs["image"], given, [f"brain mask: {brain.method}"], names)
-    fault = quality.verdict(figures, options.quality) or series_fault(volume.data, gradients.bvals, brain.mask)
+    fault = (
+        quality.verdict(figures, options.quality)
+        or series_fault(volume.data, gradients.bvals, brain.mask)
+        or directions_fault(volume.data, gradients, brain.mask)
+    )
     shown, titles = channels[..., :MOST_SHOWN], names[:MOST_SHOWN]
     if options.noddi == "amico" and not fault:
         outputs["noddi"] = f"{stem}_desc-amico_noddi.nii.gz"

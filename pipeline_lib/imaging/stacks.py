@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_directory
-from pipeline_lib.imaging.chunk import DISK, KILLED, Task, processes, unexpected
+from pipeline_lib.files import BUFFER, atomic_directory
+from pipeline_lib.imaging.chunk import DISK, KILLED, Item, processes, unexpected
 from pipeline_lib.imaging.status import write_status
 
 log = logging.getLogger("pipeline")
@@ -71,7 +71,7 @@ class Stacks:
     def __getitem__(self, place: str) -> Stack:
         """The stack ``(n, rows, columns, colours)`` at the place that a status row names."""
         if self._bytes is None:
-            self._bytes = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            self._bytes = np.asarray(np.load(self.path, mmap_mode="r", allow_pickle=False))
         where = Place.parse(place)
         return self._bytes[where.start : where.start + math.prod(where.shape)].reshape(where.shape)
 
@@ -103,17 +103,17 @@ class _Told:
     seconds: float = 0.0
 
 
-def run_pictures(stage: str, tasks: Sequence[Task], read: Read, out: Path, *, workers: int) -> None:
+def run_pictures(stage: str, items: Sequence[Item], read: Read, out: Path, *, workers: int) -> None:
     """Read the pictures of a chunk and write ``out``: ``status.tsv``, ``scans/pictures.npy``, ``logs/``.
 
     Nothing is kept of a chunk that is stopped: it is read again, at a thousand pictures and more a second.
 
     Args:
         stage: name for the status rows and the log.
-        read: called in another process with a task's ``given``. It raises UserError for a fault of the pictures.
+        read: called in another process with a item's ``given``. It raises UserError for a fault of the pictures.
         workers: processes; one that is killed fails only the row it was working on.
     """
-    blocks = [tasks[first : first + TOGETHER] for first in range(0, len(tasks), TOGETHER)]
+    blocks = [items[first : first + TOGETHER] for first in range(0, len(items), TOGETHER)]
     with atomic_directory(out) as folder:
         for name in ("scans", "logs", ".work"):
             (folder / name).mkdir()
@@ -123,15 +123,15 @@ def run_pictures(stage: str, tasks: Sequence[Task], read: Read, out: Path, *, wo
             for file, part in parts:
                 told += part
                 files.append(file)
-            log.info("%s %d/%d, %d excluded", stage, len(told), len(tasks), sum(bool(each.reason) for each in told))
+            log.info("%s %d/%d, %d excluded", stage, len(told), len(items), sum(bool(each.reason) for each in told))
         _join(files, folder / FILE)
         shutil.rmtree(folder / ".work")
-        write_status(folder / "status.tsv", list(_rows(stage, tasks, told)))
-        _write_tracebacks(folder / TRACEBACKS, tasks, told)
+        write_status(folder / "status.tsv", list(_rows(stage, items, told)))
+        _write_tracebacks(folder / TRACEBACKS, items, told)
 
 
 def _in_order(
-    stage: str, blocks: Sequence[Sequence[Task]], read: Read, scratch: Path, workers: int
+    stage: str, blocks: Sequence[Sequence[Item]], read: Read, scratch: Path, workers: int
 ) -> Iterator[list[tuple[Path, list[_Told]]]]:
     """Block by block, the files its stacks were written to and what is told of its rows."""
     waiting = list(enumerate(blocks))
@@ -155,29 +155,29 @@ def _in_order(
         waiting = waiting[done:]
         if waiting:  # this block, or one beside it, killed its process; a new pool does the rest
             number, block = waiting.pop(0)
-            yield [_alone(stage, task, read, scratch / f"{number}-{n}") for n, task in enumerate(block)]
+            yield [_alone(stage, item, read, scratch / f"{number}-{n}") for n, item in enumerate(block)]
 
 
-def _alone(stage: str, task: Task, read: Read, file: Path) -> tuple[Path, list[_Told]]:
+def _alone(stage: str, item: Item, read: Read, file: Path) -> tuple[Path, list[_Told]]:
     try:
         with ProcessPoolExecutor(max_workers=1, mp_context=processes()) as pool:
-            return file, pool.submit(_read_block, stage, [task], read, file).result()
+            return file, pool.submit(_read_block, stage, [item], read, file).result()
     except BrokenProcessPool:
         file.write_bytes(b"")
         return file, [_Told(reason=KILLED)]
 
 
-def _read_block(stage: str, tasks: Sequence[Task], read: Read, file: Path) -> list[_Told]:
+def _read_block(stage: str, items: Sequence[Item], read: Read, file: Path) -> list[_Told]:
     """Write the stacks of some rows to ``file``, one after the other.
 
     Raises:
         OSError: the disk is full, or cannot be written to.
     """
     told = []
-    with open(file, "wb") as written:
-        for task in tasks:
+    with open(file, "wb", buffering=BUFFER) as written:
+        for item in items:
             started = time.monotonic()
-            each, pictures = _read_one(task, read)
+            each, pictures = _read_one(item, read)
             for name, stack in pictures.stacks.items():
                 each.shapes[name] = stack.shape
                 written.write(np.ascontiguousarray(stack, np.uint8).data)
@@ -186,9 +186,9 @@ def _read_block(stage: str, tasks: Sequence[Task], read: Read, file: Path) -> li
     return told
 
 
-def _read_one(task: Task, read: Read) -> tuple[_Told, Pictures]:
+def _read_one(item: Item, read: Read) -> tuple[_Told, Pictures]:
     try:
-        pictures = read(task.given)
+        pictures = read(item.given)
     except UserError as error:
         return _Told(reason=str(error)), Pictures({})
     except Exception as error:
@@ -205,19 +205,19 @@ def _join(files: Sequence[Path], out: Path) -> None:
         np.lib.format.write_array_header_1_0(joined, {"descr": "|u1", "fortran_order": False, "shape": (size,)})
         for file in files:
             with open(file, "rb") as part:
-                shutil.copyfileobj(part, joined, 1 << 20)
+                shutil.copyfileobj(part, joined, BUFFER)
             file.unlink()
 
 
-def _rows(stage: str, tasks: Sequence[Task], told: Sequence[_Told]) -> Iterator[dict[str, str]]:
+def _rows(stage: str, items: Sequence[Item], told: Sequence[_Told]) -> Iterator[dict[str, str]]:
     start = 0
-    for task, each in zip(tasks, told, strict=True):
+    for item, each in zip(items, told, strict=True):
         outputs = {}
         for name, shape in each.shapes.items():
             outputs[name] = str(Place(start, shape))
             start += math.prod(shape)
         yield {
-            **task.row,
+            **item.row,
             "ok": "false" if each.reason else "true",
             "stage": stage if each.reason else "",
             "reason": each.reason,
@@ -228,11 +228,11 @@ def _rows(stage: str, tasks: Sequence[Task], told: Sequence[_Told]) -> Iterator[
         }
 
 
-def _write_tracebacks(path: Path, tasks: Sequence[Task], told: Sequence[_Told]) -> None:
+def _write_tracebacks(path: Path, items: Sequence[Item], told: Sequence[_Told]) -> None:
     """Each traceback once, with the rows that it stopped."""
     scans: dict[str, list[str]] = {}
-    for task, each in zip(tasks, told, strict=True):
+    for item, each in zip(items, told, strict=True):
         if each.trace:
-            scans.setdefault(each.trace, []).append(task.row["scan"])
+            scans.setdefault(each.trace, []).append(item.row["scan"])
     if scans:
         path.write_text("\n".join(f"{' '.join(names)}\n{trace}" for trace, names in scans.items()), encoding="utf-8")

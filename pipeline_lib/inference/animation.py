@@ -55,7 +55,7 @@ def write_gif(frames: Frames, path: Path) -> None:
         )
 
 
-def strip(frames: Frames, title: str) -> Figure:
+def filmstrip(frames: Frames, title: str) -> Figure:
     """A still of the animation: a row a sample, columns from noise to image."""
     chosen = np.unique(np.linspace(0, len(frames) - 1, COLUMNS).round().astype(int))
     rows = []

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.files import atomic_directory
-from pipeline_lib.inference.animation import Recorder, strip, write_gif
+from pipeline_lib.inference.animation import Recorder, filmstrip, write_gif
 from pipeline_lib.inference.denoise import load_denoiser
 from pipeline_lib.inference.pictures import Row, Tile, mosaic, plane, save
-from pipeline_lib.inference.sampling import draw_samples, held_out_people, wanted_samples, write_samples
+from pipeline_lib.inference.sampling import (
+    draw_samples,
+    held_out_people,
+    kept_averages,
+    wanted_samples,
+    write_samples,
+    write_step,
+)
 
 SHOWN = 32
 GRID_COLUMNS = 8
@@ -34,10 +38,8 @@ def sample_generation(recipe: RecipeOptions, diffusion: Path, held_out: list[Pat
     wanted = wanted_samples(recipe, final.conditions, people)
     shape = (recipe.data.channels, *recipe.data.size)
     with atomic_directory(out) as folder:
-        for path in spread(sorted((diffusion / "checkpoints").glob("step-*.safetensors")), recipe.sampling.checkpoints):
-            images = draw_samples(load_denoiser(recipe, path), shape, wanted).numpy()
-            (folder / path.stem).mkdir()
-            np.save(folder / path.stem / "samples.npy", images)
+        for path in kept_averages(diffusion, recipe.sampling.checkpoints):
+            write_step(folder, path.stem, draw_samples(load_denoiser(recipe, path), shape, wanted).numpy())
         images = draw_samples(final, shape, wanted).numpy()
         write_samples(folder, images, wanted, recipe, diffusion / "model.safetensors", people)
         tiles = [Tile(plane(image)) for image in images[:SHOWN]]
@@ -54,10 +56,4 @@ def sample_generation(recipe: RecipeOptions, diffusion: Path, held_out: list[Pat
         draw_samples(final, shape, wanted, only=slice(0, ANIMATED), recorder=recorder)
         frames = recorder.pictures(lambda x: x)
         write_gif(frames, folder / "reverse.gif")
-        save(strip(frames, "The reverse process"), folder / "reverse.png")
-
-
-def spread(paths: Sequence[Path], number: int) -> list[Path]:
-    """Up to ``number`` of the paths, evenly spread, first and last among them."""
-    places = np.linspace(0, len(paths) - 1, min(number, len(paths))).round().astype(int)
-    return [paths[place] for place in sorted(set(places.tolist()))]
+        save(filmstrip(frames, "The reverse process"), folder / "reverse.png")

@@ -46,6 +46,14 @@ class Wanted:
     names: tuple[str, ...]
     condition: Tensor | None
 
+    def every(self, step: int) -> Wanted:
+        """Each ``step``-th of them."""
+        return Wanted(
+            self.table.iloc[::step].reset_index(drop=True),
+            self.names,
+            None if self.condition is None else self.condition[::step],
+        )
+
     def part(self, rows: Sequence[int]) -> tuple[list[int], Tensor | None]:
         """Seeds and conditions of some rows."""
         seeds = [int(seed) for seed in self.table["seed"].iloc[list(rows)]]
@@ -138,6 +146,19 @@ def draw_samples(
         noise = streams((len(seeds), *shape))
         parts.append(denoiser.denoise(noise, condition=condition, streams=streams, callback=recorder))
     return torch.cat(parts)
+
+
+def kept_averages(diffusion: Path, number: int) -> list[Path]:
+    """Up to ``number`` of the averaged weights that a training kept, evenly spread, first and last among them."""
+    paths = sorted((diffusion / "checkpoints").glob("step-*.safetensors"))
+    places = np.linspace(0, len(paths) - 1, min(number, len(paths))).round().astype(int)
+    return [paths[place] for place in sorted(set(places.tolist()))]
+
+
+def write_step(folder: Path, step: str, images: NDArray[np.float32]) -> None:
+    """``step-XXXXXXXX/samples.npy``: what a checkpoint of the training makes of the same noise."""
+    (folder / step).mkdir()
+    np.save(folder / step / "samples.npy", images)
 
 
 def write_samples(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,27 @@ from torch import Tensor
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.files import atomic_directory
-from pipeline_lib.inference.animation import Recorder, strip, write_gif
-from pipeline_lib.inference.denoise import load_denoiser
+from pipeline_lib.inference.animation import Recorder, filmstrip, write_gif
+from pipeline_lib.inference.denoise import Denoiser, load_denoiser
 from pipeline_lib.inference.latent import LatentSpace, load_latent_space
 from pipeline_lib.inference.pictures import Row, Tile, mosaic, plane, save
-from pipeline_lib.inference.sampling import draw_samples, held_out_people, wanted_samples, write_samples
+from pipeline_lib.inference.sampling import (
+    Wanted,
+    draw_samples,
+    held_out_people,
+    kept_averages,
+    wanted_samples,
+    write_samples,
+    write_step,
+)
 
 SHOWN = 8
 MOST_ROWS = 12
 COMPARED = 6
 ANIMATED = 4
 FRAMES = 12
+LOOKED_UP = 64
+"""Samples of a checkpoint at most, evenly spread over the combinations."""
 
 
 def sample_synthesis(
@@ -36,7 +46,8 @@ def sample_synthesis(
         diffusion: folder of the trained denoiser.
         held_out: packed chunks of people, after whom conditions are drawn and on whose grid samples lie; may be none.
         out: folder for what `write_samples` writes, ``grid.png`` (a row a combination), ``conditions.png``
-            (combinations from the same noise and their differences), ``reverse.gif`` and ``reverse.png``.
+            (combinations from the same noise and their differences), ``reverse.gif``, ``reverse.png`` and
+            ``step-XXXXXXXX/samples.npy`` of each checkpoint: some of the same, in which copies are looked for.
         autoencoder: folder of the autoencoder whose latents it was trained on; None: it was trained on images.
     """
     denoiser = load_denoiser(recipe, diffusion)
@@ -44,26 +55,36 @@ def sample_synthesis(
     wanted = wanted_samples(recipe, denoiser.conditions, people)
     space = None if autoencoder is None else load_latent_space(autoencoder)
     shape = (recipe.data.channels, *recipe.data.size) if space is None else space.shape(recipe.data.size)
-    size = recipe.sampling.batch_size
-    images: NDArray[np.float32] = np.concatenate(
-        [
-            _decoded(draw_samples(denoiser, shape, wanted, only=slice(first, first + size)), space).numpy()
-            for first in range(0, len(wanted.table), size)
-        ]
-    )
+    images = _sampled(denoiser, shape, wanted, space)
     every = max(1, -(-len(wanted.table) // ANIMATED))
     recorder = Recorder(most=FRAMES)
     draw_samples(denoiser, shape, wanted, only=slice(0, None, every), recorder=recorder)
     frames = recorder.pictures(lambda x: _decoded(x, space))
     by_cell = {cell: images[rows] for cell, rows in list(wanted.cells.items())[:MOST_ROWS]}
     same_noise = len({len(own) for own in by_cell.values()}) == 1 < len(by_cell)
+    some = wanted.every(-(-len(wanted.table) // LOOKED_UP))
     with atomic_directory(out) as folder:
+        for path in kept_averages(diffusion, recipe.sampling.checkpoints):
+            write_step(folder, path.stem, _sampled(load_denoiser(recipe, path), shape, some, space))
         write_samples(folder, images, wanted, recipe, diffusion / "model.safetensors", people)
         save(_grid(by_cell), folder / "grid.png")
         if same_noise and wanted.table["seed"].nunique() < len(wanted.table):
             save(_compared(by_cell), folder / "conditions.png")
         write_gif(frames, folder / "reverse.gif")
-        save(strip(frames, "The reverse process"), folder / "reverse.png")
+        save(filmstrip(frames, "The reverse process"), folder / "reverse.png")
+
+
+def _sampled(
+    denoiser: Denoiser, shape: Sequence[int], wanted: Wanted, space: LatentSpace | None
+) -> NDArray[np.float32]:
+    """Images ``(N, C, *spatial)``, decoded batch by batch."""
+    size = denoiser.sampling.batch_size
+    parts = [
+        _decoded(draw_samples(denoiser, shape, wanted, only=slice(first, first + size)), space).numpy()
+        for first in range(0, len(wanted.table), size)
+    ]
+    images: NDArray[np.float32] = np.concatenate(parts)
+    return images
 
 
 def _decoded(drawn: Tensor, space: LatentSpace | None) -> Tensor:

@@ -5,6 +5,10 @@ mean discrepancy with a cubic kernel (KID, Binkowski 2018), and what the two mix
 recall (Kynkaanniemi 2019), density and coverage (Naeem 2020). All depend on the feature network and,
 FID strongly, on the number of images: they are only ever reported with N, the network's name and the
 same number between two sets of real images.
+
+Written here, since a set is compared with 150 halves of people: torchmetrics' FID and KID send the images of either side
+through their network for each, want (N, 3, H, W), and KID only of random subsets. Here features of any network, 2D or
+3D, are taken once; on the same features the values are torchmetrics' (tests/metrics/test_distribution.py).
 """
 
 from __future__ import annotations

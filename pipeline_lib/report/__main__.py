@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, print_anything
 from pipeline_lib.report.compare import compare
 from pipeline_lib.report.floors import floors
 
@@ -23,6 +23,7 @@ def main() -> None:
     one = commands.add_parser("floors", help="how many recipes beat their floor, and what the others fall short by")
     one.set_defaults(run=lambda arguments: floors(arguments.results))
     one.add_argument("results", type=Path, help="a folder of results")
+    print_anything()
     arguments = parser.parse_args()
     try:
         lines = arguments.run(arguments)

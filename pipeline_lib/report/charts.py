@@ -41,7 +41,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Strip:
+class StripPlot:
     """A distribution: dots as one path, the box of the quartiles, outliers one by one. Positions in SVG units.
 
     ``unnamed`` counts the outliers beyond those in ``outliers``; they are drawn in the path ``others``.
@@ -67,7 +67,7 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class Interval:
+class Whisker:
     """A value with its confidence interval on a shared axis. Positions in SVG units."""
 
     x: float
@@ -76,7 +76,7 @@ class Interval:
     width: int = INTERVAL_WIDTH
 
 
-def strip(
+def strip_plot(
     values: Sequence[Value],
     *,
     title: str,
@@ -84,7 +84,7 @@ def strip(
     meaning: str = "",
     limits: tuple[float, float] | None = None,
     mark_outliers: bool = True,
-) -> Strip | None:
+) -> StripPlot | None:
     """Lay out one measurement; None when no value is finite. Fewer than five values have no outliers.
 
     ``limits`` is the range of the axis where several strips share one; by default that of the values.
@@ -118,7 +118,7 @@ def strip(
         for i in np.flatnonzero(with_name)
     ]
     edges = _scale(np.array([first, median, third]), low, high, STRIP_WIDTH, STRIP_MARGIN)
-    return Strip(
+    return StripPlot(
         title=title,
         unit=unit,
         meaning=meaning,
@@ -137,17 +137,15 @@ def strip(
     )
 
 
-def intervals(rows: Sequence[tuple[float, float, float]]) -> list[Interval]:
+def intervals(rows: Sequence[tuple[float, float, float]]) -> list[Whisker]:
     """Place (value, low, high) triples on one axis that spans them all; a missing bound equals the value."""
     full = [(v, v if math.isnan(lo) else lo, v if math.isnan(hi) else hi) for v, lo, hi in rows]
     finite = [number for row in full for number in row if math.isfinite(number)]
     if not finite:
-        return [Interval(math.nan, math.nan, math.nan) for _ in rows]
+        return [Whisker(math.nan, math.nan, math.nan) for _ in rows]
     low, high = min(finite), max(finite)
     placed = [_scale(np.array(row, float), low, high, INTERVAL_WIDTH, INTERVAL_MARGIN) for row in full]
-    return [
-        Interval(round(float(value), 1), round(float(low), 1), round(float(high), 1)) for value, low, high in placed
-    ]
+    return [Whisker(round(float(value), 1), round(float(low), 1), round(float(high), 1)) for value, low, high in placed]
 
 
 def _scale(numbers: np.ndarray, low: float, high: float, width: int, margin: int) -> np.ndarray:

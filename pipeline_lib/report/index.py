@@ -15,7 +15,7 @@ from typing import Any
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions, SplitOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, read_table
-from pipeline_lib.report.charts import Strip, Value, strip
+from pipeline_lib.report.charts import StripPlot, Value, strip_plot
 from pipeline_lib.report.flow import cohort_flow
 from pipeline_lib.report.measures import MEASURES, Measure
 from pipeline_lib.report.methods import methods_text, preprocess_paragraph, split_paragraph
@@ -57,7 +57,7 @@ def write_index(
     """Write ``out``, the index of the report; all links are relative to its folder.
 
     Args:
-        cohort: name and note shown on the page.
+        cohort: name, note and licence shown on the page.
         split: how people were placed, for the methods text.
         preprocess: how scans were preprocessed, for the methods text.
         cohort_tables: ``results/cohort/{split}.tsv``, a row a scan.
@@ -96,7 +96,7 @@ def write_index(
         git=git_state(),
         configuration=as_yaml(
             {
-                "cohort": {"name": cohort.name, "note": cohort.note},
+                "cohort": {"name": cohort.name, "note": cohort.note, "licence": cohort.licence},
                 "split": split.model_dump(mode="json"),
                 "preprocess": preprocess.model_dump(mode="json"),
             }
@@ -222,7 +222,7 @@ def _balance(people: Sequence[Mapping[str, str]], cells: Sequence[Mapping[str, A
     return lines
 
 
-def _ages(people: Sequence[Mapping[str, str]], scans: Mapping[str, Mapping[str, str]]) -> list[Strip]:
+def _ages(people: Sequence[Mapping[str, str]], scans: Mapping[str, Mapping[str, str]]) -> list[StripPlot]:
     """Age of the people in each split, on one axis."""
     aged = [row for row in people if row["included"] == "true" and _finite(row["age"])]
     ages = [float(row["age"]) for row in aged]
@@ -236,7 +236,9 @@ def _ages(people: Sequence[Mapping[str, str]], scans: Mapping[str, Mapping[str, 
         if once:
             limits = (min(ages), max(ages))
             title = f"Age, {split}"
-            strips.append(strip(list(once.values()), title=title, unit="years", limits=limits, mark_outliers=False))
+            strips.append(
+                strip_plot(list(once.values()), title=title, unit="years", limits=limits, mark_outliers=False)
+            )
     return [drawn for drawn in strips if drawn]
 
 
@@ -295,7 +297,7 @@ def _short(text: str) -> str:
     return f"{float(text):.4g}" if _finite(text) else text
 
 
-def _strips(scans: Mapping[str, Mapping[str, str]]) -> list[Strip]:
+def _strips(scans: Mapping[str, Mapping[str, str]]) -> list[StripPlot]:
     """A strip for every measure and modality: a T1w and a FLAIR are no outliers of each other."""
     strips = []
     modalities = sorted({row["modality"] for row in scans.values()})
@@ -308,6 +310,6 @@ def _strips(scans: Mapping[str, Mapping[str, str]]) -> list[Strip]:
                 if row["modality"] == modality and _finite(row.get(name, "")) and float(row[name]) != measure.absent
             ]
             title = f"{measure.title}, {modality}" if len(modalities) > 1 else measure.title
-            drawn = strip(values, title=title, unit=measure.unit, meaning=measure.meaning)
+            drawn = strip_plot(values, title=title, unit=measure.unit, meaning=measure.meaning)
             strips += [drawn] if drawn else []
     return strips

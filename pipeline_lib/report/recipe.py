@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipeline_lib.config.schema import CohortOptions, RecipeOptions
 from pipeline_lib.dataset.conditions import Conditions
-from pipeline_lib.dataset.grids import MOST_OUTSIDE
+from pipeline_lib.dataset.image import MOST_OUTSIDE
 from pipeline_lib.evaluation.metric import Metric, best, read_metrics
 from pipeline_lib.files import read_json, read_table
 from pipeline_lib.inference.pictures import save

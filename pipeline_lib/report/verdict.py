@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline_lib.evaluation.metric import Metric, Role, best
-from pipeline_lib.report.charts import Interval, intervals
+from pipeline_lib.report.charts import Whisker, intervals
 from pipeline_lib.report.page import number
 from pipeline_lib.tasks.task import Task
 
@@ -27,7 +27,7 @@ class Judged:
     part: str
     unit: str
     group: str
-    rows: tuple[tuple[Metric, Interval], ...]
+    rows: tuple[tuple[Metric, Whisker], ...]
 
     @property
     def title(self) -> str:
@@ -47,7 +47,7 @@ class Compared:
 
     metric: Metric
     outcome: Outcome
-    at: Interval
+    at: Whisker
     zero: float
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline_lib.tasks.shared import DATASET, DENOISER, INTERVALS, MODEL, SAMPLER, TOLD, UNSEEN
+from pipeline_lib.tasks.shared import DATASET, FOLLOWED, INTERVALS, MODEL, SAMPLER, TOLD, UNSEEN
 from pipeline_lib.tasks.task import Stage, Task
 
 SAMPLES = Stage(
@@ -44,7 +44,7 @@ TASK = Task(
     ),
     stages=(
         DATASET,
-        DENOISER,
+        FOLLOWED,
         SAMPLES,
         EVALUATION,
     ),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline_lib.tasks.shared import AUTOENCODER, DATASET, DENOISER, INTERVALS, LATENTS, MODEL, SAMPLER, TOLD, UNSEEN
+from pipeline_lib.tasks.shared import AUTOENCODER, DATASET, FOLLOWED, INTERVALS, LATENTS, MODEL, SAMPLER, TOLD, UNSEEN
 from pipeline_lib.tasks.task import Stage, Task
 
 SAMPLES = Stage(
     "inference",
     "Samples",
-    (*MODEL, *SAMPLER, *TOLD, "sampling.count"),
+    (*MODEL, *SAMPLER, *TOLD, "sampling.count", "sampling.checkpoints"),
     "pipeline_lib.inference.synthesis:sample_synthesis",
     networks=("autoencoder", "denoiser"),
     shown=True,
@@ -53,7 +53,7 @@ TASK = Task(
         "Differences between groups in synthetic scans carry every confound of the training cohort, such as age and "
         "site.",
     ),
-    stages=(DATASET, AUTOENCODER, LATENTS, DENOISER, SAMPLES, EMBEDDING, EVALUATION),
+    stages=(DATASET, AUTOENCODER, LATENTS, FOLLOWED, SAMPLES, EMBEDDING, EVALUATION),
     inferred="New scans, {recipe.sampling.count}{combinations}, were sampled by {sampler}.{drawn}",
     judged=(
         "Sets of images were compared in equal number with random halves of the held-out people; intervals are 1.96 "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline_lib.tasks.shared import AUTOENCODER, DATASET, DENOISER, INTERVALS, LATENTS, MODEL, SAMPLER, UNSEEN
+from pipeline_lib.tasks.shared import AUTOENCODER, DATASET, FOLLOWED, INTERVALS, LATENTS, MODEL, SAMPLER, UNSEEN
 from pipeline_lib.tasks.task import CHANGED, Stage, Task
 
 FLOOR = Stage("floor", "Linear fit", ("task", "data"), "pipeline_lib.inference.translation:fit_floor")
@@ -40,7 +40,7 @@ TASK = Task(
         "Image similarity rewards smooth predictions. Look at the pictures as well.",
         "Not for diagnosis.",
     ),
-    stages=(DATASET, AUTOENCODER, LATENTS, DENOISER, FLOOR, INFERENCE, EVALUATION),
+    stages=(DATASET, AUTOENCODER, LATENTS, FOLLOWED, FLOOR, INFERENCE, EVALUATION),
     inferred="For each person the target's latent was sampled by {sampler}, given the source, and decoded; the prediction is the mean of {recipe.sampling.count} such draws.",
     judged=(
         "Confidence intervals are 95% percentile intervals over {recipe.evaluation.bootstrap:,} bootstrap resamples of "

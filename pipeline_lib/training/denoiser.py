@@ -20,6 +20,8 @@ from pipeline_lib.dataset.prepared import prepared_of
 from pipeline_lib.diffusion.schedule import log_snr_shift
 from pipeline_lib.files import atomic_directory
 from pipeline_lib.models.unet import UNet
+from pipeline_lib.tasks import TASKS
+from pipeline_lib.tasks.task import covers
 from pipeline_lib.training.data import refuse_empty, shown_rows
 from pipeline_lib.training.denoiser_step import DenoiserStep, Latents
 from pipeline_lib.training.noise_levels import noise_levels
@@ -122,7 +124,8 @@ def _train_denoiser(
     lesions = options.synthetic_lesions
     step = RestorationStep(*what_it_learns, lesions=lesions) if lesions else DenoiserStep(*what_it_learns)
 
-    kept = recipe.sampling.checkpoints
+    followed = covers(TASKS[recipe.task].stage("denoiser").reads, "sampling.checkpoints")
+    kept = recipe.sampling.checkpoints if followed else 0
     averages = sorted({round(training.steps * (n + 1) / kept) for n in range(kept)} - {0})
     scans = images.index["scan"].tolist()
     trained = train(fabric, what, step, images, scans, validation, training, state, keep_averages_at=averages)

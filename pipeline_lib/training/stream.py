@@ -15,10 +15,10 @@ from pipeline_lib.training.steps import seed_of
 
 
 class Drawable(Protocol):
-    """Images that can be drawn again and again; ``draw`` seeds the augmentation."""
+    """Images that can be drawn again and again; the position seeds the augmentation."""
 
     def __len__(self) -> int: ...
-    def draw(self, index: int, draw: int) -> dict[str, Tensor]: ...
+    def draw(self, index: int, position: int) -> dict[str, Tensor]: ...
 
 
 class Stream(Dataset[dict[str, Tensor]]):

@@ -164,6 +164,30 @@ def test_an_id_that_could_be_of_two_people_stops_with_the_names(tmp_path: Path, 
     assert all(name in str(raised.value) for name in people)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("participant_id\tage\n", "no row names a person"), (bytes(range(256)).decode("latin-1"), "is no table of text")],
+)
+def test_a_table_without_people_is_said(tmp_path: Path, content: str, said: str) -> None:
+    touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz")
+    (tmp_path / "participants.tsv").write_text(content, encoding="latin-1")
+    try:
+        notes = from_bids(tmp_path).notes
+    except UserError as error:
+        notes = [str(error)]
+    assert [said in note for note in notes] == [True]
+
+
+def test_folders_of_people_in_capitals_are_named(tmp_path: Path) -> None:
+    for name in ("sub-01/anat/sub-01_T1w.nii.gz", "SUB-02/anat/SUB-02_T1w.nii.gz"):
+        touch(tmp_path, name)
+    found = from_bids(tmp_path)
+    assert [scan.participant for scan in found.scans] == ["01"]
+    assert found.left_out == [
+        ("SUB-02/anat/SUB-02_T1w.nii.gz", "in a folder that does not start with sub- in small letters; rename it")
+    ]
+
+
 @pytest.mark.parametrize("pair", [("P-1-23", "P-12-3"), ("Mül_ler", "Müll_er"), ("p_1", "p1")])
 def test_two_ids_that_would_share_a_label_stop_with_both_names(tmp_path: Path, pair: tuple[str, str]) -> None:
     touch(tmp_path, *(f"{name}_T1.nii.gz" for name in pair))
@@ -384,6 +408,18 @@ def test_command_line_refuses_to_replace_a_sheet(tmp_path: Path, repository: Pat
     assert second.returncode == 1
     assert second.stderr.count("\n") == 1
     assert "--force" in second.stderr
+
+
+def test_a_terminal_that_knows_ascii_only_shows_all_there_is(tmp_path: Path, repository: Path) -> None:
+    folder = tmp_path / "Müller 🧠"
+    touch(folder, "sub-01/anat/sub-01_T1w.nii.gz")
+    (folder / "participants.tsv").write_text("participant_id\tGröße\n01\tgroß\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline_lib.cohort", "from-bids", str(folder), "--sheet", str(tmp_path / "s.tsv")],
+        cwd=repository, capture_output=True, text=True, env={"PYTHONIOENCODING": "ascii", "LC_ALL": "C.UTF-8"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "columns not used: Gr\\xf6\\xdfe" in done.stdout
 
 
 def test_command_line_lists_what_it_leaves_out(tmp_path: Path, repository: Path) -> None:

@@ -14,6 +14,7 @@ from pipeline_lib.cohort.sheet import (
     Problem,
     Scan,
     Sheet,
+    alike_groups,
     alike_people,
     append_to_sheet,
     people,
@@ -165,7 +166,7 @@ def test_further_columns_are_kept_where_they_are_wanted(tmp_path: Path) -> None:
         read_sheet(path, tmp_path, {"MMSE": "number"})
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "cp1252", "utf-8-sig"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252", "utf-8-sig"])
 @pytest.mark.parametrize("delimiter", "\t;,")
 def test_encodings_and_separators_of_spreadsheets_are_read(tmp_path: Path, encoding: str, delimiter: str) -> None:
     rows = [["Participant", "MODALITY", "path", "site"], ["1", "T1w", "a", "Köln"], ["2", "T1w", "b", "Malmö"]]
@@ -174,6 +175,24 @@ def test_encodings_and_separators_of_spreadsheets_are_read(tmp_path: Path, encod
     sheet = read_sheet(tmp_path / "s.tsv", tmp_path)
     assert [(scan.participant, scan.site, scan.row) for scan in sheet.scans] == [("1", "Köln", 4), ("2", "Malmö", 5)]
     assert len(sheet.problems) == (encoding == "cp1252"), "a guess is said"
+
+
+def test_excels_first_line_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("sep=;\nparticipant;modality;path\n01;T1w;a.nii.gz\n")
+    assert [scan.id for scan in read_sheet(path, tmp_path).scans] == ["sub-01_T1w"]
+
+
+def test_groups_that_differ_only_in_case_are_found() -> None:
+    scans = [Scan(str(n), "", "T1w", "a.nii", group=group) for n, group in enumerate(("AD", "ad", "CN", ""))]
+    assert alike_groups(scans) == [("AD", "ad")]
+
+
+@pytest.mark.parametrize(("written", "meant"), [("MPRAGE", "T1w"), ("t1", "T1w"), ("DTI", "dwi"), ("T2", "T2w")])
+def test_other_names_of_a_modality_are_understood_but_not_taken(tmp_path: Path, written: str, meant: str) -> None:
+    path = tmp_path / "s.tsv"
+    path.write_text(f"participant\tmodality\tpath\n01\t{written}\ta.nii\n02\tT1w\tb.nii\n")
+    assert f"unknown modality {written!r}; did you mean {meant}?" in str(read_sheet(path, tmp_path).problems[0])
 
 
 @given(

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import copy
+import math
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline_lib.config.describe import describe_options
 from pipeline_lib.config.load import config_schema, load_config, read_config
-from pipeline_lib.config.schema import Config, Options, RecipeOptions
+from pipeline_lib.config.part import options_of
+from pipeline_lib.config.schema import BRAIN_MM, Config, Options, RecipeOptions
 from pipeline_lib.errors import UserError
+from pipeline_lib.imaging.registration import template
+from pipeline_lib.models.autoencoder import KLAutoencoder
+from pipeline_lib.models.unet import UNet
+from pipeline_lib.models.vqgan import VQGAN
+from pipeline_lib.tasks import TASKS
 
 
 @pytest.fixture
@@ -166,3 +179,140 @@ def test_every_option_says_what_it_means(model: type[Options]) -> None:
         assert field.description, f"{model.__name__}.{name}"
         if isinstance(field.annotation, type) and issubclass(field.annotation, Options):
             test_every_option_says_what_it_means(field.annotation)
+
+
+def keys(model: type[Options], where: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, field in model.model_fields.items():
+        yield (*where, name)
+        if inner := options_of(field.annotation):
+            yield from keys(inner, (*where, name))
+
+
+KEYS = [*keys(Config), *(("recipes", task, *key) for task in TASKS for key in keys(RecipeOptions))]
+ODD = [
+    None, True, False, "", "x", "\0", "\ud800", "a\nb", "~", "~nobody/x", "$NOWHERE", "/dev/zero", "/dev/null/x", "/", ".",
+    "index", "x" * 5000, 0, -1, 1, 2, 3, 7, 97, 10**12, 10**400, 1e-300, 1e-8, 0.5, 1e300, math.inf, math.nan,
+    [], [[]], ["x"], [0], [7, 13], [1] * 11, [2, 1], [1e300, 1e300, 1e300], {}, {"x": 1}, {"": {}}, {1: 2}, {"group": ["x"]},
+]  # fmt: skip
+odd = st.one_of(st.sampled_from(ODD), st.floats(), st.integers(), st.text(max_size=20))
+
+
+@settings(max_examples=150)
+@given(changes=st.lists(st.tuples(st.sampled_from(KEYS), odd), min_size=1, max_size=2))
+def test_no_value_makes_a_configuration_fall_and_what_is_accepted_can_be_built(
+    repository: Path, changes: list[tuple[tuple[str, ...], object]]
+) -> None:
+    values = yaml.safe_load((repository / "config" / "config.yaml").read_text())
+    changed = {key[1] for key, _ in changes if key[0] == "recipes" and len(key) > 1}
+    for (*above, last), value in changes:
+        part = values
+        for key in above:
+            part = part.setdefault(key, {}) if isinstance(part, dict) else {}
+        if isinstance(part, dict):
+            part[last] = value
+    recipes: dict[str, RecipeOptions] = {}
+    said = "configuration: valid"
+    try:
+        recipes = load_config(values, repository).recipes
+    except UserError as error:
+        said = str(error)
+    assert said.startswith("configuration: ")
+    assert all(0 < len(line) < 20_000 for line in said.splitlines())
+    for name in changed & recipes.keys():
+        build(recipes[name])
+
+
+def build(recipe: RecipeOptions) -> None:
+    """The networks of a recipe, without memory for their weights."""
+    network, coder, data = recipe.denoiser, recipe.autoencoder, recipe.data
+    common = {"dimensions": data.dimensions}
+    with torch.device("meta"):
+        UNet(
+            **common, in_channels=data.channels, out_channels=data.channels, fold=network.fold, channels=network.channels,
+            blocks=network.blocks, attention=network.attention, head_channels=network.head_channels,
+            conditions=[0] * len(network.condition), dropout=network.dropout,
+        )  # fmt: skip
+        if coder is None:
+            return
+        common |= {"in_channels": data.channels, "channels": coder.channels, "blocks": coder.blocks, "fold": coder.fold}
+        if coder.kind == "vae":
+            KLAutoencoder(**common, latent_channels=coder.latent_channels)
+        else:
+            VQGAN(**common, latent_channels=coder.latent_channels, codes=coder.codes)
+
+
+ODD_YAML = [
+    "cohort: {name: 2024-13-45}", "a: !!int b", "a: !!timestamp b", "a: !!python/object/apply:os.system [ls]", "? [a]\n: b",
+    "cohort: &a {name: *a}", "cohort: {name: \"\\uD800\"}", "cohort: {chunk_size: " + "9" * 5000 + "}", "[" * 2000,
+    "a: &a [1, 2]\nb: &b [*a, *a]\ncohort: {name: [*b, *b]}", "---\n---\n", "\t", "cohort: !!set {a}",
+]  # fmt: skip
+
+
+@given(
+    content=st.one_of(
+        st.binary(max_size=100),
+        st.text("ab:{}[]&*!?-|>%@#'\", \n0.1~\0\x85\u2028", max_size=60).map(lambda text: f"cohort: {text}".encode()),
+        st.sampled_from(ODD_YAML).map(str.encode),
+    )
+)
+def test_no_bytes_make_a_configuration_fall(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "c.yaml")
+        path.write_bytes(content)
+        said = "configuration: valid"
+        try:
+            read_config(path)
+        except UserError as error:
+            said = str(error)
+        assert said.startswith("configuration: ")
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "pipe", ".", "a\0b", "nowhere", "x" * 300])
+def test_what_is_no_file_is_refused_and_never_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    for read in (lambda: read_config(place), lambda: load_config({"recipes": {"one": place}})):
+        with pytest.raises(UserError, match="^configuration: ") as refusal:
+            read()
+        assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [
+        (".", "holds the project itself"),
+        ("/", "holds the project itself"),
+        ("config", r"holds the sheet \(config/subjects.tsv\)"),
+        ("state", "holds finished scans"),
+        ("scans", "is the folder of scans"),
+        ("file", "is a file"),
+        ("file/results", "is below a file"),
+        ("~nobody-of-this-name/results", "home folder of somebody"),
+        ("a;b", "has ;"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_results_never_lie_where_something_else_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(UserError, match=said):
+        load_config({"cohort": {"results": results, "root": "scans"}})
+
+
+def test_slices_beyond_the_brain_are_refused(demo: dict) -> None:
+    demo["recipes"]["anomaly"]["data"]["slices"] = {"from_mm": 400, "to_mm": 450}
+    with pytest.raises(UserError, match="no brain lies between 400 and 450 mm"):
+        load_config(demo)
+    load_config(demo | {"preprocess": {"space": "native"}})
+
+
+def test_the_brain_is_where_the_template_has_it() -> None:
+    reference, brain = template()
+    corners = brain.nonzero()
+    for axis, plane in enumerate(("sagittal", "coronal", "axial")):
+        ends = reference.affine[axis, axis] * corners[axis] + reference.affine[axis, 3]
+        assert BRAIN_MM[plane] == pytest.approx((ends.min(), ends.max()), abs=2)

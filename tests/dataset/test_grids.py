@@ -14,18 +14,18 @@ from pipeline_lib.config.schema import DataOptions
 from pipeline_lib.dataset.grids import field_of_view, grids_of
 from pipeline_lib.dataset.pack import pack_chunk
 from pipeline_lib.dataset.packed import brain_outside, read_index
-from pipeline_lib.dataset.volumes import Volume
+from pipeline_lib.dataset.volumes import ChannelVolume
 
 CENTRED = np.diag([1.0, 1, 1, 1])
 CENTRED[:3, 3] = (-20, -38, -14)  # the middle of 41 voxels lies at the centre of the MNI152 brain
 
 
-def box(x: int, y: int, z: int) -> Volume:
+def box(x: int, y: int, z: int) -> ChannelVolume:
     """A brain that is a box of so many voxels of 1 mm about the centre of the MNI152 brain."""
     values = np.zeros((1, 41, 41, 41), np.float32)
     inside = tuple(slice(20 - n // 2, 20 + n // 2 + 1) for n in (x, y, z))
     values[(0, *inside)] = 1
-    return Volume(values, CENTRED)
+    return ChannelVolume(values, CENTRED)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_volume_is_counted_in_its_own_voxels() -> None:
 def test_the_default_holds_the_brain_of_the_template() -> None:
     registration = pytest.importorskip("pipeline_lib.imaging.registration")
     reference, mask = registration.template()
-    brain = Volume(mask[None].astype(np.float32), reference.affine)
+    brain = ChannelVolume(mask[None].astype(np.float32), reference.affine)
     data = DataOptions(voxel_size=1.0)
     assert field_of_view(brain, grids_of(brain, brain, data, in_mni=True)).outside == 0
     cut = data.model_copy(update={"size": [128, 128]})

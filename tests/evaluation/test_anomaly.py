@@ -96,6 +96,28 @@ def test_numbers_equal_scikit_learn_and_the_threshold_is_not_from_test(
     assert (row_of(rows, "pixel AP")["people"], row_of(rows, "pixel AP")["images"]) == (3, 6)
 
 
+def test_a_person_of_two_groups_counts_in_each_with_the_images_of_it(
+    make_anomaly_chunk: Callable, make_model: Callable, tmp_path: Path
+) -> None:
+    """Sessions may be of two groups: one person of all, and of each group the images that are of it."""
+    test = make_anomaly_chunk("test-anat-0001", ["a", "b", "c"], seed=2)
+    for folder in (test.dataset, test.inference):
+        index = pd.read_csv(folder / "index.tsv", sep="\t", dtype=str, keep_default_na=False)
+        first = index.index[index["participant"] == "a"][0]
+        index["group"] = ["B" if row == first else "A" for row in index.index]
+        index.to_csv(folder / "index.tsv", sep="\t", index=False)
+    rows = evaluated([test], make_model([]), tmp_path / "out")
+    counts = {group: row_of(rows, "pixel AP", group=group) for group in ("all", "A", "B")}
+    assert {group: (row["people"], row["images"]) for group, row in counts.items()} == {
+        "all": (3, 6), "A": (3, 5), "B": (1, 1),
+    }  # fmt: skip
+    inside = np.load(test.dataset / "mask.npy")[first] > 0
+    scores, truth = (
+        np.load(path)[first][inside] for path in (test.inference / "maps.npy", test.dataset / "lesion.npy")
+    )
+    assert counts["B"]["value"] == pytest.approx(average_precision_score(truth > 0, scores))
+
+
 @pytest.mark.parametrize("kernel", ["gaussian", "box"])
 def test_floors_are_smoothed_as_maps_are(
     kernel: str, make_anomaly_chunk: Callable, make_model: Callable, tmp_path: Path

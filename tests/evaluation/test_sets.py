@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,11 @@ def test_a_flipped_training_image_is_named(generated: dict[str, Any], tmp_path: 
     (real,) = rows_of(tmp_path / "out", "share of suspected copies", method=HELD_OUT)
     assert share["value"] >= 0.1
     assert real["people"] == 8
+    (ratio,) = rows_of(tmp_path / "out", "suspected copies, samples over held-out images")
+    if found := re.search(r"([0-9.]+)% of 16 held-out images", ratio["note"]):  # images over images
+        assert ratio["value"] == pytest.approx(100 * share["value"] / float(found[1]), rel=0.01)
+    else:
+        assert (ratio["value"], "no held-out image suspected" in ratio["note"]) == (None, True)
 
 
 def test_a_feature_network_is_taken_from_a_file_and_named_by_its_hash(
@@ -196,8 +202,9 @@ def test_synthesis_by_group(dimensions: int, make_images: Callable, make_model: 
     train = make_images("train-anat-0001", PEOPLE, seed=1, dimensions=dimensions)
     held_out = make_images("test-anat-0001", OTHERS, seed=2, dimensions=dimensions)
     samples = tmp_path / "samples"
-    samples.mkdir()
+    (samples / "step-00000010").mkdir(parents=True)
     np.save(samples / "samples.npy", np.load(make_images("s", PEOPLE[:6], seed=3, dimensions=dimensions) / "data.npy"))
+    np.save(samples / "step-00000010/samples.npy", np.load(train / "data.npy")[:12])
     names = [f"syn-{group}-{n + 1:04d}" for group in "AB" for n in range(6)]
     table = pd.DataFrame({"id": names, "group": [name[4] for name in names], "seed": range(12)})
     table.to_csv(samples / "samples.tsv", sep="\t", index=False)
@@ -207,6 +214,8 @@ def test_synthesis_by_group(dimensions: int, make_images: Callable, make_model: 
         (row,) = rows_of(out, "FID", group=group, role="result")
         (floor,) = rows_of(out, "FID", group=group, role="floor")
         assert row["images"] == floor["images"] == number
+    (early,) = rows_of(out, "share of suspected copies", role="checkpoint")
+    assert (early["step"], early["value"]) == (10, 1.0), "training images, given back at a checkpoint"
     assert len(pd.read_csv(out / "per_subject.tsv", sep="\t")) == 8
     assert {"nearest.npz", "nearest.tsv", "metrics.tsv"} <= {path.name for path in out.iterdir()}
 

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_table
-from pipeline_lib.imaging.chunk import Done, Task, run_chunk
+from pipeline_lib.imaging.chunk import Done, Item, run_chunk
 
 
 def work(given: object, out: Path) -> Done:
@@ -31,8 +31,8 @@ def work(given: object, out: Path) -> Done:
 def run(folder: Path, *kinds: str, cache: Path | None = None) -> tuple[dict[str, dict[str, str]], list[str]]:
     counter = folder / "counter"
     counter.write_text("")
-    tasks = [Task({"scan": kind, "participant": kind}, f"key-{kind}", (kind, counter)) for kind in kinds]
-    run_chunk("stage", tasks, work, folder / "out", workers=2, cache=cache)
+    items = [Item({"scan": kind, "participant": kind}, f"key-{kind}", (kind, counter)) for kind in kinds]
+    run_chunk("stage", items, work, folder / "out", workers=2, cache=cache)
     rows = {row["scan"]: row for row in read_table(folder / "out" / "status.tsv")}
     return rows, counter.read_text().split()
 
@@ -66,9 +66,9 @@ def test_finished_scans_are_not_repeated_and_failed_ones_are(tmp_path: Path) -> 
 
 
 def test_two_scans_never_write_one_file(tmp_path: Path) -> None:
-    tasks = [Task({"scan": name, "participant": name}, name, ("good", tmp_path / "counter")) for name in ("a", "b")]
+    items = [Item({"scan": name, "participant": name}, name, ("good", tmp_path / "counter")) for name in ("a", "b")]
     with pytest.raises(FileExistsError, match=r"good.txt is written by two scans"):
-        run_chunk("stage", tasks, work, tmp_path / "out", workers=1, cache=tmp_path / "cache")
+        run_chunk("stage", items, work, tmp_path / "out", workers=1, cache=tmp_path / "cache")
     assert (tmp_path / "cache" / "a" / "good.txt").read_text() == "good"
 
 
@@ -94,9 +94,9 @@ def full(given: object, out: Path) -> Done:
 
 @pytest.mark.parametrize("kind", ["said", "library"])
 def test_a_full_disk_stops_the_chunk_and_excludes_no_one(tmp_path: Path, kind: str) -> None:
-    task = Task({"scan": "good", "participant": "good"}, "key", kind)
+    item = Item({"scan": "good", "participant": "good"}, "key", kind)
     with pytest.raises(OSError, match="state/key") as fault:
-        run_chunk("stage", [task], full, tmp_path / "out", workers=1, cache=tmp_path / "state")
+        run_chunk("stage", [item], full, tmp_path / "out", workers=1, cache=tmp_path / "state")
     assert str(fault.value.filename).startswith(str(tmp_path / "state" / "key")), "the folder that is full is named"
     assert not (tmp_path / "out").exists()
 

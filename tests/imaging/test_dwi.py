@@ -19,7 +19,15 @@ from pipeline_lib.config.schema import PreprocessOptions, QualityOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_table
 from pipeline_lib.imaging.canonical import open_described
-from pipeline_lib.imaging.dwi import Gradients, read_gradients, series_fault, shells, signal_channels, turn
+from pipeline_lib.imaging.dwi import (
+    Gradients,
+    directions_fault,
+    read_gradients,
+    series_fault,
+    shells,
+    signal_channels,
+    turn,
+)
 from pipeline_lib.imaging.ingest import ingest_chunk
 from pipeline_lib.imaging.nifti import Volume
 from pipeline_lib.imaging.preprocess import preprocess_chunk
@@ -229,6 +237,49 @@ def test_table_of_another_series_is_noticed() -> None:
     assert "b = 2000 is brighter than b = 1000" in series_fault(data, swapped, mask)
     shuffled = np.array([0, 0, *[1000, 2000] * 6], float)
     assert "not the b-values of this series" in series_fault(data, shuffled, mask)
+
+
+def tensors(noise: float, count: int = 30) -> tuple[np.ndarray, Gradients, np.ndarray]:
+    """A series of fibres in all directions, by the tensor's formula; its gradients and its brain."""
+    random = np.random.default_rng(3)
+    along = random.normal(size=(count, 3))
+    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    gradients = Gradients(np.array([0.0] * 3 + [1000.0] * count), np.concatenate([np.zeros((3, 3)), along]))
+    fibres = random.normal(size=(8, 8, 8, 3))
+    fibres /= np.linalg.norm(fibres, axis=-1, keepdims=True)
+    diffusivity = 0.4e-3 + 1.2e-3 * np.einsum("xyzi,vi->xyzv", fibres, gradients.bvecs) ** 2
+    signal = 1000 * np.exp(-gradients.bvals * diffusivity)
+    return (signal + random.normal(0, noise, signal.shape)).astype(np.float32), gradients, np.ones((8, 8, 8), bool)
+
+
+@pytest.mark.parametrize("noise", [5, 50, 150, 1e4])
+def test_directions_of_the_series_itself_have_no_fault(noise: float) -> None:
+    data, gradients, mask = tensors(noise)
+    assert directions_fault(np.abs(data), gradients, mask) == ""
+    mirrored = Gradients(gradients.bvals, gradients.bvecs[:, [1, 0, 2]] * [1, -1, 1])
+    assert directions_fault(np.abs(data), mirrored, mask) == "", "spans the same"
+
+
+@pytest.mark.parametrize("noise", [5, 50])
+def test_directions_in_another_order_are_named_with_their_volumes(noise: float) -> None:
+    data, gradients, mask = tensors(noise)
+    for order in (np.arange(32, 2, -1), 3 + np.random.default_rng(0).permutation(30), np.roll(np.arange(3, 33), 1)):
+        other = Gradients(gradients.bvals, gradients.bvecs[[0, 1, 2, *order]])
+        fault = directions_fault(data, other, mask)
+        assert fault.startswith("volumes 3, 4, 5, 6, 7 ... of b = 1000 (the first is 0): their directions explain ")
+
+
+def test_directions_of_a_real_series(shared_data: Path) -> None:
+    folder = shared_data / "dmri_multishell_patch"
+    data = np.asarray(nib.load(folder / "dwi.nii.gz").dataobj, np.float32)
+    mask = np.asarray(nib.load(folder / "mask.nii.gz").dataobj) > 0
+    gradients = read_gradients(folder / "bvals", folder / "bvecs", data.shape[3], "dwi")
+    assert directions_fault(data, gradients, mask) == ""
+    for seed in range(20):
+        order = np.arange(data.shape[3])
+        for members in shells(gradients.bvals).values():
+            order[members] = np.random.default_rng(seed).permutation(members)
+        assert directions_fault(data, Gradients(gradients.bvals, gradients.bvecs[order]), mask)
 
 
 def test_unweighted_volume_needs_no_direction(tmp_path: Path) -> None:

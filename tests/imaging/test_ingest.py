@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline_lib.cohort.sheet import Scan
+from pipeline_lib.cohort.sheet import Scan, read_sheet
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import image_files, read_table
+from pipeline_lib.files import image_files, read_table, write_table
 from pipeline_lib.imaging.canonical import open_described, open_scan
 from pipeline_lib.imaging.ingest import ingest_chunk
 from pipeline_lib.imaging.nifti import read_volume
@@ -478,3 +478,60 @@ def test_pictures_of_two_sizes_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.arange(30, dtype=np.uint8).reshape(6, 5)).save(tmp_path / "p1_1.png")
     Image.fromarray(np.arange(42, dtype=np.uint8).reshape(6, 7)).save(tmp_path / "p1_2.png")
     assert "must have one size" in ingest(tmp_path, Scan("p1", "", "image", "p1_*.png", row=2))[0]["reason"]
+
+
+PLACES = (
+    "a.nii.gz", "torn.nii.gz", "a_1.png", "*.png", "[", "../a.nii.gz", "../../etc/passwd", "/etc/passwd", "/dev/zero", "pipe",
+    ".", "..", "~", "a.nii.gz/b", "x" * 300, "$HOME", "results", "state/x.nii.gz", "*", "a.hdr",
+)  # fmt: skip
+PEOPLE = ("01", "sub-01", "../x", "/x", "a/b", ".", "..", "~", "$HOME", "con", "x" * 70, "results")
+row = st.fixed_dictionaries(
+    {
+        "participant": st.sampled_from(PEOPLE),
+        "session": st.sampled_from(("", "1", "../1", "a/b")),
+        "modality": st.sampled_from(("T1w", "T1w", "dwi", "noddi", "image", "../T1w")),
+        "path": st.sampled_from(PLACES),
+        "group": st.sampled_from(("", "A", "../A", "/A", ".A")),
+        "mask": st.sampled_from(("", *PLACES)),
+        "lesion": st.sampled_from(("", "none", *PLACES)),
+        "bval": st.sampled_from(PLACES),
+        "bvec": st.sampled_from(PLACES),
+    }
+)
+
+
+@settings(max_examples=12)
+@given(rows=st.lists(row, min_size=1, max_size=5))
+def test_no_sheet_is_a_traceback_or_writes_beside_results_and_state(rows: list[dict[str, str]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "project")
+        folder.mkdir()
+        save(folder / "a.nii.gz", head())
+        (folder / "torn.nii.gz").write_bytes((folder / "a.nii.gz").read_bytes()[:900])
+        Image.new("L", (8, 8), 9).save(folder / "a_1.png")
+        os.mkfifo(folder / "pipe")
+        write_table(folder / "s.tsv", tuple(rows[0]), rows)
+        before = files_of(Path(name))
+        try:
+            scans = read_sheet(folder / "s.tsv", folder).scans
+        except UserError:
+            scans = ()
+        for family in ("anat", "dmri", "image"):
+            chunk = [scan for scan in scans if scan.family == family]
+            out = folder / "results" / "ingest" / f"train-{family}-0001"
+            ingest_chunk(chunk, folder, out, workers=1, cache=folder / "state" / "scans")
+            for status in read_table(out / "status.tsv"):
+                assert status["ok"] == "true" or status["reason"]
+                assert not status["reason"].startswith("unexpected"), status["reason"]
+        written = files_of(Path(name)) - before
+        assert all(path.startswith(("project/results/", "project/state/")) for path, _ in written), written
+        assert before <= files_of(Path(name)), "nothing that was there is changed"
+
+
+def files_of(folder: Path) -> set[tuple[str, int]]:
+    """Every file with the time of its last change."""
+    return {
+        (path.relative_to(folder).as_posix(), path.lstat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if not path.is_dir()
+    }

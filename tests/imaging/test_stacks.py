@@ -17,7 +17,7 @@ from pipeline_lib.cohort.sheet import Scan
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_table
 from pipeline_lib.imaging import stacks as module
-from pipeline_lib.imaging.chunk import Task
+from pipeline_lib.imaging.chunk import Item
 from pipeline_lib.imaging.ingest import ingest_chunk
 from pipeline_lib.imaging.picture_chunk import preprocess_pictures
 from pipeline_lib.imaging.stacks import FILE, Pictures, Place, Stacks, holds_pictures, run_pictures
@@ -42,8 +42,8 @@ def read(given: Any) -> Pictures:
 
 
 def run(folder: Path, *given: Any, workers: int = 1) -> list[dict[str, str]]:
-    tasks = [Task({"scan": f"p{n}"}, "", each) for n, each in enumerate(given)]
-    run_pictures("ingest", tasks, read, folder / "out", workers=workers)
+    items = [Item({"scan": f"p{n}"}, "", each) for n, each in enumerate(given)]
+    run_pictures("ingest", items, read, folder / "out", workers=workers)
     return read_table(folder / "out" / "status.tsv")
 
 

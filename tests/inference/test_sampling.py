@@ -17,9 +17,9 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.files import sha256_file
 from pipeline_lib.inference.chunks import read_index
 from pipeline_lib.inference.denoise import load_denoiser
-from pipeline_lib.inference.generation import sample_generation, spread
+from pipeline_lib.inference.generation import sample_generation
 from pipeline_lib.inference.restore import reconstruct
-from pipeline_lib.inference.sampling import draw_samples, held_out_people, wanted_samples
+from pipeline_lib.inference.sampling import draw_samples, held_out_people, kept_averages, wanted_samples
 from pipeline_lib.inference.synthesis import sample_synthesis
 
 TOLD = pd.DataFrame({"group": ["A", "B"], "age": [20.0, 80.0], "slice": [0.0, 10.0]})
@@ -112,7 +112,7 @@ def test_synthesis_draws_each_combination_from_the_same_noise(
     recipe = make_recipe(
         "synthesis", dimensions=dimensions, condition=told, guidance=2.0, count=3, conditions=values, others="every"
     )
-    diffusion = make_denoiser(recipe, ["z"], channels=3 if latent else 1)
+    diffusion = make_denoiser(recipe, ["z"], channels=3 if latent else 1, steps=(10,))
     autoencoder = make_autoencoder("image", ["z"], dimensions=dimensions) if latent else None
     if not latent:
         recipe = recipe.model_copy(update={"autoencoder": None})
@@ -122,6 +122,9 @@ def test_synthesis_draws_each_combination_from_the_same_noise(
     images = np.load(tmp_path / "out/samples.npy")
     combinations = 4 if dimensions == 2 else 2
     assert images.shape == (3 * combinations, 1, *[16] * dimensions)
+    early = np.load(tmp_path / "out/step-00000010/samples.npy")
+    assert early.shape == images.shape
+    assert not np.allclose(early, images), "another network's, from the same noise"
     assert np.abs(images).max() <= 1
     assert table["group"].tolist() == ["A"] * len(table[table["group"] == "A"]) + ["B"] * (len(table) // 2)
     assert table["seed"].tolist() == table["seed"][:3].tolist() * combinations
@@ -189,8 +192,10 @@ def test_anomaly_maps_are_told_each_images_own_conditions(
     np.testing.assert_allclose(told[:, 1], [-1, 0, -1, 0], atol=1e-6)
 
 
-def test_spread_keeps_first_and_last() -> None:
-    paths = [Path(str(n)) for n in range(10)]
-    assert [path.name for path in spread(paths, 4)] == ["0", "3", "6", "9"]
-    assert spread(paths[:2], 4) == paths[:2]
-    assert spread([], 4) == []
+def test_kept_averages_are_spread_evenly_with_first_and_last(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    for step in range(10):
+        (tmp_path / "checkpoints" / f"step-{step:08d}.safetensors").touch()
+    assert [int(path.stem[5:]) for path in kept_averages(tmp_path, 4)] == [0, 3, 6, 9]
+    assert len(kept_averages(tmp_path, 20)) == 10
+    assert kept_averages(tmp_path / "none", 4) == []

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from pipeline_lib.report.charts import INTERVAL_WIDTH, STRIP_HEIGHT, STRIP_WIDTH, Value, intervals, strip
+from pipeline_lib.report.charts import INTERVAL_WIDTH, STRIP_HEIGHT, STRIP_WIDTH, Value, intervals, strip_plot
 
 
 def values(*numbers: float) -> list[Value]:
@@ -15,7 +15,7 @@ def values(*numbers: float) -> list[Value]:
 
 def test_outliers_lie_beyond_one_and_a_half_interquartile_ranges() -> None:
     # quartiles 2 and 4: fences at -1 and 7
-    drawn = strip(values(1, 2, 3, 4, 7.5), title="SNR")
+    drawn = strip_plot(values(1, 2, 3, 4, 7.5), title="SNR")
     assert drawn is not None
     assert drawn.fences == (-1, 7)
     assert [mark.value for mark in drawn.outliers] == [7.5]
@@ -23,15 +23,15 @@ def test_outliers_lie_beyond_one_and_a_half_interquartile_ranges() -> None:
 
 
 def test_few_values_have_no_outliers_and_none_no_chart() -> None:
-    drawn = strip(values(1, 1, 1, 100), title="SNR")
+    drawn = strip_plot(values(1, 1, 1, 100), title="SNR")
     assert drawn is not None
     assert not drawn.outliers
-    assert strip(values(math.nan), title="SNR") is None
+    assert strip_plot(values(math.nan), title="SNR") is None
 
 
 @pytest.mark.parametrize("numbers", [[5.0] * 300, [float(n % 7) for n in range(1000)]])
 def test_dots_stay_inside_the_drawing(numbers: list[float]) -> None:
-    drawn = strip(values(*numbers), title="SNR")
+    drawn = strip_plot(values(*numbers), title="SNR")
     assert drawn is not None
     dots = [tuple(map(float, dot.removesuffix("h0").split())) for dot in drawn.dots.split("M")[1:]]
     assert len(dots) == len(numbers)

@@ -55,7 +55,7 @@ class Project:
 
     def states(self) -> set[str]:
         """The folders of training progress."""
-        return {path.name for path in (self.workspace.folder / "state").iterdir() if path.name != "scans"}
+        return {path.name for path in (self.workspace.folder / "state").iterdir() if path.name not in ("scans", "rows")}
 
     def weights(self) -> bytes:
         """Of the trained model."""
@@ -76,6 +76,7 @@ def test_only_what_changes_a_number_trains_again_and_it_is_said_first(fresh_work
 
     # Run-time settings rerun nothing.
     settings = {"workers": 1, "keep": 3, "checkpoint_every": 1, "samples_every": 2, "devices": 2}
+    project.recipe["denoiser"]["checkpointing"] = True
     project.recipe["denoiser"]["training"] |= settings
     assert "Nothing to be done" in project.run("-n")
 

@@ -10,7 +10,9 @@ from snakemake.exceptions import WorkflowError
 checkout = Path(str(workflow.current_basedir)).resolve().parent.parent
 sys.path.insert(0, str(checkout))
 
+from pipeline_lib.bundles.licence import state_licence
 from pipeline_lib.cohort.chunks import PATTERN
+from pipeline_lib.cohort.rows import rows_of
 from pipeline_lib.config.load import read_yaml
 from pipeline_lib.errors import UserError
 from pipeline_lib.plan import Plan
@@ -29,7 +31,6 @@ exported = {
     "PYTHONPATH": checkout,
     "SCRIPTS": checkout / "workflow" / "scripts",
     "SUBJECTS": plan.config.cohort.subjects,
-    "SPLITS": plan.config.cohort.splits,
     "ROOT": plan.config.cohort.root,
     "LICENCE": plan.config.cohort.licence,
 }
@@ -52,8 +53,20 @@ if workflow.is_main_process:
         print(f"NOTE {line}", file=sys.stderr)
 
 
-onstart:
+def write_what_jobs_read():
+    """The ledger, the rows of each chunk, and in finished models the licence, which may be settled later."""
     plan.save_ledger()
+    plan.save_rows()
+    state_licence(plan.models(), plan.config.cohort.licence)
+
+
+onstart:
+    write_what_jobs_read()
+
+
+if not workflow.modifier.is_main_snakefile():  # Snakemake calls no handler of a module
+    outer = workflow._onstart
+    workflow._onstart = lambda log: (outer(log), write_what_jobs_read())
 
 
 wildcard_constraints:

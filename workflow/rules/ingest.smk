@@ -10,10 +10,10 @@ use rule stage as ingest with:
         benchmark_of("ingest", "{chunk}")
     threads: 2
     params:
-        **runs("ingest", "sheet"),
+        **runs("ingest"),
         arguments=lambda wildcards: (
-            f"{wildcards.chunk} --rows {plan.rows_key(wildcards.chunk)}"
-            ' --subjects "$SUBJECTS" --splits "$SPLITS" --root "$ROOT"'
+            f"{rows_of(results, wildcards.chunk)} --key {plan.rows_key(wildcards.chunk)}"
+            ' --root "$ROOT"'
         ),
     message:
         "Ingest {wildcards.chunk}"

@@ -15,7 +15,7 @@ use rule stage as report_scans with:
         mem_mb=growing(2000),
         runtime=growing(30),
     params:
-        **runs("report_scans", "report"),
+        **runs("report_scans", "report_scans"),
     message:
         "Report pages of {wildcards.chunk}"
 

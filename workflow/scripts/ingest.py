@@ -1,28 +1,22 @@
 """Check every scan of a chunk and make it canonical."""
 
-import json
 from pathlib import Path
 
-from pipeline_lib.cohort.ledger import read_ledger
-from pipeline_lib.cohort.sheet import read_sheet
+from pipeline_lib.cohort.rows import read_rows
 from pipeline_lib.imaging.ingest import ingest_chunk
 from pipeline_lib.stage import stage, stage_parser
 
 parser = stage_parser(__doc__)
-parser.add_argument("chunk", help="name of the chunk in the ledger")
-parser.add_argument("--subjects", required=True, help="the sheet")
-parser.add_argument("--splits", required=True, help="the ledger")
-parser.add_argument("--rows", default="", help="hash of the chunk's rows and of the content of their files")
-parser.add_argument("--root", type=Path, required=True, help="folder from which the sheet's paths start")
+parser.add_argument("rows", type=Path, help="the chunk's rows of the sheet")
+parser.add_argument("--key", default="", help="hash of the rows and of the content of their files")
+parser.add_argument("--root", type=Path, required=True, help="folder from which the rows' paths start")
 
 with stage(parser) as arguments:
-    members = {row.scan for row in read_ledger(arguments.splits).rows if row.chunk == arguments.chunk}
-    sheet = read_sheet(arguments.subjects, arguments.root, json.loads(arguments.options)["covariates"])
     ingest_chunk(
-        [scan for scan in sheet.scans if scan.id in members],
+        read_rows(arguments.rows),
         arguments.root,
         arguments.out,
         workers=arguments.threads,
         cache=Path("state/scans/ingest") / arguments.code,
-        key=arguments.rows,
+        key=arguments.key,
     )

@@ -3,43 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.config.schema import DataOptions
-from pipeline_lib.dataset.grids import FieldOfView, field_of_view, grids_of
+from pipeline_lib.dataset.grids import field_of_view, grids_of
+from pipeline_lib.dataset.image import LeftOut, TrainingImage
 from pipeline_lib.dataset.intensity import range_of, to_range
 from pipeline_lib.dataset.pairs import Status, outputs_of
 from pipeline_lib.dataset.resample import resample, resample_mask
-from pipeline_lib.dataset.volumes import Array, LeftOut, Volume, brain_of, read_volume, space_of
+from pipeline_lib.dataset.volumes import ChannelVolume, brain_of, read_volume, space_of
 
 LEAST_BRAIN = 0.01
 """Slices with a smaller share of brain are dropped."""
-
-
-@dataclass(frozen=True)
-class TrainingImage:
-    """Arrays ``(C, *spatial)`` of one training image, and what the index says of it.
-
-    Attributes:
-        slice: place along the plane's axis, mm; of pictures, their number; None in 3D.
-        affine: voxels to RAS mm; None for pictures.
-        space: of the affine's coordinates, ``MNI152`` or ``native``; empty for pictures.
-        view: how much of the brain the scan's images hold; None for pictures.
-    """
-
-    data: Array
-    target: Array | None
-    mask: NDArray[np.uint8]
-    lesion: NDArray[np.uint8] | None
-    slice: float | int | None = None
-    affine: NDArray[np.float64] | None = None
-    space: str = ""
-    view: FieldOfView | None = None
 
 
 def images_of_scan(root: Path, row: Status, partner: Status | None, data: DataOptions) -> Iterator[TrainingImage]:
@@ -86,7 +64,7 @@ def images_of_scan(root: Path, row: Status, partner: Status | None, data: DataOp
         )
 
 
-def _read_source(path: Path, row: Status, data: DataOptions) -> Volume:
+def _read_source(path: Path, row: Status, data: DataOptions) -> ChannelVolume:
     source = read_volume(path)
     if len(source.values) != data.channels:
         found = f"{row['shells']} in " if row.get("shells") else ""
@@ -97,7 +75,7 @@ def _read_source(path: Path, row: Status, data: DataOptions) -> Volume:
     return source
 
 
-def _read_target(path: Path, data: DataOptions) -> Volume:
+def _read_target(path: Path, data: DataOptions) -> ChannelVolume:
     target = read_volume(path)
     if len(target.values) != data.target_channels:
         raise LeftOut(f"{len(target.values)} volumes in its target where target_channels is {data.target_channels}")
