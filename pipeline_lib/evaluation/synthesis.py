@@ -66,8 +66,9 @@ def evaluate_synthesis(
     memory = Memory(known, other, options, note) if known else None
     near = memory.look_up(images) if memory else None
     metrics += [*memory.measure(near, result), *memory.real()] if memory and near else no_memory(result)
-    for step, earlier in along_training(samples) if memory else ():
-        metrics += memory.measure(memory.look_up(earlier), replace(result, role="checkpoint", step=step))
+    for step, earlier in along_training(samples):
+        about = replace(result, role="checkpoint", step=step)
+        metrics += memory.measure(memory.look_up(earlier), about) if memory else []
     with atomic_directory(out) as folder:
         write_metrics(folder, metrics, held_out_table(memory, other))
         if memory and near:
