@@ -1,7 +1,7 @@
 """``python -m pipeline_lib.apply anomaly-flair scans/ --out results/study``: a trained recipe on a folder of new scans.
 
 The folder is BIDS, or holds NIfTI files (or pictures, for a model of pictures). A sheet and a configuration are written
-into the folder of results and Snakemake is started with them; whatever it is told after ``--``, it gets.
+beside the folder of results (``results/study_config``) and Snakemake is started with them; whatever it is told after ``--``, it gets.
 """
 
 from __future__ import annotations
@@ -36,15 +36,20 @@ SHOWN = re.compile(
 
 @dataclass(frozen=True)
 class Study:
-    """What is written for Snakemake: the folder of results with ``subjects.tsv`` and ``config.yaml`` in it."""
+    """A folder of results, and beside it what is written for Snakemake: sheet, ledger, configuration."""
 
     out: Path
     recipe: str
 
     @property
+    def given(self) -> Path:
+        """The folder of ``subjects.tsv``, ``splits.tsv``, ``config.yaml`` and ``apply.log``."""
+        return self.out.with_name(f"{self.out.name}_config")
+
+    @property
     def config(self) -> Path:
         """The configuration."""
-        return self.out / "config.yaml"
+        return self.given / "config.yaml"
 
     @property
     def report(self) -> Path:
@@ -94,13 +99,13 @@ def write_study(
     name = re.sub("[^a-z0-9]+", "_", finished.name.lower()).strip("_")
     study = Study(out or Path("results") / name, name if re.match("[a-z]", name) else f"recipe_{name}")
     found = _scans(folder, data, pattern, lesion_pattern)
-    write_sheet(study.out / "subjects.tsv", found.scans)
+    write_sheet(study.given / "subjects.tsv", found.scans)
     values = {
         "cohort": {
             "name": folder.resolve().name,
             "note": f"Nothing was trained on these scans: the model is {finished.name}.",
-            "subjects": (study.out / "subjects.tsv").as_posix(),
-            "splits": (study.out / "splits.tsv").as_posix(),
+            "subjects": (study.given / "subjects.tsv").as_posix(),
+            "splits": (study.given / "splits.tsv").as_posix(),
             "root": folder.as_posix(),
             "results": study.out.as_posix(),
             "chunk_size": 10,
@@ -165,7 +170,7 @@ def _plain(folder: Path, pattern: str, modality: str, lesion_pattern: str) -> Fo
 
 def _run(command: Sequence[str], study: Study) -> int:
     """Run Snakemake, showing how far it is; all it says goes to ``apply.log``."""
-    log = study.out / "apply.log"
+    log = study.given / "apply.log"
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as run,
         open(log, "w", encoding="utf-8") as file,

@@ -47,7 +47,8 @@ def test_a_folder_of_scans_in_one_command(repository: Path, tmp_path: Path) -> N
 
     done = apply()
     study = tmp_path / "results" / "study"
-    log = (study / "apply.log").read_text()
+    given = tmp_path / "results" / "study_config"
+    log = (given / "apply.log").read_text()
     assert done.returncode == 0, log[-6000:]
     for line in (
         "4 scans of 4 people",
@@ -67,14 +68,14 @@ def test_a_folder_of_scans_in_one_command(repository: Path, tmp_path: Path) -> N
     assert "train_" not in log
     assert not list((tmp_path / "state").rglob("step-*")), "nothing was trained"
     assert read_json(study / "balls/diffusion/model.json") == read_json(tmp_path / "balls/model.json")
-    assert {row["split"] for row in read_table(study / "splits.tsv")} == {"test"}
+    assert {row["split"] for row in read_table(given / "splits.tsv")} == {"test"}
     page = (study / "report" / "balls.html").read_text()
     assert "Nothing was trained on these scans: the model balls was applied" in page
     assert str(tmp_path) not in page
 
     again = apply()
     assert again.returncode == 0
-    assert "Nothing to be done" in (study / "apply.log").read_text()
+    assert "Nothing to be done" in (given / "apply.log").read_text()
 
 
 def untrained(folder: Path, recipe: RecipeOptions) -> Path:
