@@ -31,7 +31,8 @@ demo: $(READY)
 	@started=$$(date +%s); \
 	$(MAKE) --no-print-directory cohort && \
 	$(BIN)/snakemake all --cores $(CORES) $(DEMO_THREADS) && \
-	echo "Report: results/report/index.html ($$(( $$(date +%s) - started )) s)"
+	echo "Report: results/report/index.html ($$(( $$(date +%s) - started )) s)" && \
+	$(BIN)/python -m pipeline_lib.report floors results
 
 test: test-fast
 	$(BIN)/python -m pytest -m dag

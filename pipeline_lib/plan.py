@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.bundle_plan import FinishedRecipe, content_of, finished_recipe, read_plan, shipped, starting_place
 from pipeline_lib.code import code_hash
 from pipeline_lib.cohort.chunks import SPLITS, ChunkName
 from pipeline_lib.cohort.files import RowsKey
@@ -25,7 +26,7 @@ from pipeline_lib.cohort.sheet import FAMILIES, Scan, Sheet, alike_groups, alike
 from pipeline_lib.cohort.withdrawal import without_withdrawn
 from pipeline_lib.config.load import load_config
 from pipeline_lib.config.part import recipe_part
-from pipeline_lib.config.schema import CONDITIONS, RecipeOptions
+from pipeline_lib.config.schema import CONDITIONS, RecipeOptions, SplitOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import sha256_text
 from pipeline_lib.state import run_time, without_run_time
@@ -39,6 +40,8 @@ SECTIONS: dict[str, tuple[str, set[str] | None]] = {
     "cohort_limits": ("cohort", {"max_failed_fraction", "strict"}),
     "sheet": ("cohort", {"covariates"}),
 }
+FEW_PEOPLE = 50
+"""Training people under which a model learns little from nothing."""
 HEADING = {"name", "note"}
 SHOWN: dict[str, dict[str, Any]] = {
     "report": {"cohort": {*HEADING, "licence"}, "split": True, "preprocess": True},
@@ -62,7 +65,7 @@ class Plan:
         self.ledger: Ledger = place(
             self.sheet,
             self.known,
-            self.config.split,
+            self._split(),
             cohort.chunk_size,
             self.trained_groups,
             cohort.picture_chunk_size,
@@ -79,12 +82,29 @@ class Plan:
         """The recipes by name."""
         return self.config.recipes
 
-    def recipes_of(self, *tasks: str) -> list[str]:
-        """Names of the recipes with one of the given tasks."""
-        return [name for name, recipe in self.recipes.items() if recipe.task in tasks]
+    def recipes_of(self, *tasks: str, trained: bool = False) -> list[str]:
+        """Names of the recipes with one of the given tasks; only those that are ``trained`` here, or all of them."""
+        return [
+            name for name, recipe in self.recipes.items() if recipe.task in tasks and not (trained and recipe.weights)
+        ]
+
+    def frozen(self, recipe: str) -> bool:
+        """Whether a recipe is applied as it was trained elsewhere."""
+        return self.recipes[recipe].weights is not None
+
+    @functools.cache  # noqa: B019 - one plan lives as long as the process
+    def finished(self, recipe: str) -> FinishedRecipe:
+        """What a frozen recipe is applied from."""
+        return finished_recipe(str(self.recipes[recipe].weights))
+
+    def splits(self, recipe: str) -> tuple[str, ...]:
+        """The splits in which a recipe needs people."""
+        return ("test",) if self.frozen(recipe) else SPLITS
 
     def chunks(self, *splits: str, recipe: str | None = None) -> list[str]:
-        """Names of the chunks of some splits (all of them by default) that a recipe uses."""
+        """Names of the chunks of some splits (all of them by default) that a recipe uses; a frozen one uses the test split."""
+        if recipe is not None and self.frozen(recipe):
+            splits = tuple(split for split in splits or SPLITS if split == "test") or ("none",)
         modalities = self.modalities(recipe) if recipe else set()
         return [
             chunk
@@ -126,14 +146,20 @@ class Plan:
             return self._shown_options(stage, recipe)
         if recipe is not None:
             part = json.loads(recipe_part(self.recipes[recipe], self.task(recipe).stage(stage).reads))
-            return json.dumps(without_run_time(part), sort_keys=True)
+            return json.dumps(without_run_time(self._by_content(part)), sort_keys=True)
         section, include = SECTIONS[stage]
         return json.dumps(getattr(self.config, section).model_dump(mode="json", include=include), sort_keys=True)
 
     def trained(self, recipe: str) -> tuple[str, ...]:
-        """The sections of a recipe that describe a network with its training."""
+        """The sections of a recipe that describe a network with its training; none where it is frozen."""
         options = self.recipes[recipe]
+        if self.frozen(recipe):
+            return ()
         return tuple(name for name in ("autoencoder", "regression", "denoiser") if getattr(options, name) is not None)
+
+    def start(self, section: str, recipe: str) -> str:
+        """What a network starts from, as the configuration names it; empty: nothing."""
+        return getattr(getattr(self.recipes[recipe], section), "start_from", None) or ""
 
     def settings(self, section: str, recipe: str) -> str:
         """The run-time settings of a training, which rerun nothing, as JSON; they go beside `options`.
@@ -171,7 +197,7 @@ class Plan:
 
     def notices(self) -> list[str]:
         """One line for each kind of fault in the sheet, and for what the placement does that may surprise."""
-        return [*summed_up(self.sheet.problems), *self._placement_notices()]
+        return [*summed_up(self.sheet.problems), *self._placement_notices(), *self._few_people()]
 
     def launch(self, model: str, recipe: str) -> str:
         """The command that starts a training's processes on several nodes; empty on one, where they start themselves.
@@ -190,10 +216,11 @@ class Plan:
             write_ledger(self.config.cohort.splits, self.ledger)
 
     def models(self) -> list[Path]:
-        """The folders of all models, finished or not."""
+        """The folders of all models that are trained here, finished or not."""
         folders = [
             Path(name, model)
             for name in self.recipes
+            if not self.frozen(name)
             for model in (
                 "diffusion",
                 *(["regression"] if self.recipes[name].regression else []),
@@ -215,9 +242,59 @@ class Plan:
                 chunks[row.chunk].append(by_id[row.scan])
         return dict(chunks)
 
+    def _split(self) -> SplitOptions:
+        """How people are placed: where no recipe is trained, everybody whom the sheet does not place is a test person."""
+        if not self.recipes or not all(map(self.frozen, self.recipes)):
+            return self.config.split
+        nobody = {"method": "hash", "train": 0.0, "validation": 0.0, "test": 1.0}
+        return self.config.split.model_copy(update=nobody)
+
+    def _by_content(self, part: dict[str, Any]) -> dict[str, Any]:
+        """Options with the content of what a network starts from in the place of its path."""
+        for section in ("autoencoder", "denoiser"):
+            network = part.get(section)
+            if network and (start_from := network.get("start_from")):
+                roles = TASKS[part["task"]].roles if section == "autoencoder" else ("",)
+                contents = {content_of(starting_place(start_from, section, role)) for role in roles}
+                network["start_from"] = " ".join(sorted(contents))
+        return part
+
+    def _few_people(self) -> list[str]:
+        """A line for each recipe that has few people to learn from, and starts from nothing."""
+        lines = []
+        for name, recipe in self.recipes.items():
+            if self.frozen(name) or any(self.start(section, name) for section in self.trained(name)):
+                continue
+            groups = recipe.data.train_groups
+            people = {
+                scan.participant
+                for chunk in self.chunks("train", recipe=name)
+                for scan in self._scans[chunk]
+                if scan.modality == recipe.data.modality and (not groups or scan.group in groups)
+            }
+            if 0 < len(people) < FEW_PEOPLE:
+                lines.append(
+                    f"recipe {name}: {len(people)} people to learn from are too few to learn from nothing (under "
+                    f"{FEW_PEOPLE}): {self._advised(recipe)}"
+                )
+        return lines
+
+    def _advised(self, recipe: RecipeOptions) -> str:
+        """A bundle that ships for such images, and how to start from it."""
+        for bundle in shipped():
+            plan = read_plan(starting_place(bundle, "denoiser"))
+            data = (plan.get("prepared") or {}).get("data") or {}
+            like = all(data.get(key) == getattr(recipe.data, key) for key in ("modality", "dimensions", "channels"))
+            if like and plan.get("role") == "denoiser" and recipe.autoencoder is None:
+                fitting = "" if plan.get("task") == recipe.task else f", which was trained for {plan.get('task')}"
+                return f"set denoiser.start_from: {bundle}{fitting}"
+            if like and plan.get("role") == "image" and recipe.autoencoder is not None:
+                return f"set autoencoder.start_from: {bundle}"
+        return f"no bundle of {recipe.data.modality} ships; start_from takes one of your own"
+
     def _trained_groups(self) -> set[str]:
         """The groups that recipes train on; empty where a recipe trains on all of them."""
-        wanted = [set(recipe.data.train_groups) for recipe in self.recipes.values()]
+        wanted = [set(recipe.data.train_groups) for name, recipe in self.recipes.items() if not self.frozen(name)]
         return set().union(*wanted) if wanted and all(wanted) else set()
 
     def _placement_notices(self) -> list[str]:
@@ -288,7 +365,7 @@ class Plan:
                     f"different families ({', '.join(sorted(families))}), which share no chunk and make no pairs"
                 )
             problems += self._untold_conditions(name, recipe)
-            for split in SPLITS:
+            for split in self.splits(name):
                 if not self.chunks(split, recipe=name):
                     wanted = " and ".join(sorted(self.modalities(name)))
                     problems.append(
@@ -336,7 +413,13 @@ class Plan:
         """What a page of the report says of the configuration."""
         chosen = self.config.model_dump(mode="json", include=SHOWN[stage] if recipe is None else {"cohort": HEADING})
         if recipe is not None:
-            chosen["recipe"] = without_run_time(self.recipes[recipe].model_dump(mode="json"))
+            options = self.recipes[recipe].model_dump(mode="json")
+            if self.frozen(recipe):
+                options["weights"] = self.finished(recipe).name
+            for section in ("autoencoder", "denoiser"):
+                if options[section] and (start_from := options[section]["start_from"]):
+                    options[section]["start_from"] = "/".join(Path(start_from).parts[-2:])  # no path of this machine
+            chosen["recipe"] = without_run_time(options)
         return json.dumps(chosen, sort_keys=True)
 
     def modalities(self, recipe: str) -> set[str]:

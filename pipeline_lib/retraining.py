@@ -39,6 +39,8 @@ def retraining(plan: Plan, results: Path) -> list[str]:
     """One line for each model that exists and will be trained again, with its reasons."""
     lines = []
     for recipe in plan.recipes:
+        if plan.frozen(recipe):
+            continue
         before: list[Reason] = []
         models = [
             (f"autoencoder/{role}", plan.autoencoder_script(recipe), "autoencoder") for role in plan.roles(recipe)

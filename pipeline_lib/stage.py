@@ -51,6 +51,7 @@ def training_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--state", type=Path, required=True, help="folder that keeps training progress")
     parser.add_argument("--settings", default="{}", help="run-time settings, which change no result, as JSON")
     parser.add_argument("--licence", default="", help="terms of the scans, kept with the model")
+    parser.add_argument("--start-from", default="", help="weights to start from: a bundle or a file")
     parser.add_argument("--train", nargs="+", type=folder, required=True, help="training chunks")
     parser.add_argument("--validation", nargs="+", type=folder, required=True, help="validation chunks")
     return parser

@@ -20,6 +20,12 @@ def sheet_of(count: int, modality: str = "T1w") -> list[str]:
     return [f"p{i:03d}\t{modality}\tp{i:03d}.nii.gz\t{'AB'[i % 2]}\t{20 + i % 60}\tF" for i in range(count)]
 
 
+@pytest.fixture(autouse=True)
+def _cohorts_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which the plan says of every recipe (tests/bundles/test_build.py): here it is about what else it says."""
+    monkeypatch.setattr("pipeline_lib.plan.FEW_PEOPLE", 0)
+
+
 @pytest.fixture
 def cohort(tmp_path: Path) -> dict:
     write_sheet(tmp_path, sheet_of(12))

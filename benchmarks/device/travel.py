@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from pipeline_lib.bundles.bundle import PLAN, WEIGHTS, load_bundle, save_tensors
+from pipeline_lib.bundle_plan import PLAN, WEIGHTS
+from pipeline_lib.bundles.build import difference, rounded
+from pipeline_lib.bundles.bundle import save_tensors
 from pipeline_lib.files import atomic_directory, atomic_path, read_json, sha256_file, write_json
 
 LEVELS = 255
@@ -80,29 +81,11 @@ def halve(bundle: Path, out: Path) -> None:
     """
     with atomic_directory(out) as folder:
         tensors = load_file(bundle / WEIGHTS)
-        rounded = {
-            name: value.half() if value.dtype == torch.float32 and not name.startswith("quantiser.") else value
-            for name, value in tensors.items()
-        }
-        save_tensors(rounded, folder / WEIGHTS)
+        save_tensors(rounded(tensors), folder / WEIGHTS)
         write_json(folder / PLAN, {**read_json(bundle / PLAN), "weights_sha256": sha256_file(folder / WEIGHTS)})
         for name in CURVES:
             if (bundle / name).is_file():
                 (folder / name).write_bytes((bundle / name).read_bytes())
-
-
-@torch.no_grad()
-def difference(bundle: Path, other: Path) -> float:
-    """Root mean square of how two bundles of one network differ, over that of their output, for noise of one image."""
-    outputs = []
-    for path in (bundle, other):
-        network, info = load_bundle(path)
-        shape = (1, info["architecture"]["in_channels"], *info["data"]["size"])
-        x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        outputs.append(
-            network(x, torch.tensor([100])) if info["kind"] == "unet" else network.decode(network.encode(x)[0])
-        )  # type: ignore[operator]
-    return float((outputs[1] - outputs[0]).norm() / outputs[0].norm())
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""python -m pipeline_lib.bundles list | show NAME | check PATH"""
+"""python -m pipeline_lib.bundles list | show NAME | check PATH | build RESULTS NAME"""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from pipeline_lib.bundles.bundle import find_bundle, read_plan, shipped
+from pipeline_lib.bundle_plan import SHIPPED, find_bundle, read_plan, shipped
+from pipeline_lib.bundles.build import build
 from pipeline_lib.bundles.check import check
 from pipeline_lib.errors import UserError, print_anything
 
@@ -21,10 +23,17 @@ def main() -> int:
     for name, what in (("show", "what a bundle is, in a few lines"), ("check", "whether a bundle is whole")):
         command = commands.add_parser(name, help=what)
         command.add_argument("bundle", help="folder of a bundle, or the name of one that ships")
+    command = commands.add_parser("build", help="a bundle of a finished recipe, with small weights and a card")
+    command.add_argument("results", type=Path, help="folder of the finished recipe, results/<recipe>")
+    command.add_argument("name", help="of the bundle")
+    command.add_argument("--data", required=True, help="a sentence on the scans it learned from, for the card")
+    command.add_argument("--use", default="", help="a sentence on what it is for, for the card")
+    command.add_argument("--licence-file", type=Path, help="terms as a text; cohort.licence unless given")
+    command.add_argument("--out", type=Path, default=SHIPPED, help="folder of bundles (default: those that ship)")
     print_anything()
     arguments = parser.parse_args()
     try:
-        return {"list": _list, "show": _show, "check": _check}[arguments.command](arguments)
+        return {"list": _list, "show": _show, "check": _check, "build": _build}[arguments.command](arguments)
     except UserError as error:
         print(f"ERROR {error}", file=sys.stderr)  # noqa: T201
         return 1
@@ -60,6 +69,12 @@ def _check(arguments: argparse.Namespace) -> int:
     faults = check(arguments.bundle)
     _say(faults or [f"{arguments.bundle} is whole"])
     return 1 if faults else 0
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    options = {"data": arguments.data, "use": arguments.use, "licence_file": arguments.licence_file}
+    _say(build(arguments.results, arguments.name, arguments.out, **options))
+    return 0
 
 
 def _headline(info: Mapping[str, Any]) -> str:

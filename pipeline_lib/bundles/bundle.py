@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,19 +20,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pipeline_lib.bundle_plan import FORMAT, PLAN, WEIGHTS, find_bundle, read_plan, terms
+from pipeline_lib.bundles.start import Start, seen_too
 from pipeline_lib.dataset.packed import PackedArrays, brain_outside
 from pipeline_lib.dataset.people import trained_people
 from pipeline_lib.dataset.prepared import prepared_of
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path, read_json, sha256_file, write_json
+from pipeline_lib.files import atomic_path, sha256_file, write_json
 
-FORMAT = 1
-"""Of what is written; everything up to it is read."""
 CLASSES = {"unet": "UNet", "autoencoder": "KLAutoencoder", "vqgan": "VQGAN", "regressor": "Regressor"}
 """Kind of model, which is its module in pipeline_lib.models -> its class."""
-WEIGHTS, PLAN = "model.safetensors", "model.json"
-SHIPPED = Path(__file__).resolve().parent
-"""Where the bundles lie that ship with the library, a folder each."""
 
 
 class Bundle(NamedTuple):
@@ -41,25 +37,6 @@ class Bundle(NamedTuple):
 
     module: nn.Module
     info: dict[str, Any]
-
-
-def shipped() -> list[str]:
-    """Names of the bundles that ship with the library."""
-    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{PLAN}"))
-
-
-def find_bundle(name: str | Path) -> Path:
-    """The folder (or file of weights) of a bundle that ships, by its name, or of any other, by its path.
-
-    Raises:
-        UserError: there is neither.
-    """
-    path = SHIPPED / name if str(name) in shipped() else Path(name)
-    if not path.exists():
-        raise UserError(
-            f"{name}: no such bundle; give a folder with {PLAN}, or a name: {', '.join(shipped()) or 'none ships'}"
-        )
-    return path
 
 
 def make_module(kind: str, architecture: Mapping[str, Any]) -> nn.Module:
@@ -126,26 +103,16 @@ def load_bundle(path: str | Path) -> Bundle:
     return Bundle(module.eval().requires_grad_(False), info)
 
 
-def read_plan(folder: Path) -> dict[str, Any]:
-    """``model.json`` of a bundle.
-
-    Raises:
-        UserError: it is missing, damaged, or of a later format than this version reads.
-    """
-    path = folder / PLAN
-    if not path.is_file():
-        raise UserError(f"{path} is missing: the model was not trained to its end; run its training again")
-    try:
-        info = read_json(path)
-        version = int(info["format"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError):
-        raise UserError(f"{path} is not the plan of a bundle, or damaged; copy it again, or train again") from None
-    if version > FORMAT:
-        raise UserError(f"{path} has format {version}; this version reads up to {FORMAT}: install a later one")
-    return dict(info)
-
-
-def describe(images: PackedArrays, best_step: int, steps: int, licence: str, **more: Any) -> dict[str, Any]:
+def describe(
+    images: PackedArrays,
+    best_step: int,
+    steps: int,
+    licence: str,
+    *,
+    start: Start | None = None,
+    beside: Sequence[Mapping[str, Any]] = (),
+    **more: Any,
+) -> dict[str, Any]:
     """What model.json says of every trained model, besides its network.
 
     Args:
@@ -153,11 +120,14 @@ def describe(images: PackedArrays, best_step: int, steps: int, licence: str, **m
         best_step: of the lowest validation loss.
         steps: made in all.
         licence: terms of the scans it learned from; may be empty.
+        start: what it started from, whose people and terms stay with it.
+        beside: plans of other networks that it learned with, whose people it knows as well.
         more: what only this kind of model has.
     """
     index = images.index
+    before = [*beside, *([start.plan] if start else [])]
     return {
-        **trained_people(index),
+        **seen_too(trained_people(index), *before),
         "prepared": prepared_of(images.folders),
         "train_images": len(index),
         "train_scans": int(index["scan"].nunique()),
@@ -165,7 +135,8 @@ def describe(images: PackedArrays, best_step: int, steps: int, licence: str, **m
         "brain_outside": brain_outside(index),
         "steps": steps,
         "best_step": best_step,
-        "licence": licence,
+        "licence": terms(licence, start.described() if start else None),
+        **({"started_from": start.described()} if start else {}),
         "figures": [],
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "lightning-fabric")},
         **more,

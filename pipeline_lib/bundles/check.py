@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
-from pipeline_lib.bundles.bundle import PLAN, WEIGHTS, find_bundle, load_bundle, read_plan
+from pipeline_lib.bundle_plan import AUTOENCODER, CARD, LICENCE, PLAN, WEIGHTS, find_bundle, read_plan
+from pipeline_lib.bundles.bundle import load_bundle
+from pipeline_lib.config.frozen import frozen_recipe
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import sha256_file
 
@@ -33,6 +35,15 @@ def check(path: str | Path) -> list[str]:
 
 
 def _faults(folder: Path) -> Iterator[str]:
+    yield from _faults_of_network(folder)
+    for plan in sorted(folder.glob(f"{AUTOENCODER}/*/{PLAN}")):
+        yield from _faults_of_network(plan.parent)
+    if "recipe" in read_plan(folder):
+        frozen_recipe("it", {"weights": str(folder)})
+        yield from (f"{folder / name} is missing" for name in (CARD, LICENCE) if not (folder / name).is_file())
+
+
+def _faults_of_network(folder: Path) -> Iterator[str]:
     info = read_plan(folder)
     if missing := [name for name in REQUIRED if name not in info]:
         yield f"{folder / PLAN} lacks {', '.join(missing)}"

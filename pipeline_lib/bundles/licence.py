@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipeline_lib.bundle_plan import terms
 from pipeline_lib.files import read_json, sha256_file, write_json
 
 PLAN = "model.json"
@@ -13,7 +14,7 @@ SIDECAR = "provenance.json"
 
 
 def state_licence(folders: Iterable[Path], licence: str) -> None:
-    """Write ``licence`` into the ``model.json`` of each finished model that says another; nothing is trained again for it.
+    """Write ``licence``, with the terms of what it started from, into the ``model.json`` of each finished model that says another; nothing is trained again for it.
 
     The sidecar, which knows the file by its hash, is corrected with it and keeps its time, by which the workflow goes.
 
@@ -25,9 +26,9 @@ def state_licence(folders: Iterable[Path], licence: str) -> None:
         if not (plan.is_file() and sidecar.is_file()):
             continue
         info, made = read_json(plan), read_json(sidecar)
-        if info["licence"] == licence:
+        if info["licence"] == (said := terms(licence, info.get("started_from"))):
             continue
-        write_json(plan, info | {"licence": licence})
+        write_json(plan, info | {"licence": said})
         made["outputs"][f"{folder.name}/{PLAN}"] = sha256_file(plan)
         time = sidecar.stat().st_mtime_ns
         write_json(sidecar, made)

@@ -16,6 +16,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from pipeline_lib.config.fine_tuning import fine_tuned
+from pipeline_lib.config.frozen import frozen_recipe, is_frozen, prepared_alike
 from pipeline_lib.config.schema import Config
 from pipeline_lib.config.unread import unread
 from pipeline_lib.errors import UserError
@@ -41,13 +43,21 @@ def load_config(values: Mapping[str, Any], folder: Path | str = ".") -> Config:
         raise UserError("configuration: " + "\n".join(lines))
     recipes = values.get("recipes")
     if isinstance(recipes, Mapping):
-        values["recipes"] = {name: _recipe(name, recipe, Path(folder)) for name, recipe in recipes.items()}
+        read = {name: _recipe(name, recipe, Path(folder)) for name, recipe in recipes.items()}
+        frozen = {name: frozen_recipe(name, recipe) for name, recipe in read.items() if is_frozen(recipe)}
+        if frozen:
+            finished = {name: of for name, (_, of) in frozen.items()}
+            values["preprocess"] = prepared_alike(values.get("preprocess") or {}, finished)
+        values["recipes"] = {
+            name: frozen[name][0] if name in frozen else fine_tuned(name, recipe) for name, recipe in read.items()
+        }
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
         lines = [_explain(detail) for detail in error.errors()]
     else:
-        lines = [f"recipes.{name}.{line}" for name, recipe in config.recipes.items() for line in unread(recipe)]
+        trained = {name: recipe for name, recipe in config.recipes.items() if not recipe.weights}
+        lines = [f"recipes.{name}.{line}" for name, recipe in trained.items() for line in unread(recipe)]
         if not lines:
             return config
     raise UserError("configuration: " + "\n".join(lines))

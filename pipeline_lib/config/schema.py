@@ -375,6 +375,13 @@ class TrainingOptions(Options):
         return {**values, "steps": 0}
 
 
+START_FROM = Field(
+    None,
+    description="Weights to start from: a bundle by its name or folder, a folder of results, a file of safetensors, or one of "
+    "torch that holds MONAI's weights; null: from nothing.",
+)
+
+
 class AutoencoderOptions(Options):
     """A KL autoencoder (`vae`) or a vector-quantised one with a discriminator (`vqgan`)."""
 
@@ -385,6 +392,14 @@ class AutoencoderOptions(Options):
     channels: Levels = Field([64, 128, 256], description="One entry a resolution; each next one halves it.")
     blocks: Few = Field(2, description="Residual blocks a resolution.")
     latent_channels: Channels = Field(4, description="Channels of the latent.")
+    groups: Channels | None = Field(
+        None,
+        description="Groups of every normalisation (vae); null: as many as divide the channels, up to 32, four or more in each. "
+        "Weights of MONAI need it said: 32 unless their `norm_num_groups` was another.",
+    )
+    upsampling: Literal["nearest", "linear"] = Field(
+        "nearest", description="In front of the decoder's convolutions (vae); linear is MAISI's."
+    )
     kl_weight: float = Field(1e-6, ge=0, le=1e6, description="Weight of the KL term (vae).")
     codes: int = Field(2048, gt=0, le=1_000_000, description="Codebook entries (vqgan).")
     commitment: float = Field(0.25, ge=0, le=1e6, description="Weight of the commitment term (vqgan).")
@@ -392,6 +407,7 @@ class AutoencoderOptions(Options):
     adversarial_start: int = Field(
         1000, ge=0, le=1_000_000_000, description="Step at which the generator first sees it."
     )
+    start_from: FilePath | None = START_FROM
     training: TrainingOptions = Field(TrainingOptions(), description="Its training.")
 
 
@@ -523,6 +539,7 @@ class DenoiserOptions(Options):
     synthetic_lesions: SyntheticLesionOptions | None = Field(
         None, description="Train on lesions drawn at random, which are taken out and marked (anomaly)."
     )
+    start_from: FilePath | None = START_FROM
     training: TrainingOptions = Field(TrainingOptions(), description="Its training.")
 
     @field_validator("condition", mode="before")
@@ -687,6 +704,11 @@ class RecipeOptions(Options):
     """One model: its data, its networks, its sampling and its judgement."""
 
     task: Task = Field(description="What the model is for.")
+    weights: FilePath | None = Field(
+        None,
+        description="A bundle by its name or folder, or the folder of a finished recipe: it is applied to new scans and nobody "
+        "trains; what is not said here comes from it (docs/bundles.md).",
+    )
     data: DataOptions = Field(DataOptions(), description="Its images.")
     autoencoder: AutoencoderOptions | None = Field(None, description="For synthesis and translation.")
     regression: RegressionOptions | None = Field(
@@ -796,7 +818,7 @@ class Config(Options):
         known = [*CONDITIONS, *self.cohort.covariates]
         for name, recipe in self.recipes.items():
             for condition in recipe.denoiser.condition:
-                if condition not in known:
+                if condition not in known and not recipe.weights:  # what a trained model is not told is unknown to it
                     raise ValueError(
                         f"recipes.{name}.denoiser.condition: {condition} is not known; write any of {', '.join(known)}, or "
                         f"name the sheet's column in cohort.covariates: {{{condition}: category}}"

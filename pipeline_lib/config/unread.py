@@ -33,7 +33,10 @@ ONLY_WHERE: dict[str, tuple[str, Callable[[RecipeOptions], bool]]] = {
             or not recipe.denoiser.training.augment.gamma
         ),
     ),
-    "autoencoder.kl_weight": ("autoencoder.kind is vae", lambda recipe: _kind(recipe) == "vae"),
+    **dict.fromkeys(
+        [f"autoencoder.{key}" for key in ("kl_weight", "groups", "upsampling")],
+        ("autoencoder.kind is vae", lambda recipe: _kind(recipe) == "vae"),
+    ),
     **dict.fromkeys(
         [f"autoencoder.{key}" for key in ("codes", "commitment", "adversarial_weight", "adversarial_start")],
         ("autoencoder.kind is vqgan", lambda recipe: _kind(recipe) == "vqgan"),

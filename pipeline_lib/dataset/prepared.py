@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.config.schema import DataOptions
+from pipeline_lib.bundle_plan import differences
+from pipeline_lib.config.schema import DataOptions, PreprocessOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, write_json
 
 PREPARED = "prepared.json"
-NOT_COMPARED = ("preprocess.quality", "data.slices.from_mm", "data.slices.to_mm", "data.slices.every_mm")
-"""Which scans were let in and where slices lie says nothing about how an image was made."""
-ONLY_DIFFUSION = ("preprocess.dwi_channels", "preprocess.noddi")
 
 
 def write_prepared(folder: Path, preprocessed: Path, data: DataOptions) -> None:
@@ -52,7 +50,7 @@ def refuse_prepared_otherwise(model: Path, info: Mapping[str, Any], chunk: Path)
     Raises:
         UserError: naming every difference, with the model's value and the chunk's.
     """
-    different = list(differences(info["prepared"], prepared_of([chunk])))
+    different = list(differences(_whole(info["prepared"]), _whole(prepared_of([chunk]))))
     if different:
         raise UserError(
             f"{chunk} was prepared otherwise than what {model} learned from: {'; '.join(different)}; "
@@ -60,23 +58,8 @@ def refuse_prepared_otherwise(model: Path, info: Mapping[str, Any], chunk: Path)
         )
 
 
-def differences(other: Mapping[str, Any], chunk: Mapping[str, Any]) -> Iterator[str]:
-    """``data.voxel_size 2.0 (there 1.0)`` for everything by which ``chunk`` differs from ``other`` as an image."""
-    here, there = (dict(_flat(each)) for each in (chunk, other))
-    kinds = {there.get("data.modality"), there.get("data.target")}
-    skipped = NOT_COMPARED if kinds & {"dwi", "noddi"} else (*NOT_COMPARED, *ONLY_DIFFUSION)
-    for key in sorted(here.keys() | there.keys()):
-        if not key.startswith(skipped) and here.get(key) != there.get(key):
-            yield f"{key} {_said(here, key)} (there {_said(there, key)})"
-
-
-def _flat(value: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
-    for name, each in value.items():
-        if isinstance(each, Mapping):
-            yield from _flat(each, f"{where}{name}.")
-        else:
-            yield f"{where}{name}", each
-
-
-def _said(values: Mapping[str, Any], key: str) -> str:
-    return str(values[key]) if key in values else "not given"
+def _whole(prepared: Mapping[str, Any]) -> dict[str, Any]:
+    """With the defaults of options that there were not yet when it was written: they change nothing unless set."""
+    if not prepared.get("preprocess"):
+        return dict(prepared)
+    return {**prepared, "preprocess": PreprocessOptions().model_dump(mode="json") | dict(prepared["preprocess"])}

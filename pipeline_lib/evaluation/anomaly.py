@@ -38,18 +38,15 @@ from pipeline_lib.evaluation.lesioned import (
 )
 from pipeline_lib.evaluation.metric import Metric, Role, joined, write_metrics
 from pipeline_lib.files import atomic_directory, read_json
-from pipeline_lib.inference.baselines import Standard, excess_map, intensity_map
+from pipeline_lib.inference.baselines import excess_map
 from pipeline_lib.inference.chunks import matching, open_array, read_index
-from pipeline_lib.inference.geometry import voxel_size
-from pipeline_lib.inference.healthy import healthy_images
 from pipeline_lib.inference.pictures import plane
 from pipeline_lib.inference.refusal import caution
-from pipeline_lib.inference.score import lesions_are_dark, smoothed
+from pipeline_lib.inference.standards import FLOORS, THRESHOLDS, intensity_scores, read_standards, read_thresholds
 
 DIFFUSION = "diffusion"
 INTENSITY = "intensity"
 ASYMMETRY = "intensity + left-right asymmetry"
-STANDARD_IMAGES = 500
 EXAMPLES = 6
 
 
@@ -58,7 +55,7 @@ def evaluate_anomaly(
     diffusion: Path,
     inference: list[Path],
     datasets: list[Path],
-    train: list[Path],
+    standards: Path,
     out: Path,
 ) -> None:
     """Score the anomaly maps of validation and test chunks.
@@ -68,9 +65,10 @@ def evaluate_anomaly(
         diffusion: folder of the trained denoiser, for who was in its training.
         inference: chunk folders of `infer_anomaly`, validation and test.
         datasets: packed chunk folders of the same names.
-        train: packed chunk folders of the training split, on which the floors' parts are standardised.
+        standards: folder of `measure_standards`, with the units of the floors' parts; of a frozen recipe also with the
+            thresholds, which nobody here chooses then.
         out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``examples.npz``, ``thresholds.tsv``
-            (chosen on validation people, a row a method; empty where none has a lesion) and, where there are lesions, ``precision_recall.tsv``.
+            (a row a method; empty where none has a lesion) and, where there are lesions, ``precision_recall.tsv``.
 
     Raises:
         UserError: there is no test image, a chunk is missing, or people were in training.
@@ -88,13 +86,14 @@ def evaluate_anomaly(
     tables: list[pd.DataFrame] = []
     curves: list[pd.DataFrame] = []
     result: list[Statistic] = []
+    scorers = _scorers(recipe, standards, datasets)
+    given = read_thresholds(standards)
     thresholds: list[dict[str, object]] = []
-    scorers = _scorers(recipe, train)
     for method, (role, scorer) in scorers.items():
         about = Metric("", None, role=role, method=method, note=note)
         people = people_of(pairs, scorer, recipe)
         test = [person for person in people if person.split == "test"]
-        threshold = threshold_of([person for person in people if person.split == "validation"])
+        threshold = threshold_of([p for p in people if p.split == "validation"]) if given is None else given.get(method)
         thresholds.append({"method": method, "role": role, "threshold": threshold})
         whole = statistics_of(test, threshold, about)
         result = whole if role == "result" else result
@@ -115,34 +114,26 @@ def evaluate_anomaly(
     metrics += chance_of(test, note)
     with atomic_directory(out) as folder:
         write_metrics(folder, metrics, pd.concat(tables, ignore_index=True))
-        pd.DataFrame(thresholds).to_csv(folder / "thresholds.tsv", sep="\t", index=False)
+        pd.DataFrame(thresholds).to_csv(folder / THRESHOLDS, sep="\t", index=False)
         _write_examples(folder / "examples.npz", pairs, scorers)
         if curves:
             pd.concat(curves).to_csv(folder / "precision_recall.tsv", sep="\t", index=False)
 
 
-def _scorers(recipe: RecipeOptions, train: Sequence[Path]) -> dict[str, tuple[Role, Scorer]]:
+def _scorers(recipe: RecipeOptions, standards: Path, datasets: Sequence[Path]) -> dict[str, tuple[Role, Scorer]]:
     """Every method with its role; the model first, whose maps are smoothed already."""
 
     def model(inferred: Path, _: Path, index: pd.DataFrame) -> Maps:
         return np.asarray(open_array(inferred, "maps")[index.index], dtype=np.float32)
 
     def intensity(_: Path, packed: Path, index: pd.DataFrame) -> Maps:
-        images = np.asarray(open_array(packed, "data")[index["row"].to_numpy(dtype=int)], dtype=np.float32)
-        mask = brain_of(packed, index)
-        raw = intensity_map(images, mask, dark=lesions_are_dark(recipe))
-        return smoothed(raw, mask, recipe.evaluation, voxel_size(index))
+        return intensity_scores(recipe, packed, index)
 
     scorers: dict[str, tuple[Role, Scorer]] = {DIFFUSION: ("result", model), INTENSITY: ("floor", intensity)}
-    healthy = healthy_images(train, recipe.data.train_groups, STANDARD_IMAGES)
-    left_right = read_json(train[0] / "layout.json")["left_right"] if train else None
-    if not healthy or left_right is None:
+    units = read_standards(standards, FLOORS)
+    if not units:
         return scorers
-
-    masks = np.concatenate([brain_of(chunk, index) for chunk, index in healthy])
-    levels = np.concatenate([intensity(chunk, chunk, index) for chunk, index in healthy])
-    level = Standard.of(levels, masks)
-    excess = Standard.of(excess_map(levels, masks, left_right), masks)
+    left_right, level, excess = read_json(datasets[0] / "layout.json")["left_right"], units["level"], units["excess"]
 
     def asymmetry(inferred: Path, packed: Path, index: pd.DataFrame) -> Maps:
         scores, mask = intensity(inferred, packed, index), brain_of(packed, index)

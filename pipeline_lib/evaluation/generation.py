@@ -15,6 +15,7 @@ from pipeline_lib.evaluation.sets import (
     Yardstick,
     along_training,
     held_out_table,
+    no_memory,
     read_samples,
     real_sets,
     write_copies,
@@ -41,7 +42,7 @@ def evaluate_generation(
         recipe: ``evaluation`` says the feature network, resamples and seed.
         diffusion: folder of the trained denoiser, for who was in its training.
         samples: folder of `sample_generation`.
-        train: packed chunk folders of the training split.
+        train: packed chunk folders of the training split; none where the recipe is frozen.
         held_out: packed chunk folders of people the model has not seen.
         out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``nearest.tsv``, ``nearest.npz`` and,
             with a segmenter, ``ventricles.tsv``.
@@ -54,19 +55,16 @@ def evaluate_generation(
 
     final = np.load(samples / "samples.npy", mmap_mode="r")
     yardstick = Yardstick(known, other, len(final), network, options.seed, group="all", note=note)
-    memory = Memory(known, other, options, note)
+    memory = Memory(known, other, options, note) if known else None
     result = Metric("", None, role="result", method=FINAL, split="held-out")
-    near = memory.look_up(final)
+    near = memory.look_up(final) if memory else None
     features = extract(network, final)
-    metrics = [
-        *yardstick.measure(features, result),
-        *yardstick.real(),
-        *memory.measure(near, result),
-        *memory.real(),
-    ]
+    metrics = [*yardstick.measure(features, result), *yardstick.real()]
+    metrics += [*memory.measure(near, result), *memory.real()] if memory and near else no_memory(result)
     for step, images in along_training(samples):
         about = replace(result, role="checkpoint", step=step)
-        metrics += [*yardstick.measure(extract(network, images), about), *memory.measure(memory.look_up(images), about)]
+        metrics += yardstick.measure(extract(network, images), about)
+        metrics += memory.measure(memory.look_up(images), about) if memory else []
     about = replace(result, note=note)
     table = read_samples(samples)
     found, tables = measure_meaning(recipe, known, other, final, features, table, held_out, about)
@@ -74,5 +72,6 @@ def evaluate_generation(
     with atomic_directory(out) as folder:
         for name, rows in tables.items():
             rows.to_csv(folder / name, sep="\t", index=False)
-        write_metrics(folder, metrics, held_out_table(memory))
-        write_copies(folder, [f"sample {n + 1}" for n in range(len(final))], final, near, memory)
+        write_metrics(folder, metrics, held_out_table(memory, other))
+        if memory and near:
+            write_copies(folder, [f"sample {n + 1}" for n in range(len(final))], final, near, memory)

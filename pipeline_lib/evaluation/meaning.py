@@ -23,7 +23,7 @@ from pipeline_lib.metrics.distribution import Features
 
 def measure_meaning(
     recipe: RecipeOptions,
-    known: Real,
+    known: Real | None,
     other: Real,
     images: NDArray[np.floating],
     features: Features,
@@ -35,7 +35,7 @@ def measure_meaning(
     """A classifier's AUC, diversity, and with a segmenter the ventricles, of samples and of scans made again.
 
     Args:
-        known: training people; ``other`` held-out people.
+        known: training people, None where the recipe is frozen; ``other`` held-out people.
         images: samples ``(N, C, *spatial)``; ``features`` of them ``(N, D)``; ``samples`` their rows in ``samples.tsv``.
         chunks: packed chunks of the held-out people.
         result: says method, split and note.
@@ -46,7 +46,8 @@ def measure_meaning(
     """
     options = recipe.evaluation
     metrics = measure_diversity(images, samples, other, options, result)
-    metrics += classify(known, other, features, samples, options, result)
+    if known is not None:
+        metrics += classify(known, other, features, samples, options, result)
     tables: dict[str, pd.DataFrame] = {}
     segmenter = None
     if options.segmenter is not None:

@@ -116,15 +116,18 @@ def read_samples(folder: Path) -> pd.DataFrame:
 
 def real_sets(
     recipe: RecipeOptions, diffusion: Path, train: Sequence[Path], held_out: Sequence[Path]
-) -> tuple[FeatureNetwork, Real, Real, str]:
+) -> tuple[FeatureNetwork, Real | None, Real, str]:
     """The feature network, training images and held-out images of a recipe, and a note where these were trained on.
+
+    A frozen recipe has no training images here.
 
     Raises:
         UserError: there is no image, or held-out people were in training.
     """
     data = recipe.data
     network = feature_network(recipe.evaluation.features, dimensions=data.dimensions, channels=data.channels)
-    known, other = (read_real(chunks, network, data.train_groups) for chunks in (train, held_out))
+    known = read_real(train, network, data.train_groups) if train else None
+    other = read_real(held_out, network, data.train_groups)
     note = caution(other.index, read_json(diffusion / "model.json"), recipe.sampling.allow_trained_people)
     return network, known, other, note
 
@@ -137,19 +140,28 @@ class Yardstick:
     """
 
     def __init__(
-        self, train: Real, held_out: Real, samples: int, network: FeatureNetwork, seed: int, *, group: str, note: str
+        self,
+        train: Real | None,
+        held_out: Real,
+        samples: int,
+        network: FeatureNetwork,
+        seed: int,
+        *,
+        group: str,
+        note: str,
     ) -> None:
         """Measure the real sets.
 
         Args:
+            train: None where the training images are not here; features are then in units of the held-out ones.
             samples: how many samples each set to be measured has.
             group: of which people; ``all``: everybody.
         """
         self.seed, self.number = seed, 0
-        mine = np.ones(len(train.index), bool) if group == "all" else (train.index["group"] == group).to_numpy()
-        others = np.ones(len(held_out.index), bool) if group == "all" else (held_out.index["group"] == group).to_numpy()
-        self._scale = train.features[mine] if network.standardise else None
-        known, unseen = self._scaled(train.features[mine]), self._scaled(held_out.features[others])
+        others = _of_group(held_out, group)
+        learned = held_out.features[:0] if train is None else train.features[_of_group(train, group)]
+        self._scale = (held_out.features[others] if train is None else learned) if network.standardise else None
+        known, unseen = self._scaled(learned), self._scaled(held_out.features[others])
         people = held_out.people[others]
         names = np.unique(people)
         kind = network.name + (", standardised" if network.standardise else "")
@@ -160,7 +172,7 @@ class Yardstick:
                 for one, other in halves(len(names), SPLITS, seed)
             ]
             smallest = min(len(part) for pair in self._halves for part in pair)
-            self.number = min(smallest, samples, len(known))
+            self.number = min(smallest, samples, smallest if train is None else len(known))
         if self.number < FEWEST:
             self._note = (
                 f"{kind}: {len(unseen)} held-out images of {len(names)} people, {len(known)} training images: {FEWEST} "
@@ -173,8 +185,10 @@ class Yardstick:
         self._note = f"{kind}; N = {self.number} against halves of {len(names)} held-out people ({len(unseen)} images)"
         self._to_training = f"{kind}; N = {self.number} against {len(self._known)} training images"
         self._floor = self._values(lambda half, rng: self._some(unseen[half], rng), to_held_out)
-        self._reference = self._values(lambda half, rng: self._some(known, rng), to_held_out)
-        self._near_training = self._values(lambda half, rng: self._some(unseen[half], rng), to_training)
+        self._reference, self._near_training = {}, {}
+        if train is not None:
+            self._reference = self._values(lambda half, rng: self._some(known, rng), to_held_out)
+            self._near_training = self._values(lambda half, rng: self._some(unseen[half], rng), to_training)
 
     def real(self) -> list[Metric]:
         """The floor and the reference of every measure."""
@@ -203,14 +217,14 @@ class Yardstick:
         scaled = self._scaled(samples)
         own = replace(about, images=self.number)
         to_held = self._values(lambda half, rng: self._some(scaled, rng), to_held_out)
-        to_train = self._values(lambda half, rng: self._some(scaled, rng), to_training)
+        to_train = self._values(lambda half, rng: self._some(scaled, rng), to_training) if len(self._known) else {}
         rows = self._rows(to_held, own, self._note)
         apart = replace(own, direction="neither")
         rows += self._rows(to_train, apart, f"{self._to_training}; small for copies, so not a goal")
         if template.role == "result":
             for values, against in ((self._floor, FLOOR), (self._reference, TRAINING)):
                 paired = replace(own, against=against, people=self._people)
-                difference = {name: to_held[name] - values[name] for name in to_held}
+                difference = {name: to_held[name] - value for name, value in values.items()}
                 rows += self._rows(difference, paired, f"{self._note}; paired over halves")
         return rows
 
@@ -237,6 +251,12 @@ class Yardstick:
             row = replace(about, name=name, direction=DIRECTIONS.get(name, about.direction))
             rows.append(row.measured(half_sampling(of_halves, self._people), note))
         return rows
+
+
+def _of_group(real: Real, group: str) -> NDArray[np.bool_]:
+    """Rows of one group; ``all``: every row."""
+    rows: NDArray[np.bool_] = (real.index["group"] == group).to_numpy()
+    return np.ones(len(real.index), bool) if group == "all" else rows
 
 
 DIRECTIONS: dict[str, Direction] = {
@@ -352,9 +372,17 @@ def write_copies(
     )
 
 
-def held_out_table(memory: Memory) -> pd.DataFrame:
-    """A row a held-out person: how like the training set their images naturally are."""
-    table = memory.index[["participant", "group", "split"]].copy()
-    table["similarity"] = memory.held_out.similarity
+def no_memory(result: Metric) -> list[Metric]:
+    """What is said of copies where the training images are not here."""
+    note = "the training images did not travel with the model: what its card says of copies was looked for where it was trained"
+    about = replace(result, name="share of suspected copies", direction="lower")
+    return [about.measured(Interval(float("nan"), None, None), note)]
+
+
+def held_out_table(memory: Memory | None, held_out: Real) -> pd.DataFrame:
+    """A row a held-out person: how like the training set their images naturally are, where that is here."""
+    index = held_out.index if memory is None else memory.index
+    table = index[["participant", "group", "split"]].copy()
+    table["similarity"] = np.nan if memory is None else memory.held_out.similarity
     people = table.groupby(["participant", "group", "split"], as_index=False)
     return people.agg(images=("similarity", "size"), similarity=("similarity", "max"))

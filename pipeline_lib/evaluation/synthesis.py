@@ -15,6 +15,7 @@ from pipeline_lib.evaluation.sets import (
     Yardstick,
     along_training,
     held_out_table,
+    no_memory,
     read_samples,
     real_sets,
     write_copies,
@@ -41,7 +42,7 @@ def evaluate_synthesis(
         recipe: ``evaluation`` says the feature network, resamples and seed.
         diffusion: folder of the trained denoiser, for who was in its training.
         samples: folder of `sample_synthesis`.
-        train: packed chunk folders of the training split.
+        train: packed chunk folders of the training split; none where the recipe is frozen.
         held_out: packed chunk folders of people the model has not seen.
         out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``nearest.tsv``, ``nearest.npz`` and, with a
             segmenter, ``ventricles.tsv``.
@@ -58,21 +59,24 @@ def evaluate_synthesis(
     features = extract(network, images)
     result = Metric("", None, role="result", method=METHOD, split="held-out")
     metrics: list[Metric] = []
-    groups = [g for g in sorted(set(table["group"])) if g != "all" and (known.index["group"] == g).any()]
+    real = (known or other).index["group"]
+    groups = [g for g in sorted(set(table["group"])) if g != "all" and (real == g).any()]
     for group in ["all", *groups]:
         chosen = np.ones(len(table), dtype=bool) if group == "all" else (table["group"] == group).to_numpy()
         yardstick = Yardstick(known, other, int(chosen.sum()), network, options.seed, group=group, note=note)
         metrics += [*yardstick.measure(features[chosen], result), *yardstick.real()]
-    memory = Memory(known, other, options, note)
-    near = memory.look_up(images)
-    metrics += [*memory.measure(near, result), *memory.real()]
+    memory = Memory(known, other, options, note) if known else None
+    near = memory.look_up(images) if memory else None
+    metrics += [*memory.measure(near, result), *memory.real()] if memory and near else no_memory(result)
     for step, earlier in along_training(samples):
-        metrics += memory.measure(memory.look_up(earlier), replace(result, role="checkpoint", step=step))
+        about = replace(result, role="checkpoint", step=step)
+        metrics += memory.measure(memory.look_up(earlier), about) if memory else []
     about = replace(result, note=note)
     found, tables = measure_meaning(recipe, known, other, images, features, table, held_out, about, counterfactuals)
     metrics += found
     with atomic_directory(out) as folder:
         for name, rows in tables.items():
             rows.to_csv(folder / name, sep="\t", index=False)
-        write_metrics(folder, metrics, held_out_table(memory))
-        write_copies(folder, list(table["id"]), images, near, memory)
+        write_metrics(folder, metrics, held_out_table(memory, other))
+        if memory and near:
+            write_copies(folder, list(table["id"]), images, near, memory)

@@ -1,30 +1,38 @@
-"""How the parts of an anomaly score vary in healthy training images: the units in which they are added."""
+"""How scores vary in healthy training images: the units in which the parts of an anomaly score, and of a floor, are added."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_directory, read_json, write_json
-from pipeline_lib.inference.baselines import Standard
+from pipeline_lib.files import atomic_directory, read_json, read_table, write_json
+from pipeline_lib.inference.baselines import Standard, excess_map, intensity_map
+from pipeline_lib.inference.chunks import open_array
 from pipeline_lib.inference.denoise import load_denoiser
+from pipeline_lib.inference.geometry import voxel_size
 from pipeline_lib.inference.healthy import healthy_images
 from pipeline_lib.inference.mapping import mapped
+from pipeline_lib.inference.score import Maps, lesions_are_dark, smoothed
 
-FILE = "standards.json"
+FILE, FLOORS, THRESHOLDS = "standards.json", "floors.json", "thresholds.tsv"
 IMAGES = 200
 """At most so many images, evenly spread."""
+FLOOR_IMAGES = 500
+"""The same for the floors, which cost less."""
 
 
 def measure_standards(recipe: RecipeOptions, diffusion: Path, train: list[Path], out: Path) -> None:
-    """Write ``standards.json``: mean and standard deviation of every part of the score inside healthy brains.
+    """Write mean and standard deviation of every part of the score, and of the floors', inside healthy brains.
 
     They are of people the model was trained on, whose residuals are a little smaller than a stranger's: the parts are
-    brought to one unit, nobody is judged. Empty where the score has one part, which needs no unit.
+    brought to one unit, nobody is judged. ``standards.json`` is empty where the score has one part, which needs no unit,
+    ``floors.json`` where no training image is healthy or images do not show left and right.
 
     Args:
         recipe: ``evaluation.score`` says which parts.
@@ -48,9 +56,39 @@ def measure_standards(recipe: RecipeOptions, diffusion: Path, train: list[Path],
             for name in recipe.evaluation.score.weights
         }
     with atomic_directory(out) as folder:
-        write_json(folder / FILE, {name: asdict(standard) for name, standard in standards.items()})
+        for name, units in ((FILE, standards), (FLOORS, _floors(recipe, train))):
+            write_json(folder / name, {part: asdict(standard) for part, standard in units.items()})
 
 
-def read_standards(folder: Path) -> dict[str, Standard]:
+def read_standards(folder: Path, name: str = FILE) -> dict[str, Standard]:
     """What `measure_standards` wrote."""
-    return {name: Standard(**values) for name, values in read_json(folder / FILE).items()}
+    return {part: Standard(**values) for part, values in read_json(folder / name).items()}
+
+
+def read_thresholds(folder: Path) -> Mapping[str, float | None] | None:
+    """The threshold of each method that came with the bundle of a frozen recipe; None where people are to choose it."""
+    path = folder / THRESHOLDS
+    if not path.is_file():
+        return None
+    return {row["method"]: float(row["threshold"]) if row["threshold"] else None for row in read_table(path)}
+
+
+def intensity_scores(recipe: RecipeOptions, chunk: Path, index: pd.DataFrame) -> Maps:
+    """What needs no training: smoothed intensities ``(N, 1, *spatial)`` of rows of a packed chunk's index."""
+    rows = index["row"].to_numpy(dtype=int)
+    images = np.asarray(open_array(chunk, "data")[rows], dtype=np.float32)
+    mask = np.asarray(open_array(chunk, "mask")[rows]) > 0
+    raw = intensity_map(images, mask, dark=lesions_are_dark(recipe))
+    return smoothed(raw, mask, recipe.evaluation, voxel_size(index))
+
+
+def _floors(recipe: RecipeOptions, train: Sequence[Path]) -> dict[str, Standard]:
+    """Units of the intensity (``level``) and of its left-right asymmetry (``excess``)."""
+    healthy = healthy_images(train, recipe.data.train_groups, FLOOR_IMAGES)
+    left_right = read_json(train[0] / "layout.json")["left_right"] if train else None
+    if not healthy or left_right is None:
+        return {}
+    masks = [np.asarray(open_array(chunk, "mask")[index["row"].to_numpy(dtype=int)]) > 0 for chunk, index in healthy]
+    mask = np.concatenate(masks)
+    scores = np.concatenate([intensity_scores(recipe, chunk, index) for chunk, index in healthy])
+    return {"level": Standard.of(scores, mask), "excess": Standard.of(excess_map(scores, mask, left_right), mask)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ class KLAutoencoder(nn.Module):
         latent_channels: of the latent.
         blocks: residual blocks a level.
         groups: of every normalisation; None: see `layers.group_norm`.
+        upsampling: of the decoder, in front of its convolutions.
 
     Attributes:
         factor: by how much the latent is smaller along each axis, fold * 2^(levels - 1); images are padded to multiples.
@@ -39,6 +41,7 @@ class KLAutoencoder(nn.Module):
         blocks: int,
         fold: int = 1,
         groups: int | None = None,
+        upsampling: Literal["nearest", "linear"] = "nearest",
     ) -> None:
         super().__init__()
         check_fold(fold)
@@ -48,7 +51,7 @@ class KLAutoencoder(nn.Module):
         self.mean = conv(dimensions, latent_channels, latent_channels, 1)
         self.log_variance = conv(dimensions, latent_channels, latent_channels, 1)
         self.post = conv(dimensions, latent_channels, latent_channels, 1)
-        self.decoder = Decoder(dimensions, latent_channels, channels, in_channels, blocks, groups, fold)
+        self.decoder = Decoder(dimensions, latent_channels, channels, in_channels, blocks, groups, fold, upsampling)
         self.factor = fold * 2 ** (len(channels) - 1)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -56,6 +57,7 @@ class Decoder(nn.Module):
         blocks: int,
         groups: int | None = None,
         fold: int = 1,
+        upsampling: Literal["nearest", "linear"] = "nearest",
     ) -> None:
         super().__init__()
         check_channels(channels, blocks)
@@ -66,7 +68,7 @@ class Decoder(nn.Module):
                 stages.append(ResidualBlock(dimensions, size, channels[level], groups=groups))
                 size = channels[level]
             if level:
-                stages.append(Upsample(dimensions, size, size))
+                stages.append(Upsample(dimensions, size, size, linear=upsampling == "linear"))
         self.fold = fold
         self.first = conv(dimensions, inputs, channels[-1], 3)
         self.stages = nn.Sequential(*stages)

@@ -175,18 +175,23 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest-neighbour to twice the size, then a convolution; cropped to `size` where that is odd.
+    """Nearest-neighbour (or ``linear``, half-pixel centres) to twice the size, then a convolution; cropped to `size` where
+    that is odd.
 
-    Both are one transposed convolution of stride 2: weights that meet the same input voxel are added up beforehand,
+    With nearest-neighbour both are one transposed convolution of stride 2: weights that meet the same input voxel are added up beforehand,
     which leaves 4 of 9 multiplications in 2D and 8 of 27 in 3D.
     """
 
-    def __init__(self, dimensions: int, inputs: int, outputs: int) -> None:
+    def __init__(self, dimensions: int, inputs: int, outputs: int, *, linear: bool = False) -> None:
         super().__init__()
         self.conv = conv(dimensions, inputs, outputs, 3)
+        self.linear = linear
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """(N, inputs, *spatial) -> (N, outputs, *size), by default twice `spatial`."""
+        if self.linear:
+            h = F.interpolate(x, scale_factor=2, mode="bilinear" if x.ndim == 4 else "trilinear")
+            return crop(self.conv(h), size or ())
         weight = self.conv.weight
         for axis in range(2, weight.ndim):
             before, here, after = weight.unbind(axis)

@@ -47,6 +47,14 @@ _AUTOENCODER = {
     r"^(encoder|decoder)\.first\.": r"\1.blocks.0.conv.",
 }
 
+_OLD = {"postconv.conv.": "conv.conv.", ".attn.to_": ".to_", ".attn.out_proj.": ".proj_attn."}
+"""Parts of names as MONAI Generative had them, by what MONAI calls them now."""
+
+
+def is_monai_autoencoder(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict is one of MONAI's AutoencoderKL, of any version."""
+    return "encoder.blocks.0.conv.weight" in state and "quant_conv_mu.conv.weight" in state
+
 
 def load_monai_unet(unet: UNet, state: Mapping[str, Tensor]) -> None:
     """Give `unet` the weights of a DiffusionModelUNet's state dict."""
@@ -103,6 +111,7 @@ def _load(module: nn.Module, state: Mapping[str, Tensor], name: Callable[[str], 
     ours = {}
     for key, value in module.state_dict().items():
         theirs = name(key)
+        theirs = next((old for old in (theirs, *_older(theirs)) if old.format("k") in left), theirs)
         pieces = [theirs.format(part) for part in ("k", "v")] if "{}" in theirs else [theirs]
         missing = [piece for piece in pieces if piece not in left]
         if missing:
@@ -114,6 +123,11 @@ def _load(module: nn.Module, state: Mapping[str, Tensor], name: Callable[[str], 
     if left:
         raise ValueError(f"the MONAI state dict has {next(iter(left))!r}, for which there is no place here")
     module.load_state_dict(ours)
+
+
+def _older(name: str) -> list[str]:
+    """What a weight was called before."""
+    return [name.replace(new, old) for new, old in _OLD.items() if new in name]
 
 
 def _export(module: nn.Module, name: Callable[[str], str]) -> dict[str, Tensor]:

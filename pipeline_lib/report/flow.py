@@ -62,12 +62,13 @@ def cohort_flow(
     return steps
 
 
-def recipe_flow(datasets: Iterable[Path], model: Mapping[str, Any] | None) -> list[Step]:
+def recipe_flow(datasets: Iterable[Path], model: Mapping[str, Any] | None, *, frozen: bool = False) -> list[Step]:
     """From the included scans of a recipe's modality to those its network was trained on.
 
     Args:
         datasets: the recipe's packed chunks, each with ``index.tsv`` and ``left_out.tsv``.
         model: what is written of the network, with ``train_scans``; None: there is none.
+        frozen: whether it was trained elsewhere, on none of these scans.
     """
     packed: Counter[str] = Counter()
     left: list[tuple[str, str]] = []
@@ -80,8 +81,11 @@ def recipe_flow(datasets: Iterable[Path], model: Mapping[str, Any] | None) -> li
     steps = [
         Step("Included scans, or pairs, of its modality", total + len(left)),
         Step("Gave images", total, len(left), reasons(left, {})),
-        Step("In the training split", packed["train"], kept_apart, _bulk("of validation and test people", kept_apart)),
     ]
+    if frozen:
+        return steps
+    apart = _bulk("of validation and test people", kept_apart)
+    steps.append(Step("In the training split", packed["train"], kept_apart, apart))
     if model is not None:
         trained = int(model["train_scans"])
         others = packed["train"] - trained

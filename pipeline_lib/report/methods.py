@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pipeline_lib.config.schema import (
     AutoencoderOptions,
     DataOptions,
+    DenoiserOptions,
     PreprocessOptions,
     RecipeOptions,
     SplitOptions,
@@ -228,8 +229,14 @@ def split_paragraph(options: SplitOptions) -> str:
 
 def recipe_methods(recipe: RecipeOptions) -> Methods:
     """Data, networks, diffusion, sampling and evaluation of one recipe."""
+    applied = (
+        f"Nothing was trained on these scans: the model {recipe.weights} was applied as it was trained, which was as follows, "
+        "with the thresholds and units that it brings."
+        if recipe.weights
+        else ""
+    )
     networks = (_autoencoder(recipe), _regression(recipe), _denoiser(recipe))
-    return methods_text(_data(recipe), *networks, _sampling(recipe), _evaluation(recipe))
+    return methods_text(applied, _data(recipe), *networks, _sampling(recipe), _evaluation(recipe))
 
 
 def _data(recipe: RecipeOptions) -> str:
@@ -279,7 +286,7 @@ def _autoencoder(recipe: RecipeOptions) -> str:
         text += " Source and target each had their own."
     train = options.training
     return (
-        f"{text} It was trained for {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
+        f"{text}{_started(options)} It was trained for {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
         f"[loshchilov], {_rate(train)}. Latents were scaled per channel to unit variance "
         f"over the training set.{_augmentation(train, recipe.data)}"
     )
@@ -350,11 +357,16 @@ def _denoiser(recipe: RecipeOptions) -> str:
             "and regression were concatenated to the input [mardani]."
         )
     return (
-        f"{text} Training took {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
+        f"{text}{_started(denoiser)} Training took {train.length}, {train.batch_size * train.accumulate} images a step, with AdamW "
         f"[loshchilov], {_rate(train)}, gradients clipped to "
         f"norm {train.clip:g}, {train.precision} precision and seed {train.seed}. The weights used are an exponential "
         f"moving average with decay {train.ema:g}{_stopped(train)}.{_augmentation(train, recipe.data)}"
     )
+
+
+def _started(options: AutoencoderOptions | DenoiserOptions) -> str:
+    """What a network's weights were before its training; empty where they were random."""
+    return f" Its weights started from those of {options.start_from}." if options.start_from else ""
 
 
 def _rate(train: TrainingOptions) -> str:

@@ -123,7 +123,7 @@ def write_recipe_page(
     said = verdict(task, metrics, chosen, missing)
     trained = [_trained(task, key, folder) for key, folder in networks.items()]
     options = without_run_time(recipe.model_dump(mode="json"))
-    flow = _flow(datasets, networks)
+    flow = _flow(datasets, networks, frozen=recipe.weights is not None)
     made = [read_provenance(stage_title(task, key), folder) for key, folder in folders.items()]
     with _pictures_of(task, results) as pictures, _pictures_of(task, networks) as of_networks:
         write_page(
@@ -159,12 +159,12 @@ def write_recipe_page(
         )
 
 
-def _flow(datasets: Sequence[Path], networks: Mapping[str, Path]) -> list[Step]:
+def _flow(datasets: Sequence[Path], networks: Mapping[str, Path], *, frozen: bool) -> list[Step]:
     """Who came from the cohort into the training of the denoiser."""
     if not datasets:
         return []
     folder = networks.get("diffusion")
-    return recipe_flow(datasets, read_json(folder / "model.json") if folder else None)
+    return recipe_flow(datasets, read_json(folder / "model.json") if folder else None, frozen=frozen)
 
 
 def _cases(results: Mapping[str, Path], chosen: Judged | None, datasets: Sequence[Path]) -> Cases | None:

@@ -60,4 +60,6 @@ TASK = Task(
     works_on="images",
     others="cohort",
     draws=64,
+    passes=("better", "undecided"),  # the floor is people against people
+    open=("sampling", "evaluation.features"),
 )

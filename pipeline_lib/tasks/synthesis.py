@@ -85,4 +85,6 @@ TASK = Task(
         "each sample with the training images most like it, under flips, rotation, scale and shift."
     ),
     draws=64,
+    passes=("better", "undecided"),  # the floor is people against people
+    open=("sampling", "evaluation.features"),
 )

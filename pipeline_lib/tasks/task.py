@@ -12,6 +12,12 @@ from typing import Literal
 CHANGED: Mapping[str, bool | float] = {"flip": True, "rotate": 6.0, "scale": 0.07, "shift": 0.04, "gamma": 0.2}
 """Parts of the augmentation and how much of each: degrees, shares of the size, log2 of an exponent."""
 
+FREE = (
+    "data.train_groups", "data.slices.from_mm", "data.slices.to_mm", "data.slices.every_mm",
+    "sampling.batch_size", "sampling.seed", "sampling.allow_trained_people", "evaluation.bootstrap", "evaluation.seed",
+)  # fmt: skip
+"""Keys that every frozen recipe may set anew."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -57,6 +63,7 @@ class Task:
         reading: how its results are to be read.
         headline: names of metrics, the first that there is stands for the recipe.
         verdicts: what it means that the model is better than the best ``{floor}``, worse, or undecided.
+        passes: the verdicts with which it has done what it is for.
         limits: what its results cannot tell.
         stages: in the order of the workflow.
         works_on: images, or also the latents of an autoencoder.
@@ -66,6 +73,8 @@ class Task:
         ignores: keys that may be given, so that recipes can share a section, and that change nothing here.
         draws: images drawn where `sampling.count` is not given; 0: it draws none.
         others: what samples are told where `sampling.others` is not given.
+        open: keys that a frozen recipe may set anew, besides those of `FREE`: what neither the model nor anything fitted
+            with it depends on.
         inferred: what was done with the trained model, a sentence for the methods text; ``{sampler}``, the options
             of the recipe, as in ``{recipe.sampling.count}``, and of conditions, ``{combinations}`` that so many were drawn
             of and what was ``{drawn}`` after people, and of an anomaly ``{map}``, are filled in.
@@ -88,6 +97,8 @@ class Task:
     ignores: tuple[str, ...] = ()
     draws: int = 0
     others: Literal["cohort", "every"] = "every"
+    open: tuple[str, ...] = ()
+    passes: tuple[str, ...] = ("better",)
 
     @property
     def reads(self) -> tuple[str, ...]:

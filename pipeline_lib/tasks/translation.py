@@ -65,4 +65,5 @@ TASK = Task(
     source_and_target=True,
     augment={**CHANGED, "flip": False, "gamma": 0.0},  # maps have units, and are of one person's two sides
     draws=1,
+    open=("sampling",),
 )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline_lib.bundles.bundle import describe, save_bundle
+from pipeline_lib.bundles.start import read_start
 from pipeline_lib.config.schema import AutoencoderOptions, DataOptions
 from pipeline_lib.dataset.augment import augmentation
 from pipeline_lib.dataset.packed import PackedDataset
@@ -37,6 +38,7 @@ def train_autoencoder(
     state: Path,
     role: str,
     licence: str,
+    start_from: str | Path = "",
     *,
     extra: Callable[[nn.Module, PackedDataset, Path, torch.device], None] | None = None,
 ) -> None:
@@ -46,6 +48,7 @@ def train_autoencoder(
         make: gives, for the images of the strip, the step and the network's architecture.
         kind: of the model, as in `bundle.CLASSES`.
         licence: terms of the scans, kept with the model.
+        start_from: weights to start from; empty: none.
         extra: writes more into the output folder, from the averaged network and the validation images.
     """
     what = f"train_{options.kind} {role}"
@@ -58,6 +61,10 @@ def train_autoencoder(
         training = in_steps(options.training, len(images), what)
         validation = PackedDataset(validation_folders, only_groups=data.train_groups)
         step, architecture = make(shown_images(validation if len(validation) else images, ARRAYS[role]))
+        start = read_start(start_from, "autoencoder", role, options.start_from or "") if start_from else None
+        if start is not None:
+            start.refuse_monai_without_groups(options.groups)
+            start.load_into(step.modules[step.averaged], "autoencoder")
         scans = images.index["scan"].tolist()
         trained = train(fabric, what, step, images, scans, validation, training, state)
         if not fabric.is_global_zero:
@@ -65,7 +72,7 @@ def train_autoencoder(
         plain = PackedDataset(train_folders, only_groups=data.train_groups)
         scale = latent_scale(trained.module, plain, ARRAYS[role], fabric.device)
         info = describe(
-            images, trained.best_step, trained.steps, licence,
+            images, trained.best_step, trained.steps, licence, start=start,
             role=role, scale=scale, data=data.model_dump(), options=options.model_dump(),
         )  # fmt: skip
         with atomic_directory(out) as folder:

@@ -12,6 +12,7 @@ import torch
 
 from pipeline_lib.bundles.bundle import describe, save_bundle
 from pipeline_lib.bundles.regression import Regression
+from pipeline_lib.bundles.start import read_start
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.dataset.augment import augmentation
 from pipeline_lib.dataset.conditions import Conditions
@@ -42,6 +43,7 @@ def train_denoiser(
     regression: Path | None = None,
     name: str = "",
     licence: str = "",
+    start_from: str | Path = "",
 ) -> None:
     """Train a recipe's denoiser and write the model, its curves, its samples over time and its checkpoints.
 
@@ -53,12 +55,15 @@ def train_denoiser(
         regression: folder of the trained regression whose residual is learned; None where latents or images are.
         name: of the recipe, in progress lines.
         licence: terms of the scans, kept with the model.
+        start_from: weights to start from, see `bundles.start`; empty: none.
 
     Raises:
         UserError: no training images, a condition that says nothing, or a training that cannot go on.
     """
     with owner(state):
-        _train_denoiser(recipe, train_chunks, validation_chunks, out, state, autoencoders, regression, name, licence)
+        _train_denoiser(
+            recipe, train_chunks, validation_chunks, out, state, autoencoders, regression, name, licence, start_from
+        )
 
 
 def _train_denoiser(
@@ -71,6 +76,7 @@ def _train_denoiser(
     regression: Path | None,
     name: str,
     licence: str,
+    start_from: str | Path,
 ) -> None:
     options, training = recipe.denoiser, recipe.denoiser.training
     fabric = launch(training, recipe.data.dimensions)
@@ -78,7 +84,11 @@ def _train_denoiser(
 
     # Images.
     only = recipe.data.train_groups
+    start = read_start(start_from, "denoiser", content=options.start_from or "") if start_from else None
     conditions = _conditions(recipe, train_chunks)
+    if start is not None:
+        conditions = start.encoded_alike(conditions)
+        start.refuse_otherwise("denoiser", prediction=recipe.diffusion.prediction, timesteps=recipe.diffusion.timesteps)
     images: PackedArrays
     validation: PackedArrays
     if autoencoders:
@@ -112,6 +122,8 @@ def _train_denoiser(
         "dropout": options.dropout,
     }
     network = UNet(**architecture, checkpointing=options.checkpointing)
+    if start is not None:
+        start.load_into(network, "denoiser", conditions)
     if recipe.data.dimensions == 2:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it
     known = validation if len(validation) else images
@@ -135,7 +147,7 @@ def _train_denoiser(
     if not fabric.is_global_zero:
         return
     info = describe(
-        images, trained.best_step, trained.steps, licence,
+        images, trained.best_step, trained.steps, licence, start=start, beside=[each.info for each in latents.values()],
         role="denoiser", conditions=conditions.described(), task=recipe.task,
         scale=goal.scale.flatten().tolist() if goal else None,
         source_scale=source.scale.flatten().tolist() if source else None,

@@ -32,7 +32,7 @@ class Latents:
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         module, info = load_bundle(folder)
-        self.module = module.to(device)
+        self.module, self.info = module.to(device), info
         self.channels: int = info["architecture"]["latent_channels"]
         spatial = [1] * info["architecture"]["dimensions"]
         self.scale = torch.tensor(info["scale"], device=device).reshape(1, -1, *spatial)

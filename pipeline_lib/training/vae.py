@@ -25,6 +25,7 @@ def train_vae(
     state: Path,
     role: str,
     licence: str = "",
+    start_from: str | Path = "",
 ) -> None:
     """Train a KL autoencoder on packed chunks and write the model, its curves and its reconstructions.
 
@@ -34,6 +35,7 @@ def train_vae(
         state: folder of training progress; training resumes from it.
         role: ``image``, ``source`` or ``target``: which array of the chunks it encodes.
         licence: terms of the scans, kept with the model.
+        start_from: weights to start from, see `bundles.start`.
 
     Raises:
         UserError: no training images, or a training that cannot go on (see `trainer.train`).
@@ -47,10 +49,12 @@ def train_vae(
             "channels": list(options.channels),
             "latent_channels": options.latent_channels,
             "blocks": options.blocks,
+            "groups": options.groups,
+            "upsampling": options.upsampling,
         }
         return VAEStep(KLAutoencoder(**architecture), ARRAYS[role], options.kl_weight, shown), architecture
 
-    train_autoencoder(make, "autoencoder", options, data, train, validation, out, state, role, licence)
+    train_autoencoder(make, "autoencoder", options, data, train, validation, out, state, role, licence, start_from)
 
 
 class VAEStep(Step):

@@ -39,6 +39,7 @@ def train_vqgan(
     state: Path,
     role: str,
     licence: str = "",
+    start_from: str | Path = "",
 ) -> None:
     """Train a VQGAN on packed chunks; writes also ``codebook.json``: how its codes are used on validation images.
 
@@ -48,6 +49,7 @@ def train_vqgan(
         state: folder of training progress; training resumes from it.
         role: ``image``, ``source`` or ``target``: which array of the chunks it encodes.
         licence: terms of the scans, kept with the model.
+        start_from: weights of the VQGAN to start from, see `bundles.start`; the discriminator starts from nothing.
 
     Raises:
         UserError: no training images, or a training that cannot go on (see `trainer.train`).
@@ -77,7 +79,7 @@ def train_vqgan(
         write_json(folder / "codebook.json", codebook_usage(module, images, ARRAYS[role], device))
 
     train_autoencoder(
-        make, "vqgan", options, data, train, validation, out, state, role, licence,
+        make, "vqgan", options, data, train, validation, out, state, role, licence, start_from,
         extra=write_usage,
     )  # fmt: skip
 

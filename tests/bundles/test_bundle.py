@@ -15,8 +15,10 @@ from safetensors.torch import load_file, save_file
 from tiny_chunks import FLAT, preprocessed
 from tiny_training import RECIPE, train
 
-from pipeline_lib.bundles import bundle
-from pipeline_lib.bundles.bundle import FORMAT, load_bundle, shipped
+from pipeline_lib import bundle_plan
+from pipeline_lib.bundle_plan import FORMAT, find_bundle, shipped
+from pipeline_lib.bundles.build import LARGEST
+from pipeline_lib.bundles.bundle import load_bundle
 from pipeline_lib.bundles.check import check
 from pipeline_lib.dataset.pack import pack_chunk
 from pipeline_lib.dataset.people import hashed_id
@@ -152,13 +154,18 @@ def test_bundle_that_ships_is_found_by_its_name(trained: Path, tmp_path: Path, m
     (tmp_path / "tiny").mkdir()
     for name in ("model.json", "model.safetensors"):
         (tmp_path / "tiny" / name).write_bytes((trained / name).read_bytes())
-    monkeypatch.setattr(bundle, "SHIPPED", tmp_path)
+    monkeypatch.setattr(bundle_plan, "SHIPPED", tmp_path)
     assert shipped() == ["tiny"]
     assert load_bundle("tiny").info == load_bundle(trained).info
 
 
-def test_every_bundle_that_ships_is_whole() -> None:
+def test_every_bundle_that_ships_is_whole_and_small() -> None:
     assert {name: check(name) for name in shipped()} == {name: [] for name in shipped()}
+    sizes = {
+        name: sum(path.stat().st_size for path in find_bundle(name).rglob("*") if path.is_file()) for name in shipped()
+    }
+    assert all(size <= LARGEST for size in sizes.values())
+    assert sum(sizes.values()) <= 5 * LARGEST
 
 
 def test_images_prepared_otherwise_are_refused_with_every_difference(trained: Path, tmp_path: Path) -> None:

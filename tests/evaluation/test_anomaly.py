@@ -19,6 +19,7 @@ from pipeline_lib.evaluation.anomaly import ASYMMETRY, DIFFUSION, INTENSITY, eva
 from pipeline_lib.evaluation.detection import CHANCE
 from pipeline_lib.files import read_json
 from pipeline_lib.inference.baselines import Standard, excess_map, intensity_map
+from pipeline_lib.inference.standards import FLOORS, measure_standards
 from pipeline_lib.metrics.detection import average_precision
 
 NO_SMOOTHING = {"smoothing_mm": 0, "bootstrap": 50}
@@ -41,7 +42,10 @@ def evaluated(
     chunks: list, model: Path, out: Path, options: RecipeOptions | None = None, train: list[Path] | None = None
 ) -> list[dict[str, Any]]:
     folders = [c.inference for c in chunks], [c.dataset for c in chunks]
-    evaluate_anomaly(options or recipe(), model, *folders, train or [], out)
+    standards = out.with_name(f"{out.name}-standards")
+    if not standards.exists():
+        measure_standards(options or recipe(), model, train or [], standards)
+    evaluate_anomaly(options or recipe(), model, *folders, standards, out)
     rows: list[dict[str, Any]] = read_json(out / "metrics.json")
     return rows
 
@@ -299,3 +303,30 @@ def test_training_free_floor_on_real_strokes(shared_data: Path) -> None:
     assert found["asymmetry"] == pytest.approx(0.65, abs=0.05)
     assert found["asymmetry"] > found["intensity"] + 0.05
     assert found["other axis"] < found["asymmetry"] - 0.05
+
+
+def test_thresholds_and_units_of_a_bundle_stand_for_validation_and_training_people(
+    make_anomaly_chunk: Callable, make_model: Callable, tmp_path: Path
+) -> None:
+    validation, test = (
+        make_anomaly_chunk(name, people, seed=seed)
+        for seed, (name, people) in enumerate((("validation-anat-0001", "vw"), ("test-anat-0001", "abc")))
+    )
+    train = make_anomaly_chunk("train-anat-0001", ["x", "y"], lesions=False, seed=3)
+    there = evaluated([validation, test], make_model(["z"]), tmp_path / "there", train=[train.dataset])
+
+    standards = tmp_path / "here-standards"
+    standards.mkdir()
+    for source in (tmp_path / "there-standards" / FLOORS, tmp_path / "there" / "thresholds.tsv"):
+        (standards / source.name).write_bytes(source.read_bytes())
+    here = evaluated([test], tmp_path / "diffusion", tmp_path / "here")
+    assert here == there, "the same figures, with nobody but the test people"
+
+
+def test_scans_without_truth_are_mapped_and_not_scored(
+    make_anomaly_chunk: Callable, make_model: Callable, tmp_path: Path
+) -> None:
+    test = make_anomaly_chunk("test-anat-0001", ["a", "b"], lesions=False, known=False)
+    rows = evaluated([test], make_model([]), tmp_path / "out")
+    assert all(row["value"] is None for row in rows)
+    assert all("nobody said whether they have lesions: 2 test people (a, b)" in row["note"] for row in rows)

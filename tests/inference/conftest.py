@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline_lib.bundles.bundle import FORMAT, save_bundle
+from pipeline_lib.bundle_plan import FORMAT
+from pipeline_lib.bundles.bundle import save_bundle
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.dataset.conditions import Conditions
 from pipeline_lib.dataset.people import trained_people

@@ -12,7 +12,7 @@ use rule stage as anomaly_standards with:
     benchmark:
         benchmark_of("anomaly_standards", "{recipe}")
     wildcard_constraints:
-        recipe=recipes_of("anomaly"),
+        recipe=recipes_of("anomaly", trained=True),
     threads: 2
     resources:
         mem_mb=growing(8000),
@@ -68,9 +68,9 @@ use rule stage as native_maps with:
 use rule stage as evaluate_anomaly with:
     input:
         diffusion=made("{recipe}", "diffusion"),
+        standards=made("{recipe}", "standards"),
         inference=chunks_of("inference", "validation", "test"),
         datasets=chunks_of("dataset", "validation", "test"),
-        train=chunks_of("dataset", "train"),
     output:
         made("{recipe}", "evaluation"),
     log:

@@ -39,6 +39,9 @@ for recipe in plan.recipes:
     for section in plan.trained(recipe):
         exported[f"LAUNCH_{recipe}_{section}"] = plan.launch(section, recipe)
         exported[f"SETTINGS_{recipe}_{section}"] = plan.settings(section, recipe)
+        exported[f"START_{recipe}_{section}"] = plan.start(section, recipe)
+    if plan.frozen(recipe):
+        exported[f"WEIGHTS_{recipe}"] = plan.recipes[recipe].weights
 exported = {name: shlex.quote(str(path)) for name, path in exported.items()}
 if not workflow.deployment_settings.deployment_method:
     exported["PATH"] = f'{shlex.quote(str(Path(sys.executable).parent))}:"$PATH"'
@@ -104,9 +107,19 @@ def benchmark_of(*parts):
     return f"{Path(results, 'benchmarks', *parts).as_posix()}.tsv"
 
 
-def recipes_of(*tasks):
+def recipes_of(*tasks, trained=False):
     """A regular expression of the recipes with one of the given tasks."""
-    return "|".join(plan.recipes_of(*tasks)) or "(?!)"
+    return "|".join(plan.recipes_of(*tasks, trained=trained)) or "(?!)"
+
+
+def frozen_recipes():
+    """A regular expression of the recipes that are applied as they were trained elsewhere."""
+    return "|".join(filter(plan.frozen, plan.recipes)) or "(?!)"
+
+
+def trained_recipes():
+    """A regular expression of the others."""
+    return "|".join(name for name in plan.recipes if not plan.frozen(name)) or "(?!)"
 
 
 def chunks_of(stage, *splits):
@@ -121,6 +134,7 @@ def told_people(wildcards):
     """An input function: held-out people, on whose grid samples lie, and whose values they are told where there are any."""
     told = plan.recipes[wildcards.recipe].denoiser.condition
     splits = ("validation", "test") if told else ("validation",)
+    splits = plan.splits(wildcards.recipe) if plan.frozen(wildcards.recipe) else splits
     return chunks_of("dataset", *splits)(wildcards)
 
 
@@ -161,7 +175,9 @@ def with_autoencoder(kind):
     names = [
         name
         for name, recipe in plan.recipes.items()
-        if recipe.autoencoder and recipe.autoencoder.kind == kind
+        if recipe.autoencoder
+        and recipe.autoencoder.kind == kind
+        and not plan.frozen(name)
     ]
     return "|".join(names) or "(?!)"
 
@@ -224,6 +240,7 @@ def trains(section):
             [
                 f"--recipe {wildcards.recipe} --state state",
                 f'--settings "$SETTINGS_{wildcards.recipe}_{section}" --licence "$LICENCE"',
+                f'--start-from "$START_{wildcards.recipe}_{section}"',
                 *(
                     f"--{name} {value}"
                     for name, value in wildcards.items()

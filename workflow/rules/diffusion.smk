@@ -14,6 +14,8 @@ use rule stage as train_denoiser with:
         log_of("train_denoiser", "{recipe}"),
     benchmark:
         benchmark_of("train_denoiser", "{recipe}")
+    wildcard_constraints:
+        recipe=trained_recipes(),
     threads: 2
     resources:
         mem_mb=growing(8000),

@@ -11,7 +11,7 @@ use rule stage as fit_floor with:
     benchmark:
         benchmark_of("fit_floor", "{recipe}")
     wildcard_constraints:
-        recipe=recipes_of("translation"),
+        recipe=recipes_of("translation", trained=True),
     params:
         **of_task("fit_floor", "floor"),
     message:
@@ -31,7 +31,7 @@ use rule stage as train_regression with:
     benchmark:
         benchmark_of("train_regression", "{recipe}")
     wildcard_constraints:
-        recipe=recipes_of("translation"),
+        recipe=recipes_of("translation", trained=True),
     threads: 2
     resources:
         mem_mb=growing(8000),

@@ -21,4 +21,5 @@ with stage(parser) as arguments:
         regression=arguments.regression,
         name=arguments.recipe,
         licence=arguments.licence,
+        start_from=arguments.start_from,
     )

@@ -19,4 +19,5 @@ with stage(parser) as arguments:
         state_folder(arguments.state, arguments, [*arguments.train, *arguments.validation]),
         arguments.role,
         arguments.licence,
+        arguments.start_from,
     )
