@@ -1,6 +1,6 @@
 """The metrics of a finished run as Markdown tables, and its pictures side by side.
 
-python benchmarks/results.py results/ixi > docs/results_ixi.md
+python benchmarks/results.py results > docs/results_demo.md
 python benchmarks/results.py results --picture docs/images/demo.png
 """
 
