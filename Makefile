@@ -12,7 +12,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # One thread a training job: two models of the demo's size side by side beat one on two cores.
 DEMO_THREADS := --set-threads train_vae=1 train_vqgan=1 train_regression=1 train_denoiser=1 anomaly_standards=1 infer_anomaly=1 infer_translation=1 \
-	sample_generation=1 sample_synthesis=1
+	sample_generation=1 sample_synthesis=1 make_counterfactuals=1
 
 .PHONY: all demo cohort test test-fast test-browser test-slurm test-noddi lint bench format doctor schema clean
 .DEFAULT_GOAL := demo

@@ -10,6 +10,8 @@ use rule stage as dataset with:
         log_of("dataset", "{recipe}", "{chunk}"),
     benchmark:
         benchmark_of("dataset", "{recipe}", "{chunk}")
+    # Before trainings, which would keep a core from it for long.
+    priority: 10
     params:
         **runs("dataset", "dataset"),
     message:

@@ -8,6 +8,8 @@ use rule stage as ingest with:
         log_of("ingest", "{chunk}"),
     benchmark:
         benchmark_of("ingest", "{chunk}")
+    # Before trainings, which would keep a core from it for long.
+    priority: 20
     threads: 2
     params:
         **runs("ingest"),

@@ -10,6 +10,8 @@ use rule stage as preprocess with:
         log_of("preprocess", "{chunk}"),
     benchmark:
         benchmark_of("preprocess", "{chunk}")
+    # Before trainings, which would keep a core from it for long.
+    priority: 20
     threads: 2
     resources:
         mem_mb=growing(6000),

@@ -12,6 +12,8 @@ use rule stage as fit_floor with:
         benchmark_of("fit_floor", "{recipe}")
     wildcard_constraints:
         recipe=recipes_of("translation", trained=True),
+    # The longest way to a result.
+    priority: 10
     params:
         **of_task("fit_floor", "floor"),
     message:
@@ -32,6 +34,8 @@ use rule stage as train_regression with:
         benchmark_of("train_regression", "{recipe}")
     wildcard_constraints:
         recipe=recipes_of("translation", trained=True),
+    # The longest way to a result.
+    priority: 10
     threads: 2
     resources:
         mem_mb=growing(8000),
