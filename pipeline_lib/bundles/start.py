@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,8 +19,6 @@ from torch import Tensor, nn
 from pipeline_lib.bundle_plan import AUTOENCODER, DENOISER, WEIGHTS, content_of, read_plan, starting_place
 from pipeline_lib.dataset.conditions import Condition, Conditions
 from pipeline_lib.errors import UserError
-from pipeline_lib.models.autoencoder import KLAutoencoder
-from pipeline_lib.models.monai import is_monai_autoencoder, load_monai_autoencoder
 
 log = logging.getLogger("pipeline")
 
@@ -84,7 +84,7 @@ class Start:
         Raises:
             UserError: the weights are of another network; the message names the layer.
         """
-        if is_monai_autoencoder(self.state):
+        if _monai().is_monai_autoencoder(self.state):
             self._load_monai(network, section)
             return
         own, state = network.state_dict(), dict(self.state)
@@ -98,7 +98,7 @@ class Start:
 
     def refuse_monai_without_groups(self, groups: int | None) -> None:
         """Refuse weights of MONAI where nobody said how many groups their normalisations have, which no shape tells."""
-        if groups is None and is_monai_autoencoder(self.state):
+        if groups is None and _monai().is_monai_autoencoder(self.state):
             raise UserError(
                 f"autoencoder.start_from: {self.name} holds MONAI's AutoencoderKL, whose weights do not tell norm_num_groups; "
                 "set autoencoder.groups to it (32 unless it was given)"
@@ -109,10 +109,10 @@ class Start:
         return {"name": self.name, "weights": self.content, "licence": self.plan.get("licence", "")}
 
     def _load_monai(self, network: nn.Module, section: str) -> None:
-        if not isinstance(network, KLAutoencoder):
+        if not isinstance(network, _monai().KLAutoencoder):
             raise UserError(f"{section}.start_from: {self.name} holds MONAI's AutoencoderKL: set autoencoder.kind: vae")
         try:
-            load_monai_autoencoder(network, self.state)
+            _monai().load_monai_autoencoder(network, self.state)
         except ValueError as error:
             raise UserError(f"{section}.start_from: {self.name}: {error}; make the autoencoder as MONAI's is") from None
 
@@ -124,6 +124,11 @@ class Start:
         known = {name: value for name, value in self.plan.get("architecture", {}).items() if name != "conditions"}
         advice = ", ".join(f"{name} {value}" for name, value in known.items())
         return f"{section}.start_from: {self.name} is of another network: {said}; it has {advice or 'no plan that says more'}"
+
+
+def _monai() -> ModuleType:
+    """Imported by name: what trains a denoiser does not depend on autoencoders."""
+    return importlib.import_module("pipeline_lib.models.monai")
 
 
 def read_start(start_from: str | Path, section: str, role: str = "image", content: str = "") -> Start:
