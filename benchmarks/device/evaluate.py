@@ -44,11 +44,12 @@ def main() -> None:
         samples = stage("inference", {"diffusion": diffusion, "held_out": held_out}, out / "samples")
         judged = {"diffusion": diffusion, "samples": [samples], "train": split["train"], "held_out": held_out}
     elif recipe.task == "anomaly":
+        standards = stage("standards", {"diffusion": diffusion, "train": split["train"]}, out / "standards")
+        fixed = {"diffusion": diffusion, "standards": [standards]}
         inferred = [
-            stage("inference", {"diffusion": diffusion, "dataset": [chunk]}, out / "inference" / chunk.name)
-            for chunk in held_out
+            stage("inference", fixed | {"dataset": [chunk]}, out / "inference" / chunk.name) for chunk in held_out
         ]
-        judged = {"diffusion": diffusion, "inference": inferred, "datasets": held_out, "train": split["train"]}
+        judged = fixed | {"inference": inferred, "datasets": held_out}
     else:
         autoencoders = {role: trained / role for role in ("source", "target")}
         floor = stage("floor", {"train": split["train"]}, out / "floor")
@@ -58,7 +59,7 @@ def main() -> None:
             if not latents.is_dir():
                 encode_chunk(autoencoders, chunk, latents)
             inputs = {"diffusion": diffusion, "autoencoders": list(autoencoders.values()), "floor": [floor],
-                      "dataset": [chunk], "latents": [latents]}  # fmt: skip
+                      "regression": [], "dataset": [chunk], "latents": [latents]}  # fmt: skip
             inferred.append(stage("inference", inputs, out / "inference" / chunk.name))
         judged = {"diffusion": diffusion, "inference": inferred, "datasets": held_out}
     print(stage("evaluation", judged, out / "evaluation"))
