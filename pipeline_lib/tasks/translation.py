@@ -27,7 +27,7 @@ INFERENCE = Stage(
 EVALUATION = Stage(
     "evaluation",
     "Evaluation",
-    (*INFERENCE.reads, *INTERVALS),
+    (*INFERENCE.reads, "regression", *INTERVALS),
     "pipeline_lib.evaluation.translation:evaluate_translation",
     shown=True,
 )

@@ -82,6 +82,7 @@ def untrained(folder: Path, recipe: RecipeOptions) -> Path:
     """What a finished recipe leaves, as far as a plan looks at it."""
     task = TASKS[recipe.task]
     networks = ["diffusion", *(f"autoencoder/{role}" for role in (task.roles if recipe.autoencoder else ()))]
+    networks += ["regression"] if recipe.regression else []
     for network in networks:
         write_json(folder / network / "model.json", {"format": 1, "weights_sha256": "0" * 64, "prepared": {}})
         (folder / network / "model.safetensors").touch()
@@ -110,14 +111,14 @@ def test_every_task_is_planned_without_a_training(fresh_workspace: Workspace, tm
     planned = fresh_workspace.snakemake("-n", "all", config=str(tmp_path / "frozen.yaml")).stdout
     table = planned.split("Job stats:")[1].split("total")[0]
     counts = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)}
-    assert counts["from_bundle"] == 4 + 3 + 1 + 1, "denoisers, autoencoders, units and a floor"
+    assert counts["from_bundle"] == 5 + 3 + 1 + 1 + 2, "denoisers, autoencoders, a regression, units and floors"
     assert not {rule for rule in counts if rule.startswith("train_")} | (
         counts.keys() & {"fit_floor", "anomaly_standards"}
     )
+    assert counts["infer_translation"] == 2
     for rule in (
         "infer_anomaly",
         "native_maps",
-        "infer_translation",
         "sample_generation",
         "sample_synthesis",
         "report_index",
