@@ -35,7 +35,8 @@ def test_the_tasks_are_those_of_the_modules() -> None:
 
 
 def test_every_option_is_read_by_a_task() -> None:
-    leaves = [key for key in KEYS if not any(other.startswith(f"{key}.") for other in KEYS)]
+    by_the_plan = {"weights"}  # what a frozen recipe is made of
+    leaves = [key for key in set(KEYS) - by_the_plan if not any(other.startswith(f"{key}.") for other in KEYS)]
     assert [key for key in leaves if not any(covers(task.reads, key) for task in TASKS.values())] == []
 
 
