@@ -6,6 +6,7 @@ Nothing heavy is imported: a configuration may name a bundle, and every job of a
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def find_bundle(name: str | Path) -> Path:
         UserError: there is neither.
     """
     path = SHIPPED / name if str(name) in shipped() else Path(name)
-    if not path.exists():
+    if not os.path.exists(path):  # which takes names too long for a file system
         raise UserError(
             f"{name}: no such bundle; give a folder with {PLAN}, or a name: {', '.join(shipped()) or 'none ships'}"
         )
