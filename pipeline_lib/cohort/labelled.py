@@ -20,8 +20,9 @@ from scipy import ndimage
 
 from pipeline_lib.cohort.diffusion_mri import acquire, blocks, noddi_maps
 from pipeline_lib.cohort.sheet import Scan
+from pipeline_lib.cohort.written import path_in_sheet, save_volume
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path, write_text
+from pipeline_lib.files import write_text
 
 log = logging.getLogger("pipeline")
 FLUID = (4, 11, 46, 49, 50, 51, 52)
@@ -103,11 +104,11 @@ def _person(scan: Scan, folder: Path, out: Path, root: Path, options: Simulation
         coarse[:3, 3] = affine[:3, 3] + affine[:3, :3] @ np.full(3, (n - 1) / 2)
         write_text(names["dwi.bval"], " ".join(f"{b:g}" for b in bvals) + "\n")
         write_text(names["dwi.bvec"], "".join(" ".join(f"{v:.6f}" for v in row) + "\n" for row in bvecs.T))
-        _save(names["noddi.nii.gz"], np.moveaxis(maps, 0, -1).astype(np.float32), affine)
-        _save(names["noddimask.nii.gz"], brain.astype(np.uint8), affine)
-        _save(names["dwimask.nii.gz"], (blocks(brain.astype(float), n) > 0.5).astype(np.uint8), coarse)
-        _save(names["dwi.nii.gz"], (1000 * signal).astype(np.int16), coarse)  # last: the person is complete
-    paths = {key: _relative(name, root) for key, name in names.items()}
+        save_volume(names["noddi.nii.gz"], np.moveaxis(maps, 0, -1).astype(np.float32), affine)
+        save_volume(names["noddimask.nii.gz"], brain.astype(np.uint8), affine)
+        save_volume(names["dwimask.nii.gz"], (blocks(brain.astype(float), n) > 0.5).astype(np.uint8), coarse)
+        save_volume(names["dwi.nii.gz"], (1000 * signal).astype(np.int16), coarse)  # last: the person is complete
+    paths = {key: path_in_sheet(name, root) for key, name in names.items()}
     dwi = replace(scan, modality="dwi", path=paths["dwi.nii.gz"], mask=paths["dwimask.nii.gz"])
     return [
         replace(dwi, bval=paths["dwi.bval"], bvec=paths["dwi.bvec"]),
@@ -131,16 +132,3 @@ def _read(path: Path) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
             f"{path}: {labels.ndim}D, {int((labels > 0).sum())} voxels with a label; give 3D maps of labels"
         )
     return labels, np.asarray(image.affine, np.float64)
-
-
-def _save(path: Path, data: NDArray[np.generic], affine: NDArray[np.float64]) -> None:
-    image = nib.Nifti1Image(data, affine)
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    with atomic_path(path) as temporary:
-        nib.save(image, temporary)
-
-
-def _relative(path: Path, root: Path) -> str:
-    full = path.resolve()
-    return full.relative_to(root.resolve()).as_posix() if full.is_relative_to(root.resolve()) else full.as_posix()

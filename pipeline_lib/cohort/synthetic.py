@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +23,8 @@ from pipeline_lib.cohort.anatomy import Anatomy, make_anatomy
 from pipeline_lib.cohort.diffusion_mri import acquire, blocks, noddi_maps
 from pipeline_lib.cohort.scanner import CENTRE, CONTRASTS, Grid, draw_grid, draw_pose, scan_head
 from pipeline_lib.cohort.sheet import NO_LESION, Scan
-from pipeline_lib.files import atomic_path, write_json, write_text
+from pipeline_lib.cohort.written import path_in_sheet, save_volume
+from pipeline_lib.files import write_json, write_text
 
 log = logging.getLogger("pipeline")
 PEOPLE = 28
@@ -144,31 +144,31 @@ def _anatomical(
         data, tissues = scan_head(random, anatomy, grid, modality)
         brain = (tissues[[0, 1, 2, 5]].sum(0) > 0.5).astype(np.uint8)
         ventricles = anatomy.ventricles(grid.head_points())
-        _save(truth / f"{stem}_brain.nii.gz", brain, grid.affine)
-        _save(
+        save_volume(truth / f"{stem}_brain.nii.gz", brain, grid.affine)
+        save_volume(
             truth / f"{stem}_structures.nii.gz", np.maximum(brain, 2 * (ventricles > 0.5)).astype(np.uint8), grid.affine
         )
-        _save(
+        save_volume(
             truth / f"{stem}_tissues.nii.gz",
             (tissues.argmax(0) + 1).astype(np.uint8) * (tissues.sum(0) > 0.5),
             grid.affine,
         )
         if anatomy.lesions:
-            _save(lesion, (tissues[5] > 0.5).astype(np.uint8), grid.affine)
+            save_volume(lesion, (tissues[5] > 0.5).astype(np.uint8), grid.affine)
         facts = {"ventricles_ml": round(float(ventricles.sum()) * grid.voxel_ml, 2), "note": NOTE}
         write_json(truth / f"{stem}_truth.json", facts | {"group": person.group, "lesions": len(anatomy.lesions)})
-        _save(path, data, grid.affine)
+        save_volume(path, data, grid.affine)
     return Scan(
         person.id,
         session,
         modality,
-        _relative(path, root),
+        path_in_sheet(path, root),
         group=person.group,
         age=float(person.age),
         sex=person.sex,
         site="synthetic",
         split=person.split,
-        lesion=_relative(lesion, root) if anatomy.lesions else NO_LESION,
+        lesion=path_in_sheet(lesion, root) if anatomy.lesions else NO_LESION,
     )
 
 
@@ -188,20 +188,22 @@ def _diffusion(person: Person, anatomy: Anatomy, out: Path, root: Path) -> list[
         signal, bvals, bvecs = acquire(maps, s0, LOW_RESOLUTION, 0.02, random)
         coarse = fine.affine @ np.diag([LOW_RESOLUTION] * 3 + [1.0])
         coarse[:3, 3] += fine.affine[:3, :3] @ np.full(3, (LOW_RESOLUTION - 1) / 2)
-        _save(maps_path, np.moveaxis(maps, 0, -1).astype(np.float32), fine.affine)
-        _save(mask_path, brain.astype(np.uint8), fine.affine)
-        _save(names["dwimask.nii.gz"], (blocks(brain.astype(float), LOW_RESOLUTION) > 0.5).astype(np.uint8), coarse)
+        save_volume(maps_path, np.moveaxis(maps, 0, -1).astype(np.float32), fine.affine)
+        save_volume(mask_path, brain.astype(np.uint8), fine.affine)
+        save_volume(
+            names["dwimask.nii.gz"], (blocks(brain.astype(float), LOW_RESOLUTION) > 0.5).astype(np.uint8), coarse
+        )
         write_text(names["dwi.bval"], " ".join(f"{b:g}" for b in bvals) + "\n")
         write_text(names["dwi.bvec"], "".join(" ".join(f"{v:.6f}" for v in row) + "\n" for row in bvecs.T))
-        _save(names["dwi.nii.gz"], (1000 * signal).astype(np.int16), coarse)
+        save_volume(names["dwi.nii.gz"], (1000 * signal).astype(np.int16), coarse)
     known = functools.partial(
         Scan, person.id, "1", group=person.group, age=float(person.age), sex=person.sex, site="synthetic"
     )
-    paths = {key: _relative(path, root) for key, path in names.items()}
+    paths = {key: path_in_sheet(path, root) for key, path in names.items()}
     dwi = known(
         "dwi", paths["dwi.nii.gz"], mask=paths["dwimask.nii.gz"], bval=paths["dwi.bval"], bvec=paths["dwi.bvec"]
     )
-    return [dwi, known("noddi", _relative(maps_path, root), mask=_relative(mask_path, root))]
+    return [dwi, known("noddi", path_in_sheet(maps_path, root), mask=path_in_sheet(mask_path, root))]
 
 
 def _diffusion_grid(pose: NDArray[np.float64]) -> Grid:
@@ -211,16 +213,3 @@ def _diffusion_grid(pose: NDArray[np.float64]) -> Grid:
     centre = pose[:3, :3] @ CENTRE + pose[:3, 3] + [0, 0, 5]
     affine[:3, 3] = centre - affine[:3, :3] @ ((shape - 1) / 2)
     return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine, pose)
-
-
-def _save(path: Path, data: NDArray[np.generic], affine: NDArray[np.float64]) -> None:
-    image = nib.Nifti1Image(data, affine)
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    with atomic_path(path) as temporary:
-        nib.save(image, temporary)
-
-
-def _relative(path: Path, root: Path) -> str:
-    full = path.resolve()
-    return full.relative_to(root.resolve()).as_posix() if full.is_relative_to(root.resolve()) else full.as_posix()
