@@ -19,7 +19,16 @@ from typing import Literal
 
 from pipeline_lib.cohort.chunks import SPLITS
 from pipeline_lib.cohort.delimited import CONTROL, Table, read_delimited, read_text
-from pipeline_lib.cohort.values import LONGEST_LABEL, MISSING, UNCLEAR, as_label, loosely, parse_age, parse_sex
+from pipeline_lib.cohort.values import (
+    LONGEST_LABEL,
+    LONGEST_NAME,
+    MISSING,
+    UNCLEAR,
+    as_label,
+    loosely,
+    parse_age,
+    parse_sex,
+)
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path
 
@@ -37,6 +46,7 @@ COLUMNS = (
     "participant", "session", "modality", "path", "group", "age", "sex", "site",
     "mask", "lesion", "pair", "bval", "bvec", "alias", "split",
 )  # fmt: skip
+PATHS = ("path", "mask", "lesion", "bval", "bvec")
 FOREIGN_MODALITIES: Mapping[str, str] = {
     "t1": "T1w", "mprage": "T1w", "spgr": "T1w", "mp2rage": "T1w", "t2": "T2w", "t2flair": "FLAIR", "pdw": "PD", "dti": "dwi",
 }  # fmt: skip
@@ -396,6 +406,11 @@ def _parse(
         faults.append((None, message, "stray"))
     faults += [(column, "empty; every scan needs one", "empty") for column in REQUIRED if not cells[column]]
     faults += _faulty_labels(cells, labels)
+    faults += [
+        (column, f"a name of {longest} bytes, which no file system holds; write the path of the file", "long")
+        for column in PATHS
+        if (longest := max(len(part.encode()) for part in cells[column].split("/"))) > LONGEST_NAME
+    ]
     modality = cells["modality"]
     if modality and modality not in FAMILIES:
         meant = FOREIGN_MODALITIES.get(modality.lower(), modality)

@@ -15,6 +15,8 @@ SEXES: Mapping[str, str] = {
 OLDEST = 120
 LONGEST_LABEL = 64
 """Characters of an id or a session: file names hold both and more, and end at 255."""
+LONGEST_NAME = 255
+"""Bytes of a file or folder name (ext4, XFS, APFS, NTFS)."""
 PREFIX = re.compile(r"^(sub|subj|subject|ses|session)[-_]+", re.IGNORECASE)
 WHOLE_NUMBER = re.compile(r"([0-9]+)\.0+")
 AGE = re.compile(r"([0-9]+(?:[.,][0-9]*)?)([YMWDymwd]?)")
