@@ -292,7 +292,7 @@ class AugmentOptions(Options):
     """How training images are changed each time they are seen; null is the task's default.
 
     `augment: false` switches all of it off. Defaults of scans: flips where the plane shows both sides, 6 degrees, 7 %,
-    4 % and gamma .2; of translation the same without flips and gamma; of pictures nothing.
+    4 %, and of anomaly gamma .2; of translation the same without flips; of pictures nothing.
     """
 
     flip: bool | None = Field(
