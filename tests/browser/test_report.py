@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import os
 from pathlib import Path
 from typing import Any
@@ -227,9 +228,33 @@ def test_only_pages_with_a_volume_load_the_viewer(browser: Any, report: Path) ->
     assert "BSD 2-Clause" in (report / "niivue.license.txt").read_text()
     loaded = "return [...document.scripts].filter(script => script.src).length"
     opened(browser, report / SCAN)
-    assert browser.execute_script(loaded) == 1
+    assert browser.execute_script(loaded) == 2
     opened(browser, report / WITHOUT_VIEWER)
-    assert browser.execute_script(loaded) == 0
+    assert browser.execute_script(loaded) == 1, "cohort.js, which is small"
+    assert (report / "cohort.js").stat().st_size < 100_000
+
+
+def test_numbers_stand_within_the_cohort_and_scans_follow_each_other_over_chunks(browser: Any, report: Path) -> None:
+    opened(browser, report / SCAN)
+    assert texts(browser, "thead .cohort") == ["In the cohort"]
+    said = texts(browser, "td.cohort")
+    assert any(re.fullmatch(r"(\d+ %|below all|above all) of \d+", text) for text in said), said
+    seen = []
+    while True:
+        seen.append(texts(browser, "h1")[0])
+        following = browser.find_elements("css selector", "a[rel=next]:not([hidden])")
+        if not following:
+            break
+        browser.get(following[0].get_attribute("href"))
+    before = []
+    while True:
+        before.append(texts(browser, "h1")[0])
+        previous = browser.find_elements("css selector", "a[rel=prev]:not([hidden])")
+        if not previous:
+            break
+        browser.get(previous[0].get_attribute("href"))
+    assert len({name.split("_")[0] for name in before}) > 1
+    assert before[: len(seen)] == seen[::-1]
 
 
 def test_a_page_that_travels_alone_says_what_it_lacks(browser: Any, report: Path, tmp_path: Path) -> None:

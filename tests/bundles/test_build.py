@@ -86,7 +86,8 @@ def test_check_reads_what_was_fitted(bundle: Path, tmp_path: Path, name: str, te
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
     (copy / "fitted" / name).write_text(text)
     faults = check(copy)
-    assert len(faults) == 1 and f"fitted/{name}" in faults[0], faults
+    assert len(faults) == 1, faults
+    assert f"fitted/{name}" in faults[0]
 
 
 def test_folder_of_results_is_applied_like_its_bundle(
