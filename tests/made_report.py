@@ -291,8 +291,14 @@ def _synthesis(folder: Path) -> dict[str, Path]:
     embedding.mkdir(parents=True)
     table.to_csv(embedding / "embedding.tsv", sep="\t", index=False)
     _picture(folder / "synthesis" / "samples" / "grid.png", rng)
+    changed = folder / "synthesis" / "counterfactuals"
+    changed.mkdir(parents=True)
+    np.save(changed / "scans.npy", np.full((2, 1, 12, 10), -1, np.float32))
+    np.save(changed / "changed.npy", np.stack([np.full((2, 1, 12, 10), n / 5, np.float32) for n in range(3)], axis=1))
+    write_json(changed / "counterfactuals.json", {"condition": "age", "values": [20.5, 60.0, EVIL]})
     return {
         "samples": folder / "synthesis" / "samples",
+        "counterfactuals": changed,
         "embedding": embedding,
         "evaluation": evaluation,
         "diffusion": _network(folder / "synthesis" / "diffusion"),

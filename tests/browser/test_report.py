@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,23 @@ def test_embedding_is_coloured_by_any_column_and_told_by_keys(browser: Any, repo
         "document.querySelector('canvas').dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true}))"
     )
     assert texts(browser, ".scatter [role=status]")[0].startswith("scan sub-00000, participant 00000")
+
+
+def test_slider_goes_through_the_values_of_a_condition(browser: Any, report: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    opened(browser, report / "synthesis.html")
+    slider = browser.find_element("css selector", ".film input")
+    at = "return getComputedStyle(document.querySelector('.film img')).objectPosition"
+    said = []
+    for _ in range(4):
+        said.append((texts(browser, ".film output")[0], browser.execute_script(at)))
+        slider.send_keys(Keys.ARROW_RIGHT)
+    assert said == [("as scanned", "0px 0%"), ("20.5", "0px 33.3333%"), ("60", "0px 66.6667%"), (EVIL, "0px 100%")]
+    one, whole = browser.execute_script(
+        "const i = document.querySelector('.film img'); return [i.clientWidth / i.clientHeight, i.naturalWidth / i.naturalHeight]"
+    )
+    assert one == pytest.approx(4 * whole, rel=0.02), "one frame is shown of four"
 
 
 def test_lowest_checkpoint_is_marked_and_its_table_linked(browser: Any, report: Path) -> None:
