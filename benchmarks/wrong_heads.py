@@ -393,6 +393,7 @@ def header_alone(head: Head) -> Wrong:
 def write(wrong: Wrong, stem: Path) -> dict[str, str]:
     """Write a wrong input; its cells of the sheet."""
     path = stem.with_name(stem.name + wrong.suffix)
+    path.unlink(missing_ok=True)  # of a run that was stopped: a link leads nowhere
     data = wrong.data.astype(np.uint8) if wrong.data.dtype == bool else wrong.data
     image = (nib.Nifti1Pair if wrong.suffix == ".hdr" else nib.Nifti1Image)(np.ascontiguousarray(data), wrong.affine)
     image.set_sform(wrong.affine, code=1)

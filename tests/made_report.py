@@ -202,6 +202,7 @@ def _network(folder: Path) -> Path:
     snr = np.linspace(6, -6, 10)
     error = 1 / (1 + np.exp(snr))
     levels = {"log_snr": snr, "loss": error**0.5, "x0_mse": 0.4 * error, "eps_mse": 1 - error, "x0_mse_linear": error}
+    levels |= {"eps_autocorrelation": 0.01 + 0.1 * error, "eps_limit": 0.012 + 0 * error}
     pd.DataFrame(levels).to_csv(folder / "noise_levels.tsv", sep="\t", index=False)
     model = {"steps": 2000, "train_people": 90, "train_images": 900, "train_scans": 100, "best_step": 1900}
     write_json(folder / "model.json", model | {"data": {"train_groups": ["CN"]}})
@@ -291,8 +292,14 @@ def _synthesis(folder: Path) -> dict[str, Path]:
     embedding.mkdir(parents=True)
     table.to_csv(embedding / "embedding.tsv", sep="\t", index=False)
     _picture(folder / "synthesis" / "samples" / "grid.png", rng)
+    changed = folder / "synthesis" / "counterfactuals"
+    changed.mkdir(parents=True)
+    np.save(changed / "scans.npy", np.full((2, 1, 12, 10), -1, np.float32))
+    np.save(changed / "changed.npy", np.stack([np.full((2, 1, 12, 10), n / 5, np.float32) for n in range(3)], axis=1))
+    write_json(changed / "counterfactuals.json", {"condition": "age", "values": [20.5, 60.0, EVIL]})
     return {
         "samples": folder / "synthesis" / "samples",
+        "counterfactuals": changed,
         "embedding": embedding,
         "evaluation": evaluation,
         "diffusion": _network(folder / "synthesis" / "diffusion"),

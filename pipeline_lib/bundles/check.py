@@ -20,6 +20,8 @@ REQUIRED = (
     "kind", "architecture", "weights_sha256", "role", "prepared", "people", "scans", "train_images", "steps", "licence", "figures",
 )  # fmt: skip
 HASH = re.compile("[0-9a-f]{16}")
+COLUMNS = ("method", "threshold")
+"""Of the table of thresholds; one without rows has no header."""
 
 
 def check(path: str | Path) -> list[str]:
@@ -41,6 +43,19 @@ def _faults(folder: Path) -> Iterator[str]:
     if "recipe" in read_plan(folder):
         frozen_recipe("it", {"weights": str(folder)})
         yield from (f"{folder / name} is missing" for name in (CARD, LICENCE) if not (folder / name).is_file())
+    yield from (fault for path in sorted(folder.glob("fitted/*")) for fault in _faults_of_fitted(path))
+
+
+def _faults_of_fitted(path: Path) -> Iterator[str]:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".tsv":
+        if (header := text.partition("\n")[0]) and not set(COLUMNS) <= set(header.split("\t")):
+            yield f"{path} is no table of {' and '.join(COLUMNS)}: it starts with {header[:40]!r}"
+        return
+    try:
+        json.loads(text)
+    except ValueError as error:
+        yield f"{path} cannot be read: {error}"
 
 
 def _faults_of_network(folder: Path) -> Iterator[str]:

@@ -22,6 +22,7 @@ from pipeline_lib.cohort.delimited import CONTROL, Table, read_delimited, read_t
 from pipeline_lib.cohort.values import (
     LONGEST_GROUP,
     LONGEST_LABEL,
+    LONGEST_NAME,
     MISSING,
     UNCLEAR,
     as_label,
@@ -46,6 +47,7 @@ COLUMNS = (
     "participant", "session", "modality", "path", "group", "age", "sex", "site",
     "mask", "lesion", "pair", "bval", "bvec", "alias", "split",
 )  # fmt: skip
+PATHS = ("path", "mask", "lesion", "bval", "bvec")
 FOREIGN_MODALITIES: Mapping[str, str] = {
     "t1": "T1w", "mprage": "T1w", "spgr": "T1w", "mp2rage": "T1w", "t2": "T2w", "t2flair": "FLAIR", "pdw": "PD", "dti": "dwi",
 }  # fmt: skip
@@ -405,6 +407,11 @@ def _parse(
         faults.append((None, message, "stray"))
     faults += [(column, "empty; every scan needs one", "empty") for column in REQUIRED if not cells[column]]
     faults += _faulty_labels(cells, labels)
+    faults += [
+        (column, f"a name of {longest} bytes, which no file system holds; write the path of the file", "long")
+        for column in PATHS
+        if (longest := max(len(part.encode()) for part in cells[column].split("/"))) > LONGEST_NAME
+    ]
     modality = cells["modality"]
     if modality and modality not in FAMILIES:
         meant = FOREIGN_MODALITIES.get(modality.lower(), modality)

@@ -292,7 +292,7 @@ class AugmentOptions(Options):
     """How training images are changed each time they are seen; null is the task's default.
 
     `augment: false` switches all of it off. Defaults of scans: flips where the plane shows both sides, 6 degrees, 7 %,
-    4 % and gamma .2; of translation the same without flips and gamma; of pictures nothing.
+    4 %, and of anomaly gamma .2; of translation the same without flips; of pictures nothing.
     """
 
     flip: bool | None = Field(
@@ -622,6 +622,9 @@ class SamplingOptions(Options):
 Part = Literal["residual", "residual_asymmetry", "intensity", "intensity_asymmetry", "segmentation"]
 
 
+Residual = Literal["squared", "l1", "signed", "ssim"]
+
+
 class ScoreOptions(Options):
     """What an anomaly map is made of."""
 
@@ -631,9 +634,10 @@ class ScoreOptions(Options):
         "residuals are averaged. Empty: the chain from sampling.start.",
     )
     draws: Positive = Field(1, description="Draws of noise at each level.")
-    residual: Literal["squared", "l1", "signed"] = Field(
+    residual: Residual = Field(
         "squared",
-        description="Difference of scan and reconstruction, squared, absolute, or counted in the direction of lesions.",
+        description="Difference of scan and reconstruction, squared, absolute, counted in the direction of lesions, or of their "
+        "local structure (1 - SSIM).",
     )
     lesions: Literal["auto", "bright", "dark"] = Field(
         "auto", description="How lesions differ from healthy tissue; auto: dark on T1w, bright on all else."
@@ -656,6 +660,13 @@ class EvaluationOptions(Options):
     )
     smoothing: Literal["gaussian", "box"] = Field(
         "gaussian", description="By a Gaussian, whose sigma `smoothing_mm` is, or a box, whose side it is."
+    )
+    erosion_mm: float = Field(
+        0.0,
+        ge=0,
+        le=50,
+        description="Rim of the brain that is not judged to be abnormal, mm (pictures: pixels): in maps and their baselines it has the "
+        "lowest score.",
     )
     score: ScoreOptions = Field(ScoreOptions(), description="What an anomaly map is made of.")
     features: str = Field(

@@ -55,7 +55,8 @@ def _anomalies(views: Mapping[str, NDArray]) -> Figure:
             low, high = np.nanpercentile(scores, [1, 99.5])
             shown = np.where(np.isnan(scores), low, scores)
             tiles.append(Tile(shown, float(low), float(max(high, low + 1e-6)), "inferno", truth, _wrapped(method)))
-        tiles.append(Tile(views["image"][place], contour=truth, title="truth"))
+        if views["truth"].any():
+            tiles.append(Tile(views["image"][place], contour=truth, title="truth"))
         rows.append(Row(tiles if not place else [_untitled(tile) for tile in tiles], str(person)))
     return mosaic(rows, "Test people" + (": the red line is the true lesion" if views["truth"].any() else ""))
 

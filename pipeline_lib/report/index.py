@@ -13,11 +13,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions, SplitOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path, read_json, read_table
+from pipeline_lib.files import atomic_path, read_json, read_table, write_text
 from pipeline_lib.report.charts import StripPlot, Value, strip_plot
 from pipeline_lib.report.flow import cohort_flow
 from pipeline_lib.report.measures import MEASURES, Measure
@@ -45,6 +46,7 @@ SHOWN = (
     Column("sex", "Sex"),
     Column("site", "Site"),
 )
+QUANTILES = np.linspace(0, 1, 21)
 RATINGS = ("good", "doubtful", "bad")
 FILTERS = ("verdict", "split", "modality", "group", "site")
 
@@ -78,6 +80,7 @@ def write_index(
     pages = {scan: row["page"] for scan, row in scans.items()}
     _copy(VENDOR / "niivue.umd.js", out.parent)
     _copy(VENDOR / "niivue.license.txt", out.parent)
+    write_text(out.parent / "cohort.js", f"globalThis.cohortOfReport = {json.dumps(_spread(scans))};\n")
     stages = stages_of(out.parent.parent)
     drawn = graph(stages, out.parent.parent)
     cards = [{**read_card(page), "page": os.path.relpath(page, out.parent)} for page in recipe_pages.values()]
@@ -325,6 +328,24 @@ def _table(
 def _short(text: str) -> str:
     """A number with four significant digits; other text as it is."""
     return f"{float(text):.4g}" if _finite(text) else text
+
+
+def _spread(scans: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """What the page of a scan says of the whole cohort: quantiles of every measure, and which chunk follows which."""
+    quantiles: dict[str, dict[str, Any]] = {}
+    for modality in sorted({row["modality"] for row in scans.values()}):
+        passed = [row for row in scans.values() if row["modality"] == modality and row["ok"] == "true"]
+        for name in _measured(scans):
+            absent = MEASURES.get(name, Measure(name)).absent
+            values = [float(row[name]) for row in passed if _finite(row.get(name, ""))]
+            if values := [value for value in values if value != absent]:
+                at = [float(f"{value:.6g}") for value in np.quantile(values, QUANTILES)]
+                quantiles.setdefault(modality, {})[name] = {"at": at, "scans": len(values)}
+    pages: dict[str, list[str]] = {}
+    for row in scans.values():
+        if row["modality"] != "image":
+            pages.setdefault(Path(row["page"]).parent.name, []).append(Path(row["page"]).name)
+    return {"quantiles": quantiles, "chunks": [[chunk, names[0], names[-1]] for chunk, names in pages.items()]}
 
 
 def _strips(scans: Mapping[str, Mapping[str, str]]) -> list[StripPlot]:

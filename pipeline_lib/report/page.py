@@ -60,11 +60,13 @@ class Provenance:
     versions: str
 
 
-def write_page(path: Path, template: str, *, scripts: Sequence[str] = (), beside: str = "", **values: Any) -> None:
+def write_page(
+    path: Path, template: str, *, scripts: Sequence[str] = (), beside: Sequence[str] = (), **values: Any
+) -> None:
     """Render a template of this package and write it atomically.
 
     The page's content security policy allows its own style and ``scripts`` by their hashes, pictures that are embedded,
-    and nothing else. A page with a viewer loads the script at the address ``beside``: such a page allows scripts that lie
+    and nothing else. The page of a scan loads the scripts at the addresses ``beside``: such a page allows scripts that lie
     where it lies, by name only, since no browser checks the hash of a file on disk.
     """
     style, *sources = [(TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", *scripts)]
@@ -86,7 +88,7 @@ def svg_of(chart: object) -> str:
     return _environment().get_template("plot.svg").render(chart=chart, style=Markup(style))
 
 
-def _policy(style: str, scripts: Sequence[str], beside: str) -> str:
+def _policy(style: str, scripts: Sequence[str], beside: Sequence[str]) -> str:
     def hashes(texts: Sequence[str]) -> str:
         found = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
         return " ".join(f"'sha256-{digest}'" for digest in found) or "'none'"

@@ -20,6 +20,7 @@ from pipeline_lib.report.captions import CAPTIONS
 from pipeline_lib.report.cases import Cases, cases_of, scan_pages
 from pipeline_lib.report.curves import HISTORY, plots_of
 from pipeline_lib.report.figures import figures_of
+from pipeline_lib.report.film import film_of
 from pipeline_lib.report.flow import Step, recipe_flow
 from pipeline_lib.report.methods import recipe_methods
 from pipeline_lib.report.page import THUMBNAIL_WIDTH, Picture, load_picture, number, read_provenance, write_page
@@ -138,6 +139,7 @@ def write_recipe_page(
             task=task,
             verdict=said,
             galleries=_galleries(task, pictures, results),
+            film=film_of(results),
             embedding=_embedding(results),
             headline=chosen,
             judged=found,

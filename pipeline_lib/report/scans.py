@@ -24,16 +24,18 @@ PERSON = ("scan", "participant", "session", "modality", "group", "age", "sex", "
 VERDICT = ("ok", "stage", "reason")
 BOOKKEEPING = ("pair", "log", "source", "sha256", "voxels_sha256", "outputs")
 PICTURES = "pictures.html"
-VIEWER = "../../niivue.umd.js"
-"""From a page; the index puts it there."""
+VIEWER, COHORT = "../../niivue.umd.js", "../../cohort.js"
+"""From a page; the index puts them there."""
 MOST_EXCLUDED, MOST_LOG = 500, 100_000
 """Excluded pictures that a page lists, and characters of a log that it shows."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the numbers table."""
+    """A line of the numbers table; ``name`` and ``exact`` are for its place in the cohort."""
 
+    name: str
+    exact: str
     measure: Measure
     value: str
     limits: str
@@ -74,7 +76,7 @@ def write_scan_pages(
             out / f"{scan}.html",
             "scan.html",
             scripts=["shared.js", "scan.js"],
-            beside=VIEWER if view.layers else "",
+            beside=[COHORT, *([VIEWER] if view.layers else [])],
             title=scan,
             home="../../index.html",
             cohort=cohort,
@@ -216,7 +218,7 @@ def _numbers(row: dict[str, str], options: PreprocessOptions) -> list[Row]:
             limits["mask_components"] = f"at most {quality.max_mask_components}"
     known = {*PERSON, *VERDICT, *BOOKKEEPING}
     return [
-        Row(MEASURES.get(name, Measure(name)), number(value), limits.get(name, ""))
+        Row(name, value, MEASURES.get(name, Measure(name)), number(value), limits.get(name, ""))
         for name, value in row.items()
         if name not in known and value != "" and not _is_nan(value)
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline_lib.tasks.shared import DATASET, FOLLOWED, INTERVALS, MEANING, MODEL, SAMPLER, TOLD, UNSEEN
-from pipeline_lib.tasks.task import Stage, Task
+from pipeline_lib.tasks.task import MOVED, Stage, Task
 
 SAMPLES = Stage(
     "inference",
@@ -59,6 +59,7 @@ TASK = Task(
     ),
     works_on="images",
     others="cohort",
+    augment=dict(MOVED),
     draws=64,
     passes=("better", "undecided"),  # the floor is people against people
     open=("sampling", "evaluation.features"),

@@ -14,7 +14,7 @@ from pipeline_lib.tasks.shared import (
     TOLD,
     UNSEEN,
 )
-from pipeline_lib.tasks.task import Stage, Task
+from pipeline_lib.tasks.task import MOVED, Stage, Task
 
 SAMPLES = Stage(
     "inference",
@@ -84,6 +84,7 @@ TASK = Task(
         "standard deviations over halves, and differences are paired over them. Copies were looked for by aligning "
         "each sample with the training images most like it, under flips, rotation, scale and shift."
     ),
+    augment=dict(MOVED),
     draws=64,
     passes=("better", "undecided"),  # the floor is people against people
     open=("sampling", "evaluation.features"),

@@ -11,6 +11,8 @@ from typing import Literal
 
 CHANGED: Mapping[str, bool | float] = {"flip": True, "rotate": 6.0, "scale": 0.07, "shift": 0.04, "gamma": 0.2}
 """Parts of the augmentation and how much of each: degrees, shares of the size, log2 of an exponent."""
+MOVED: Mapping[str, bool | float] = {**CHANGED, "gamma": 0.0}
+"""Likewise, with the intensities as they are: what learns to draw them would draw changed ones."""
 
 FREE = (
     "data.train_groups", "data.slices.from_mm", "data.slices.to_mm", "data.slices.every_mm",

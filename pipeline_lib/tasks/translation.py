@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline_lib.tasks.shared import AUTOENCODER, DATASET, INTERVALS, LATENTS, MODEL, SAMPLER, UNSEEN
-from pipeline_lib.tasks.task import CHANGED, Stage, Task
+from pipeline_lib.tasks.task import MOVED, Stage, Task
 
 FLOOR = Stage("floor", "Linear fit", ("task", "data"), "pipeline_lib.inference.translation:fit_floor")
 REGRESSION = Stage(
@@ -63,7 +63,7 @@ TASK = Task(
     ignores=("sampling.checkpoints",),
     conditional=False,
     source_and_target=True,
-    augment={**CHANGED, "flip": False, "gamma": 0.0},  # maps have units, and are of one person's two sides
+    augment={**MOVED, "flip": False},  # maps have units, and are of one person's two sides
     draws=1,
     open=("sampling",),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,23 @@ def test_embedding_is_coloured_by_any_column_and_told_by_keys(browser: Any, repo
     assert texts(browser, ".scatter [role=status]")[0].startswith("scan sub-00000, participant 00000")
 
 
+def test_slider_goes_through_the_values_of_a_condition(browser: Any, report: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    opened(browser, report / "synthesis.html")
+    slider = browser.find_element("css selector", ".film input")
+    at = "return getComputedStyle(document.querySelector('.film img')).objectPosition"
+    said = []
+    for _ in range(4):
+        said.append((texts(browser, ".film output")[0], browser.execute_script(at)))
+        slider.send_keys(Keys.ARROW_RIGHT)
+    assert said == [("as scanned", "0px 0%"), ("20.5", "0px 33.3333%"), ("60", "0px 66.6667%"), (EVIL, "0px 100%")]
+    one, whole = browser.execute_script(
+        "const i = document.querySelector('.film img'); return [i.clientWidth / i.clientHeight, i.naturalWidth / i.naturalHeight]"
+    )
+    assert one == pytest.approx(4 * whole, rel=0.02), "one frame is shown of four"
+
+
 def test_lowest_checkpoint_is_marked_and_its_table_linked(browser: Any, report: Path) -> None:
     opened(browser, report / "generation.html")
     marked = browser.execute_script("return document.querySelector('.best').previousElementSibling.textContent")
@@ -227,9 +245,33 @@ def test_only_pages_with_a_volume_load_the_viewer(browser: Any, report: Path) ->
     assert "BSD 2-Clause" in (report / "niivue.license.txt").read_text()
     loaded = "return [...document.scripts].filter(script => script.src).length"
     opened(browser, report / SCAN)
-    assert browser.execute_script(loaded) == 1
+    assert browser.execute_script(loaded) == 2
     opened(browser, report / WITHOUT_VIEWER)
-    assert browser.execute_script(loaded) == 0
+    assert browser.execute_script(loaded) == 1, "cohort.js, which is small"
+    assert (report / "cohort.js").stat().st_size < 100_000
+
+
+def test_numbers_stand_within_the_cohort_and_scans_follow_each_other_over_chunks(browser: Any, report: Path) -> None:
+    opened(browser, report / SCAN)
+    assert texts(browser, "thead .cohort") == ["In the cohort"]
+    said = texts(browser, "td.cohort")
+    assert any(re.fullmatch(r"(\d+ %|below all|above all) of \d+", text) for text in said), said
+    seen = []
+    while True:
+        seen.append(texts(browser, "h1")[0])
+        following = browser.find_elements("css selector", "a[rel=next]:not([hidden])")
+        if not following:
+            break
+        browser.get(following[0].get_attribute("href"))
+    before = []
+    while True:
+        before.append(texts(browser, "h1")[0])
+        previous = browser.find_elements("css selector", "a[rel=prev]:not([hidden])")
+        if not previous:
+            break
+        browser.get(previous[0].get_attribute("href"))
+    assert len({name.split("_")[0] for name in before}) > 1
+    assert before[: len(seen)] == seen[::-1]
 
 
 def test_a_page_that_travels_alone_says_what_it_lacks(browser: Any, report: Path, tmp_path: Path) -> None:

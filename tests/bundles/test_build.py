@@ -79,6 +79,17 @@ def test_bundle_is_whole_and_says_what_it_is(bundle: Path, anomaly: Path) -> Non
     assert (bundle / "fitted" / "thresholds.tsv").read_text() == (anomaly / "evaluation" / "thresholds.tsv").read_text()
 
 
+@pytest.mark.parametrize(
+    ("name", "text"), [("thresholds.tsv", '{"diffusion": 1}'), ("standards.json", "{"), ("floors.json", "")]
+)
+def test_check_reads_what_was_fitted(bundle: Path, tmp_path: Path, name: str, text: str) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    (copy / "fitted" / name).write_text(text)
+    faults = check(copy)
+    assert len(faults) == 1, faults
+    assert f"fitted/{name}" in faults[0]
+
+
 def test_folder_of_results_is_applied_like_its_bundle(
     anomaly: Path, bundle: Path, applied: Callable[..., RecipeOptions]
 ) -> None:

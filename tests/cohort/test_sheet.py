@@ -80,6 +80,7 @@ def test_spreadsheet_habits_are_tolerated(tmp_path: Path, encode) -> None:
         ("p\t1\tdwi\tx.nii\tCN", None, "bvec"),
         ("1.0\t1\tT1w\tx.nii\tCN", "participant", "write 1"),
         (f"{'p' * 65}\t1\tT1w\tx.nii\tCN", "participant", "at most 64"),
+        (f"p\t1\tT1w\t{'x' * 256}\tCN", "path", "a name of 256 bytes"),
         ("p\t1\tT1w\tx\0.nii\tCN", None, "control character"),
         ('p\t1\tT1w\tx.nii\t"CN" group', None, "quotation mark"),
         ('p\t1\tT1w\tx.nii\t"CN', None, "quotation mark"),

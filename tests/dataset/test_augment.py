@@ -126,8 +126,8 @@ def recipe(**values: Any) -> RecipeOptions:
     ("values", "chosen"),
     [
         ({"task": "anomaly"}, ALL),
-        ({"task": "generation", "denoiser": {"training": {"augment": True}}}, ALL),
-        ({"task": "generation", "denoiser": {"training": {"augment": {"rotate": 2}}}}, ALL | {"rotate": 2}),
+        ({"task": "generation", "denoiser": {"training": {"augment": True}}}, ALL | {"gamma": 0}),
+        ({"task": "generation", "denoiser": {"training": {"augment": {"rotate": 2}}}}, ALL | {"rotate": 2, "gamma": 0}),
         ({"task": "generation", "denoiser": {"training": {"augment": False}}}, dict.fromkeys(ALL, 0)),
         ({"task": "generation", "data": {"modality": "image"}}, dict.fromkeys(ALL, 0)),
         ({"task": "synthesis", "autoencoder": {}}, dict.fromkeys(ALL)),

@@ -267,6 +267,20 @@ const fail = (box) => (error) => {
 for (const box of document.querySelectorAll(".explorer")) explore(box).catch(fail(box));
 for (const box of document.querySelectorAll(".scatter")) scatter(box).catch(fail(box));
 
+for (const film of document.querySelectorAll(".film")) {
+  const [slider, said, frames] = [film.querySelector("input"), film.querySelector("output"), Number(film.dataset.frames)];
+  const labels = [...film.querySelectorAll("ol li")].map((item) => item.textContent);
+  const wind = () => {
+    film.style.setProperty("--at", `${(100 * slider.value) / Math.max(1, frames - 1)}%`);
+    said.textContent = labels[slider.value];
+    slider.setAttribute("aria-valuetext", labels[slider.value]);
+  };
+  film.style.setProperty("--ratio", film.dataset.ratio);
+  film.classList.add("ready");
+  slider.addEventListener("input", wind);
+  wind();
+}
+
 for (const button of document.querySelectorAll("button.copy")) {
   button.hidden = false;
   button.addEventListener("click", () => {

@@ -10,6 +10,36 @@ for (const pair of document.querySelectorAll(".pairwise")) {
   show();
 }
 
+// What only the index knows of the whole cohort lies in cohort.js beside it; without it the page is of its chunk alone.
+const inCohort = ({quantiles, chunks}) => {
+  for (const table of document.querySelectorAll("table.measured")) {
+    const known = quantiles[table.dataset.modality] ?? {};
+    for (const row of table.querySelectorAll("tr[data-measure]")) {
+      const [spread, value] = [known[row.dataset.measure], Number(row.dataset.exact)];
+      if (!spread || !Number.isFinite(value)) continue;
+      const last = spread.at.length - 1;
+      const below = spread.at.filter((quantile) => quantile < value).length;
+      const upTo = spread.at.filter((quantile) => quantile <= value).length;
+      const percent = Math.round(100 * Math.min(1, Math.max(0, (below + upTo - 1) / 2 / last)));
+      const [cell, mark] = [row.querySelector(".cohort"), document.createElement("span")];
+      mark.className = "rank";
+      mark.style.setProperty("--at", `${percent}%`);
+      const where = upTo === 0 ? "below all" : below > last ? "above all" : `${percent} %`;
+      cell.append(mark, ` ${where} of ${spread.scans}`);
+      cell.title = `Median ${spread.at[last / 2].toPrecision(3)}, from ${spread.at[0].toPrecision(3)} to ${spread.at[last].toPrecision(3)} over ${spread.scans} scans that passed.`;
+    }
+    for (const cell of table.querySelectorAll(".cohort")) cell.hidden = false;
+  }
+  for (const link of document.querySelectorAll("a.turn[hidden]")) {
+    const [here, back] = [chunks.findIndex(([name]) => name === link.dataset.chunk), link.rel === "prev"];
+    const there = here < 0 ? undefined : chunks[here + (back ? -1 : 1)];
+    if (!there) continue;
+    link.href = `../${[there[0], there[back ? 2 : 1]].map(encodeURIComponent).join("/")}`;
+    link.hidden = false;
+  }
+};
+if (globalThis.cohortOfReport) inCohort(cohortOfReport);
+
 const rate = (box) => {
   const ratings = ratingsOf(box.dataset.cohort);
   const [note, said] = [box.querySelector("input[type=text]"), box.querySelector("[role=status]")];

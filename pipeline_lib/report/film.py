@@ -1,0 +1,53 @@
+"""The same people under one value of a condition after the other, as frames that a slider goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline_lib.files import read_json
+from pipeline_lib.imaging.quality import TILE
+from pipeline_lib.inference.pictures import plane
+from pipeline_lib.report.page import Picture, picture_of
+
+PEOPLE = 5
+"""Shown side by side."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """Frames of one size below each other in one picture, the scans as they are first."""
+
+    condition: str
+    picture: Picture
+    labels: tuple[str, ...]
+
+
+def film_of(results: Mapping[str, Path]) -> Film | None:
+    """The frames of the stage of counterfactuals; None where it changed nothing."""
+    folder = results.get("counterfactuals")
+    if folder is None or not (folder / "changed.npy").is_file():
+        return None
+    about = read_json(folder / "counterfactuals.json")
+    scans, changed = (np.load(folder / f"{name}.npy") for name in ("scans", "changed"))
+    people = np.unique(np.linspace(0, len(scans) - 1, min(PEOPLE, len(scans))).round().astype(int))
+    rows = [scans[people], *np.moveaxis(changed[people], 1, 0)]
+    labels = ["as scanned", *(f"{value:g}" if isinstance(value, float) else str(value) for value in about["values"])]
+    frames = np.concatenate([np.concatenate([_tile(image) for image in row], axis=1) for row in rows])
+    alt = f"{len(people)} held-out people side by side: {', '.join(labels)}; {about['condition']} changes from row to row."
+    return Film(about["condition"], picture_of(Image.fromarray(frames), "frames", alt=alt), tuple(labels))
+
+
+def _tile(image: np.ndarray) -> np.ndarray:
+    """A grey or coloured view of an image in [-1, 1], ``(TILE, TILE, 3)`` uint8."""
+    view = np.clip((plane(image) + 1) * 127.5, 0, 255).astype(np.uint8)
+    picture = Image.fromarray(view).convert("RGB")
+    scale = TILE / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    tile = Image.new("RGB", (TILE, TILE))
+    tile.paste(picture.resize(size, Image.Resampling.BILINEAR), ((TILE - size[0]) // 2, (TILE - size[1]) // 2))
+    return np.asarray(tile)
