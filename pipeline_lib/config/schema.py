@@ -37,6 +37,9 @@ def _path(text: str) -> str:
     return path
 
 
+LIBRARY = Path(__file__).resolve().parents[1]
+
+
 def _folder_to_write(text: str) -> str:
     path = _path(text)
     if odd := sorted({character for character in path if not re.match(r"[\w ./+,=@%~'-]", character)}):
@@ -49,6 +52,8 @@ def _folder_to_write(text: str) -> str:
         raise ValueError(f"{text!r} is{'' if there == Path(path) else ' below'} a file; name a folder")
     if Path.cwd().is_relative_to(Path(path).resolve()):
         raise ValueError(f"{text!r} holds the project itself; name a folder of its own, e.g. results")
+    if any(Path(path).resolve().is_relative_to(code) for code in (LIBRARY, LIBRARY.with_name("workflow"))):
+        raise ValueError(f"{text!r} is where the code lies; name a folder of its own, e.g. results")
     return path
 
 
