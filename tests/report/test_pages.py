@@ -25,6 +25,7 @@ from pipeline_lib.config.schema import CohortOptions, PreprocessOptions, RecipeO
 from pipeline_lib.evaluation.metric import Metric, Role
 from pipeline_lib.files import write_json
 from pipeline_lib.report.captions import CAPTIONS
+from pipeline_lib.report.film import film_of
 from pipeline_lib.report.index import read_card, write_index
 from pipeline_lib.report.page import PICTURE_LIMIT, load_picture
 from pipeline_lib.report.recipe import write_recipe_page
@@ -291,6 +292,17 @@ def test_policy_names_the_pages_own_style_and_script_and_nothing_else(tmp_path: 
         assert "unsafe" not in policy(text)
         tags = re.sub('"[^"]*"', '""', re.sub("(?s)<script.*?</script>", "", text))
         assert not re.findall(r"<[^>]+ (?:style|on[a-z]+)=", tags)
+
+
+def test_slider_over_more_values_than_a_picture_holds_says_how_many_are_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "synthesis" / "counterfactuals"
+    folder.mkdir(parents=True)
+    np.save(folder / "scans.npy", np.zeros((1, 1, 9, 8), np.float32))
+    np.save(folder / "changed.npy", np.zeros((1, 150, 1, 9, 8), np.float32))
+    write_json(folder / "counterfactuals.json", {"condition": "site", "values": [f"site {n}" for n in range(150)]})
+    film = film_of({"counterfactuals": folder})
+    assert film is not None
+    assert (film.labels[0], len(film.labels), film.left_out) == ("as scanned", 51, 100)
 
 
 def test_every_line_plot_has_its_table(tmp_path: Path) -> None:
