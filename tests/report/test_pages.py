@@ -23,12 +23,13 @@ from PIL import Image
 
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions, RecipeOptions, SplitOptions
 from pipeline_lib.evaluation.metric import Metric, Role
-from pipeline_lib.files import write_json
+from pipeline_lib.files import write_json, write_text
 from pipeline_lib.report.captions import CAPTIONS
 from pipeline_lib.report.film import film_of
 from pipeline_lib.report.index import read_card, write_index
 from pipeline_lib.report.page import PICTURE_LIMIT, load_picture
 from pipeline_lib.report.recipe import write_recipe_page
+from pipeline_lib.report.run import COMMAND
 from pipeline_lib.report.scans import write_scan_pages
 
 COHORT = CohortOptions(name="Cohort <b>", note="Synthetic people & nobody else.")
@@ -259,6 +260,8 @@ def test_index_links_to_pages_that_exist(tmp_path: Path, scan_pages: Path, recip
     checks = {"scans": 2, "people": 2, "included": 1, "duplicates": [], "people_in_two_splits": [], "balance": balance}
     write_json(tmp_path / "checks.json", checks | {"excluded_rows": [], "sheet_problems": [EVIL]})
     out = tmp_path / "report" / "index.html"
+    command = f"snakemake all --config x={EVIL}"
+    write_text(tmp_path / COMMAND, f"{command}\n")
     write_index(
         COHORT,
         SplitOptions(),
@@ -270,6 +273,7 @@ def test_index_links_to_pages_that_exist(tmp_path: Path, scan_pages: Path, recip
         out,
     )
     page = check(out)
+    assert f"<code>{html.escape(command)}</code>" in page.text
     links = [reference for reference in page.references if reference.endswith(".html")]
     assert {"anomaly.html", "scans/test-anat-0001/bad.html"} <= set(links)
     assert all((out.parent / link).is_file() for link in links)
