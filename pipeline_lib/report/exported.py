@@ -6,27 +6,13 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
-
 from pipeline_lib.files import atomic_directory, write_text
 from pipeline_lib.inference.pictures import save
 from pipeline_lib.report.curves import plots_of
-from pipeline_lib.report.figures import figures_of
+from pipeline_lib.report.figures import data_of, figures_of
 from pipeline_lib.report.page import svg_of
 from pipeline_lib.report.recipe import picture_files
 from pipeline_lib.report.tables import text_of
-
-DATA = {
-    "examples": "per_subject.tsv",
-    "distances": "metrics.tsv",
-    "grid": "samples.tsv",
-    "conditions": "samples.tsv",
-    "reverse": "samples.tsv",
-    "counterfactuals": "people.tsv",
-    "strip": "history.csv",
-    "loss": "history.csv",
-}
-"""The table of a stage that a picture shows, or that belongs to it, where it does not have the picture's name."""
 
 
 def write_figures(folders: Mapping[str, Path], out: Path) -> None:
@@ -49,18 +35,9 @@ def write_figures(folders: Mapping[str, Path], out: Path) -> None:
             for path in picture_files(folder):
                 shutil.copyfile(path, place / path.name)
             for picture in sorted(place.glob("*.*")):
-                if not picture.with_suffix(".tsv").exists():
-                    _write_data(folder, picture)
-
-
-def _write_data(folder: Path, picture: Path) -> None:
-    """Put the table of a picture beside it, where its stage has one."""
-    for name in (f"{picture.stem}.tsv", DATA.get(picture.stem, "")):
-        table = folder / name
-        if table.is_file():
-            cells = pd.read_csv(table, sep="," if table.suffix == ".csv" else "\t", dtype=str, keep_default_na=False)
-            cells.to_csv(picture.with_suffix(".tsv"), sep="\t", index=False)
-            return
+                beside, table = picture.with_suffix(".tsv"), data_of(folder, picture.stem)
+                if table is not None and not beside.exists():
+                    table.to_csv(beside, sep="\t", index=False)
 
 
 def _plain(title: str) -> str:

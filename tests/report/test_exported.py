@@ -9,7 +9,8 @@ import pandas as pd
 from made_report import EVIL, _anomaly
 
 from pipeline_lib.report.captions import CAPTIONS
-from pipeline_lib.report.exported import DATA, write_figures
+from pipeline_lib.report.exported import write_figures
+from pipeline_lib.report.figures import DATA
 
 
 def test_plots_are_drawings_of_their_own_with_their_tables(tmp_path: Path) -> None:

@@ -318,6 +318,9 @@ def test_every_line_plot_has_its_table(tmp_path: Path) -> None:
         for figure in re.findall('<figure class="plot">.*?</figure>', text, re.DOTALL):
             assert 'download="' in figure
             assert re.search('role="img" aria-label="[^"]{20,}"', figure)
+    anomaly = (index.parent / "anomaly.html").read_text()
+    assert 'download="evaluation_examples.tsv"' in anomaly, "the numbers of the people in the picture"
+    assert 'download="diffusion_strip.tsv"' not in anomaly, "2,000 rows are a file among the figures"
 
 
 def test_large_pictures_are_made_small(tmp_path: Path) -> None:
