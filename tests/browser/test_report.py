@@ -215,7 +215,9 @@ WITHOUT_VIEWER = "scans/train-anat-0001/sub-00002_ses-1_T1w.html"
 
 def drawn(browser: Any) -> bytes:
     """The viewer's pixels."""
-    picture: bytes = browser.find_element("css selector", ".viewer canvas").screenshot_as_png
+    canvas = browser.find_element("css selector", ".viewer canvas")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", canvas)
+    picture: bytes = canvas.screenshot_as_png
     return picture
 
 
