@@ -20,22 +20,30 @@ import yaml
 from dry_run import SIZES, measure
 from memory import checks, table
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline_lib.cohort.synthetic import make_cohort
-from pipeline_lib.config.schema import PreprocessOptions, RecipeOptions
+from pipeline_lib.config.schema import PreprocessOptions, RecipeOptions, TrainingOptions
 from pipeline_lib.imaging.ingest import ingest_chunk
 from pipeline_lib.imaging.preprocess import preprocess_chunk
+from pipeline_lib.inference.synthesis import LOOKED_UP
 from pipeline_lib.models.autoencoder import KLAutoencoder
 from pipeline_lib.models.regressor import Regressor
 from pipeline_lib.models.unet import UNet
 from pipeline_lib.models.vqgan import VQGAN
+from pipeline_lib.training.trainer import in_steps
 
 RECIPES = Path(__file__).resolve().parent.parent / "config" / "recipes"
 SUSTAINED = 60e12
 """Operations a second: a fifth of the bfloat16 peak of an A100. Assumed."""
 HEADS = range(1, 4)
-TEST_SHARE = 0.2
+TRAIN_SHARE, TEST_SHARE = 0.7, 0.2
+SCANS = 1_000
+"""Of the table of trainings, where some are given as epochs."""
+GROUPS = 2
+"""Of a cohort, each of which synthesis samples."""
 MEMORY = """## GPU memory of a training step
 
 GB by size and batch, activations included, and the largest batch that leaves a tenth of a card free. Computed, not measured:
@@ -71,20 +79,23 @@ class Network:
 def counted(module: nn.Module, *inputs: Tensor) -> tuple[float, int]:
     """Operations of one forward pass, and weights; of an autoencoder, its encoder and decoder."""
     counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
+    with counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():  # whose attention is counted
         if isinstance(module, UNet | Regressor):
             module(*inputs)
         else:
-            module.decoder(module.encode(*inputs)[0])  # without the codebook, which meta tensors cannot look up
+            module.decoder(
+                module.encode(*inputs)[0]
+            )  # without the codebook, which tensors without values cannot look up
     return float(counter.get_total_flops()), sum(parameter.numel() for parameter in module.parameters())
 
 
-def networks(recipe: RecipeOptions) -> list[Network]:
-    """What the recipe trains; shapes only, nothing is computed."""
+def networks(recipe: RecipeOptions, scans: int) -> list[Network]:
+    """What the recipe trains on so many scans; shapes only, nothing is computed."""
     data, options, size, channels = recipe.data, recipe.autoencoder, recipe.data.size, recipe.data.channels
+    images = images_a_scan(recipe) * scans
     found = []
     condition = 0
-    with torch.device("meta"):
+    with FakeTensorMode():
         if options is not None:
             kept = {"dimensions": data.dimensions, "channels": options.channels, "blocks": options.blocks,
                     "latent_channels": options.latent_channels}  # fmt: skip
@@ -95,8 +106,7 @@ def networks(recipe: RecipeOptions) -> list[Network]:
                 kind = KLAutoencoder if options.kind == "vae" else VQGAN
                 extra = {} if options.kind == "vae" else {"codes": options.codes}
                 cost = counted(kind(in_channels=inside, **kept, **extra), torch.empty(1, inside, *size))
-                images = options.training.steps * options.training.batch_size * options.training.accumulate
-                found.append(Network(f"{options.kind.upper()}, {role}", *cost, images))
+                found.append(Network(f"{options.kind.upper()}, {role}", *cost, seen(options.training, images)))
             size = [n // 2 ** (len(options.channels) - 1) for n in size]
             channels = options.latent_channels
             condition = channels if data.target else 0
@@ -108,17 +118,21 @@ def networks(recipe: RecipeOptions) -> list[Network]:
                 fold=regression.fold, channels=regression.channels, blocks=regression.blocks,
             )  # fmt: skip
             cost = counted(network, torch.empty(1, data.channels, *[regression.patch] * data.dimensions))
-            patches = regression.training.steps * regression.training.batch_size * regression.training.accumulate
-            found.append(Network("regression, a patch", *cost, patches))
-        denoiser, training = recipe.denoiser, recipe.denoiser.training
+            found.append(Network("regression, a patch", *cost, seen(regression.training, images)))
+        denoiser = recipe.denoiser
         network = UNet(
             dimensions=data.dimensions, in_channels=channels + condition, out_channels=channels,
             channels=denoiser.channels, blocks=denoiser.blocks, attention=denoiser.attention,
             head_channels=denoiser.head_channels, fold=denoiser.fold,
         )  # fmt: skip
         cost = counted(network, torch.empty(1, channels + condition, *size), torch.zeros(1, dtype=torch.int64))
-        found.append(Network("denoiser", *cost, training.steps * training.batch_size * training.accumulate))
+        found.append(Network("denoiser", *cost, seen(denoiser.training, images)))
     return found
+
+
+def seen(training: TrainingOptions, images: int) -> int:
+    """Images that a training sees in all its steps, which may be given as epochs of so many images."""
+    return in_steps(training, images, "planning").steps * training.batch_size * training.accumulate
 
 
 def images_a_scan(recipe: RecipeOptions) -> int:
@@ -129,14 +143,22 @@ def images_a_scan(recipe: RecipeOptions) -> int:
 
 def inference(recipe: RecipeOptions, forward: float, scans: int) -> float:
     """Operations of sampling: of every test scan, or of as many images as are asked for."""
-    sampling = recipe.sampling
+    sampling, score = recipe.sampling, recipe.evaluation.score
     if recipe.task == "anomaly":
-        return forward * sampling.steps * sampling.start * images_a_scan(recipe) * scans
+        chain = min(sampling.steps, max(1, round(sampling.start * recipe.diffusion.timesteps)))
+        return forward * (len(score.levels) * score.draws or chain) * images_a_scan(recipe) * scans
     if recipe.task == "translation":
-        return forward * sampling.steps * sampling.count * scans
+        return forward * sampling.steps * sampling.count * images_a_scan(recipe) * scans
     guided = 2 if sampling.guidance != 1 else 1
-    times = max(1, sampling.checkpoints) if recipe.task == "generation" else 2
-    return forward * sampling.steps * guided * sampling.count * times
+    return forward * sampling.steps * guided * drawn(recipe)
+
+
+def drawn(recipe: RecipeOptions) -> int:
+    """Images sampled by the finished model and by its kept checkpoints, in which synthesis looks at some of them only."""
+    sampling = recipe.sampling
+    finished = sampling.count * (GROUPS if recipe.task == "synthesis" else 1)
+    looked_at = finished if recipe.task == "generation" else len(range(0, finished, math.ceil(finished / LOOKED_UP)))
+    return finished + sampling.checkpoints * looked_at
 
 
 def one_scan() -> tuple[float, float]:
@@ -156,11 +178,15 @@ def main() -> None:
     """Print the tables."""
     scan_seconds, scan_bytes = one_scan()
     recipes = {path.stem: read_recipe(path.stem) for path in sorted(RECIPES.glob("*.yaml"))}
-    costs = {name: networks(recipe) for name, recipe in recipes.items()}
+    costs = {name: networks(recipe, round(TRAIN_SHARE * SCANS)) for name, recipe in recipes.items()}
     hours = SUSTAINED * 3600
     print("# Planning a run on a cluster\n")
     print("Made by `python benchmarks/planning.py > docs/planning.md` from the recipes in `config/recipes/`.\n")
-    print("## Training\n\nIndependent of the size of the cohort: the steps are fixed.\n")
+    epochs = [f"`{name}`" for name, recipe in recipes.items() if recipe.denoiser.training.epochs]
+    print(
+        f"## Training\n\nThe steps are fixed whatever the size of the cohort. Only {' and '.join(epochs)} trains for epochs: given "
+        f"for {SCANS:,} scans, seven of ten trained on.\n"
+    )
     print(
         "| recipe | network | weights, millions | forward, GFLOP an image | images seen | GPU hours | GPU memory without activations, GB |"
     )
@@ -176,14 +202,14 @@ def main() -> None:
     print("\n".join(checks("cpu")))
     print(f"\n{HALF}")
     print("\n## By size of the cohort\n")
-    print("All four recipes on T1w, a fifth of the people tested, chunks of 50 scans.\n")
+    print("Each recipe on one kind of scan, seven of ten people trained on, a fifth tested, chunks of 50 scans.\n")
     names = " | ".join(f"inference of {name}, GPU hours" for name in recipes)
     print(f"| scans | jobs | preprocessing, core hours | scans on disk, GB | {names} | training, GPU hours |")
     print("|---:|---:|---:|---:|" + "---:|" * (len(recipes) + 1))
-    training = sum(each.training for found in costs.values() for each in found) / hours
     for scans in SIZES:
         jobs, _, _ = measure(scans)
-        tested = round(TEST_SHARE * scans)
+        trained, tested = round(TRAIN_SHARE * scans), round(TEST_SHARE * scans)
+        training = sum(each.training for recipe in recipes.values() for each in networks(recipe, trained)) / hours
         sampled = [
             f"{inference(recipe, costs[name][-1].forward, tested) / hours:.2f}" for name, recipe in recipes.items()
         ]

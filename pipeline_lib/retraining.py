@@ -17,7 +17,7 @@ from typing import Any
 from pipeline_lib.cohort.sheet import Scan
 from pipeline_lib.files import pseudonym, read_json, read_table
 from pipeline_lib.plan import Plan
-from pipeline_lib.state import SIDECAR, TRAINED_ON, told
+from pipeline_lib.state import SIDECAR, TRAINED_ON, told, trained_groups
 
 BEFORE = {"ingest": False, "preprocess": False, "dataset": True, "latents": True}
 """Stages whose code decides what is learned from, and whether each is of a recipe."""
@@ -88,7 +88,8 @@ def _people(plan: Plan, recipe: str, results: Path, folder: Path) -> Iterator[Re
     rows = read_table(trained) if trained.is_file() else []
     if not rows:
         return
-    known = {Path(path).name for path in read_json(folder / SIDECAR)["inputs"]}
+    made = read_json(folder / SIDECAR)
+    known, groups = {Path(path).name for path in made["inputs"]}, trained_groups(made["options"])
     for split, title in (("train", "training"), ("validation", "validation")):
         then = {row["scan"]: row for row in rows if row["chunk"].startswith(f"{split}-")}
         chunks = plan.chunks(split, recipe=recipe)
@@ -99,7 +100,7 @@ def _people(plan: Plan, recipe: str, results: Path, folder: Path) -> Iterator[Re
         new = [scan.participant for hidden, scan in now.items() if hidden not in then and hidden not in tried]
         gone = {row["person"] for hidden, row in then.items() if hidden not in now}
         gone |= {pseudonym("person", name) for name in _left(plan, recipe, statuses)}
-        changed = _values(then, now)
+        changed = _values(then, now, groups)
         replaced = [row["scan"] for status in statuses.values() for row in status if _replaced(row, then)]
         again = [chunk for chunk in statuses if _read_again(plan, results, chunk)]
         if new:
@@ -114,17 +115,28 @@ def _people(plan: Plan, recipe: str, results: Path, folder: Path) -> Iterator[Re
             yield Reason(f"rows or files of {_few(again)} changed", sure=False)
 
 
-def _values(then: Mapping[str, Mapping[str, str]], now: Mapping[str, Scan]) -> dict[str, list[Scan]]:
-    """Scans whose value of a counted column is another, by the column."""
+def _values(
+    then: Mapping[str, Mapping[str, str]], now: Mapping[str, Scan], groups: Sequence[str]
+) -> dict[str, list[Scan]]:
+    """Scans whose value of a counted column is another, by the column; ``groups`` are those learned from, empty: all."""
     changed: dict[str, list[Scan]] = defaultdict(list)
     for hidden, row in then.items():
-        if hidden in now:
+        if hidden in now and _learned(now[hidden], row, groups):
             scan = now[hidden]
             columns = [name for name in row if name not in ("chunk", "scan", "person", "sha256")]
             for name, value in told(scan.id, {name: _value(scan, name) for name in columns}).items():
                 if value != row[name]:
                     changed[name].append(scan)
     return changed
+
+
+def _learned(scan: Scan, row: Mapping[str, str], groups: Sequence[str]) -> bool:
+    """Whether a scan is or was of a group that is learned from."""
+    return (
+        not groups
+        or scan.group in groups
+        or row["group"] in {told(scan.id, {"group": group})["group"] for group in groups}
+    )
 
 
 def _left(plan: Plan, recipe: str, statuses: Mapping[str, Sequence[Mapping[str, str]]]) -> set[str]:

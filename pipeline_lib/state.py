@@ -56,8 +56,13 @@ def with_run_time(options: Mapping[str, Any], settings: Mapping[str, Any]) -> di
 def counted_columns(options: Mapping[str, Any]) -> list[str]:
     """Columns of the index that a training reads: its conditions, and the group where it chooses by it."""
     conditions = (options.get("denoiser") or {}).get("condition") or []
-    chosen_by = ["group"] if (options.get("data") or {}).get("train_groups") else []
+    chosen_by = ["group"] if trained_groups(options) else []
     return sorted({*conditions, *chosen_by})
+
+
+def trained_groups(options: Mapping[str, Any]) -> list[str]:
+    """Groups that a training learns from; empty: from all."""
+    return (options.get("data") or {}).get("train_groups") or []
 
 
 def training_key(recipe: str, role: str, code: str, options: Mapping[str, Any], inputs: Sequence[Path]) -> str:
@@ -69,13 +74,13 @@ def training_key(recipe: str, role: str, code: str, options: Mapping[str, Any], 
         options: the part of the configuration it reads; run-time settings are left out here.
         inputs: finished folders it learns from: chunks of training and validation, autoencoders.
     """
-    columns = counted_columns(options)
+    columns, groups = counted_columns(options), trained_groups(options)
     made_of = {
         "recipe": recipe,
         "role": role,
         "code": code,
         "options": without_run_time(options),
-        "inputs": [[folder.name, _arrays(folder), _values(folder, columns)] for folder in inputs],
+        "inputs": [[folder.name, _arrays(folder), _values(folder, columns, groups)] for folder in inputs],
     }
     return sha256_text(json.dumps(made_of, sort_keys=True))[:24]
 
@@ -112,9 +117,14 @@ def _arrays(folder: Path) -> dict[str, str]:
     }
 
 
-def _values(folder: Path, columns: Sequence[str]) -> list[list[str]]:
-    """The counted columns of a chunk's index, a row an image."""
-    return [[str(_value(row, column)) for column in columns] for row in _index(folder)] if columns else []
+def _values(folder: Path, columns: Sequence[str], groups: Sequence[str]) -> list[list[str]]:
+    """The counted columns of a chunk's index, a row an image; nothing of an image whose group is not learned from."""
+    if not columns:
+        return []
+    return [
+        [str(_value(row, column)) for column in columns] if not groups or row["group"] in groups else []
+        for row in _index(folder)
+    ]
 
 
 def _index(folder: Path) -> list[dict[str, str]]:

@@ -206,6 +206,7 @@ def _network(folder: Path) -> Path:
     snr = np.linspace(6, -6, 10)
     error = 1 / (1 + np.exp(snr))
     levels = {"log_snr": snr, "loss": error**0.5, "x0_mse": 0.4 * error, "eps_mse": 1 - error, "x0_mse_linear": error}
+    levels |= {"eps_autocorrelation": 0.01 + 0.1 * error, "eps_limit": 0.012 + 0 * error}
     pd.DataFrame(levels).to_csv(folder / "noise_levels.tsv", sep="\t", index=False)
     model = {"steps": 2000, "train_people": 90, "train_images": 900, "train_scans": 100, "best_step": 1900}
     write_json(folder / "model.json", model | {"data": {"train_groups": ["CN"]}})

@@ -124,6 +124,24 @@ def test_changed_condition_is_named_and_retrains_only_what_reads_it(cohort: Coho
     assert "group" not in said["autoencoder/image"]
 
 
+def test_values_of_people_whose_group_is_not_learned_from_are_no_reason(tmp_path: Path) -> None:
+    chosen = {"data": {**RECIPE["data"], "train_groups": ["A"]}, "denoiser": {"condition": ["age"]}}
+    cohort = Cohort(tmp_path, {**RECIPE, **chosen})
+    plan = cohort.plan()
+    validated = [scan.participant for chunk in plan.chunks("validation") for scan in plan.scans(chunk)]
+    patients = [name for name in validated if cohort.values[name]["group"] == "B"][:2]
+    for name in patients:
+        cohort.values[name] |= {"group": "C", "age": "44"}
+    assert all("rows or files of validation-anat-0001 changed" in line for line in cohort.said().values())
+    assert not any(f"of sub-{name}_T1w" in line for name in patients for line in cohort.said().values())
+    for name in patients:
+        cohort.values[name]["group"] = "A"
+    told = " and ".join(cohort.said().values())
+    assert all(f"sub-{name}_T1w" in told for name in patients), "now they are learned from"
+    assert "group of" in told
+    assert "age of" in told
+
+
 def test_corrected_site_that_no_model_reads_trains_nothing_for_sure(cohort: Cohort) -> None:
     cohort.values[cohort.somebody("train")]["site"] = "Y"
     lines = retraining(cohort.plan(), cohort.folder / "results")

@@ -80,6 +80,15 @@ def test_value_that_no_training_reads_is_the_same_training(key: Callable[..., st
     assert key(options=chosen, rows=[ROWS[0] | {"group": "B"}]) != key(options=chosen), "a filter reads it"
 
 
+def test_values_of_people_whose_group_is_not_learned_from_are_the_same_training(key: Callable[..., str]) -> None:
+    options = changed("data", "train_groups", to=["A"])
+    patient = ROWS[0] | {"scan": "b", "participant": "b", "group": "B"}
+    one = key(options=options, rows=[*ROWS, patient])
+    assert key(options=options, rows=[*ROWS, patient | {"group": "C", "site": "Y"}]) == one
+    assert key(options=options, rows=[*ROWS, patient | {"group": "A"}]) != one, "now learned from"
+    assert key(options=options, rows=[ROWS[0] | {"site": "Y"}, patient]) != one
+
+
 def test_further_columns_of_the_sheet_count_where_they_are_conditions(key: Callable[..., str]) -> None:
     told = changed("denoiser", "condition", to=["education"])
     rows = [[ROWS[0] | {"covariates": json.dumps({"education": years, "hand": "left"})}] for years in (12.0, 13.0)]

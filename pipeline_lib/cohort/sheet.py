@@ -20,6 +20,7 @@ from typing import Literal
 from pipeline_lib.cohort.chunks import SPLITS
 from pipeline_lib.cohort.delimited import CONTROL, Table, read_delimited, read_text
 from pipeline_lib.cohort.values import (
+    LONGEST_GROUP,
     LONGEST_LABEL,
     LONGEST_NAME,
     MISSING,
@@ -420,6 +421,9 @@ def _parse(
     if re.search(r"[/\\\x00-\x1f]|^\.", cells["group"]):
         message = f"{cells['group']!r} cannot name a folder; remove slashes and a leading dot"
         faults.append(("group", message, "folder"))
+    if len(cells["group"]) > LONGEST_GROUP:
+        message = f"{len(cells['group'])} characters, which file names cannot hold; write at most {LONGEST_GROUP}"
+        faults.append(("group", message, "long"))
     if cells["lesion"].lower() == NO_LESION:
         cells["lesion"] = NO_LESION
     faults += [

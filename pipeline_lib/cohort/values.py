@@ -15,6 +15,8 @@ SEXES: Mapping[str, str] = {
 OLDEST = 120
 LONGEST_LABEL = 64
 """Characters of an id or a session: file names hold both and more, and end at 255."""
+LONGEST_GROUP = 100
+"""Characters of a group, which names samples with the other conditions and folders of pictures."""
 LONGEST_NAME = 255
 """Bytes of a file or folder name (ext4, XFS, APFS, NTFS)."""
 PREFIX = re.compile(r"^(sub|subj|subject|ses|session)[-_]+", re.IGNORECASE)

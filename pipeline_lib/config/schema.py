@@ -37,6 +37,9 @@ def _path(text: str) -> str:
     return path
 
 
+LIBRARY = Path(__file__).resolve().parents[1]
+
+
 def _folder_to_write(text: str) -> str:
     path = _path(text)
     if odd := sorted({character for character in path if not re.match(r"[\w ./+,=@%~'-]", character)}):
@@ -49,6 +52,8 @@ def _folder_to_write(text: str) -> str:
         raise ValueError(f"{text!r} is{'' if there == Path(path) else ' below'} a file; name a folder")
     if Path.cwd().is_relative_to(Path(path).resolve()):
         raise ValueError(f"{text!r} holds the project itself; name a folder of its own, e.g. results")
+    if any(Path(path).resolve().is_relative_to(code) for code in (LIBRARY, LIBRARY.with_name("workflow"))):
+        raise ValueError(f"{text!r} is where the code lies; name a folder of its own, e.g. results")
     return path
 
 
@@ -622,6 +627,9 @@ class SamplingOptions(Options):
 Part = Literal["residual", "residual_asymmetry", "intensity", "intensity_asymmetry", "segmentation"]
 
 
+Residual = Literal["squared", "l1", "signed", "ssim"]
+
+
 class ScoreOptions(Options):
     """What an anomaly map is made of."""
 
@@ -631,9 +639,10 @@ class ScoreOptions(Options):
         "residuals are averaged. Empty: the chain from sampling.start.",
     )
     draws: Positive = Field(1, description="Draws of noise at each level.")
-    residual: Literal["squared", "l1", "signed"] = Field(
+    residual: Residual = Field(
         "squared",
-        description="Difference of scan and reconstruction, squared, absolute, or counted in the direction of lesions.",
+        description="Difference of scan and reconstruction, squared, absolute, counted in the direction of lesions, or of their "
+        "local structure (1 - SSIM).",
     )
     lesions: Literal["auto", "bright", "dark"] = Field(
         "auto", description="How lesions differ from healthy tissue; auto: dark on T1w, bright on all else."
@@ -656,6 +665,13 @@ class EvaluationOptions(Options):
     )
     smoothing: Literal["gaussian", "box"] = Field(
         "gaussian", description="By a Gaussian, whose sigma `smoothing_mm` is, or a box, whose side it is."
+    )
+    erosion_mm: float = Field(
+        0.0,
+        ge=0,
+        le=50,
+        description="Rim of the brain that is not judged to be abnormal, mm (pictures: pixels): in maps and their baselines it has the "
+        "lowest score.",
     )
     score: ScoreOptions = Field(ScoreOptions(), description="What an anomaly map is made of.")
     features: str = Field(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ class Whiteness:
         mean, variance: over all values; 0 and 1 for white noise.
         autocorrelation: (*spatial), circular, averaged over fields; lag 0 is first, with 1.
         largest: |autocorrelation| at the most deviant `lag` other than 0.
+        limit: |autocorrelation| beyond which white noise is called not white, at a lag that is not its own opposite.
         p_mean, p_variance, p_autocorrelation: two-sided p-values of the three tests; the last is corrected for
             the number of lags.
         significance: probability that truly white Gaussian noise is called not white.
@@ -27,6 +29,7 @@ class Whiteness:
     variance: float
     autocorrelation: Tensor
     largest: float
+    limit: float
     lag: tuple[int, ...]
     p_mean: float
     p_variance: float
@@ -73,6 +76,7 @@ def whiteness(noise: Tensor, significance: float = 0.01) -> Whiteness:
         variance=variance,
         autocorrelation=autocorrelation,
         largest=largest,
+        limit=NormalDist().inv_cdf((1 + (1 - significance / 3) ** (1 / lags)) / 2) / math.sqrt(count),
         lag=tuple(int(i) for i in position),
         p_mean=p_mean,
         p_variance=p_variance,

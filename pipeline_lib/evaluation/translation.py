@@ -10,7 +10,7 @@ The mean of the draws is judged by its error, one draw by its power spectrum, th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,10 @@ HALF_NYQUIST = 0.25
 """Cycles a voxel, from which on spectra are compared."""
 LEVELS = (0.5, 0.8, 0.95)
 """Of the intervals whose coverage is measured."""
-CALIBRATION = (*(f"coverage of {level:.0%} intervals" for level in LEVELS), "spread over error")
+SPREAD = "spread over error"
+CALIBRATION = (*(f"coverage of {level:.0%} intervals" for level in LEVELS), SPREAD)
+SCALED = tuple(f"coverage of {level:.0%} intervals, spread scaled" for level in LEVELS)
+"""By what validation people's errors ask for: draws of a model that was trained on few people are too sure."""
 DETAIL = "above half of Nyquist; of the diffusion, one draw"
 CEILING = "the measured map through the autoencoder: not a limit, since a smoother prediction can score higher"
 DATA_RANGE = 2.0
@@ -106,14 +109,15 @@ def evaluate_translation(
     images = pd.concat([_measured(pair, methods, recipe) for pair in tested], ignore_index=True)
     spectra = pd.concat([_spectra(pair, methods, recipe) for pair in tested], ignore_index=True)
     images = images.merge(_distances(spectra), on=["image", "method", "channel"])
-    calibrated = pd.concat([_calibration(pair, recipe) for pair in tested], ignore_index=True)
+    scale = _spread_scale([pair for pair in pairs if read_index(pair[0])["split"].iloc[0] == "validation"], recipe)
+    calibrated = pd.concat([_calibration(pair, recipe, scale) for pair in tested], ignore_index=True)
     metrics: list[Metric] = []
     for group in ["all", *sorted(set(images["group"]) - {""})]:
         members, known = (
             table if group == "all" or table.empty else table[table["group"] == group] for table in (images, calibrated)
         )
         metrics += _summary(_means(members), methods, recipe, group, note)
-        metrics += _calibrated(known, recipe, group, note)
+        metrics += _calibrated(known, recipe, group, note, scale)
     with atomic_directory(out) as folder:
         write_metrics(folder, metrics, _means(images, "group"))
         of_people = spectra.groupby(["method", "role", "channel", "frequency", "participant"], sort=False)[
@@ -191,7 +195,21 @@ def _distances(spectra: pd.DataFrame) -> pd.DataFrame:
     return means.rename("spectral distance").reset_index()
 
 
-def _calibration(pair: Pair, recipe: RecipeOptions) -> pd.DataFrame:
+def _spread_scale(validation: Sequence[Pair], recipe: RecipeOptions) -> dict[str, tuple[float, int]]:
+    """By what to multiply the spread of each channel, and over how many people it was measured; empty where nobody validates."""
+    tables = [_calibration(pair, recipe, {}) for pair in validation]
+    known = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    if known.empty:
+        return {}
+    people = known.groupby(["channel", "participant"], sort=False)[SPREAD].mean().dropna()
+    return {
+        str(channel): (1 / float(values.mean()), len(values))
+        for channel, values in people.groupby(level=0)
+        if values.mean() > 0
+    }
+
+
+def _calibration(pair: Pair, recipe: RecipeOptions, scale: Mapping[str, tuple[float, int]]) -> pd.DataFrame:
     """A row an image and channel, where there are several draws."""
     count, rows = recipe.sampling.count, []
     for place, known, target, mask in _truths(pair, recipe) if count > 1 else ():
@@ -199,23 +217,29 @@ def _calibration(pair: Pair, recipe: RecipeOptions) -> pd.DataFrame:
         for number, channel in enumerate(channel_names(recipe)):
             about = (np.asarray(mean[number]), np.asarray(spread[number]), count, target[number], mask)
             covered = [coverage(*about, level) for level in LEVELS]
-            rows.append(
-                {**known, "channel": channel} | dict(zip(CALIBRATION, [*covered, spread_skill(*about)], strict=True))
-            )
+            found = dict(zip(CALIBRATION, [*covered, spread_skill(*about)], strict=True))
+            if channel in scale:
+                wider = (about[0], scale[channel][0] * about[1], *about[2:])
+                found |= {name: coverage(*wider, level) for name, level in zip(SCALED, LEVELS, strict=True)}
+            rows.append({**known, "channel": channel} | found)
     return pd.DataFrame(rows)
 
 
-def _calibrated(images: pd.DataFrame, recipe: RecipeOptions, group: str, note: str) -> list[Metric]:
+def _calibrated(
+    images: pd.DataFrame, recipe: RecipeOptions, group: str, note: str, scale: Mapping[str, tuple[float, int]]
+) -> list[Metric]:
     """How often the spread of the draws covers the truth, means over people."""
     settings = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.evaluation.seed}
     rows = []
     for channel in channel_names(recipe) if len(images) else ():
         own = images[images["channel"] == channel].groupby("participant")
-        for name in CALIBRATION:
+        factor, people = scale.get(channel, (1.0, 0))
+        chosen = f"spread times {factor:.2f}, from {people} validation people"
+        for name in (*CALIBRATION, *(SCALED if people else ())):
             values = own[name].mean().to_numpy(dtype=float)
             about = Metric(
                 name, None, role="result", method=RESULT, part=channel, group=group, people=len(values),
-                images=int(own.size().sum()), note=joined("inside the brain", note),
+                images=int(own.size().sum()), note=joined("inside the brain", chosen if name in SCALED else "", note),
             )  # fmt: skip
             rows.append(about.measured(bootstrap_mean(values, **settings)))
     return rows

@@ -14,6 +14,8 @@ from pipeline_lib.errors import UserError
 
 B0 = 50.0
 """Largest b-value, s/mm2, that counts as no diffusion weighting."""
+HIGHEST = 50_000
+"""s/mm2: no scanner weights more, so that larger values are in other units, such as s/m2."""
 SHELL_WIDTH = 100.0
 LARGEST_RATIO = 1.5
 LARGEST_SPREAD = 0.5
@@ -88,7 +90,7 @@ def _checked(
             f"{where}: {volumes} volumes, but {len(bvals)} b-values in {bval.name} and {len(bvecs)} directions "
             f"in {bvec.name}; give the files that belong to this scan"
         )
-    wrong = np.flatnonzero(~(np.isfinite(bvals) & (bvals >= 0)))
+    wrong = np.flatnonzero(~(np.isfinite(bvals) & (bvals >= 0) & (bvals <= HIGHEST)))
     if len(wrong):
         raise UserError(
             f"{where}: the b-value of volume {wrong[0]} (the first is 0) in {bval.name} is {bvals[wrong[0]]:g}; "

@@ -30,6 +30,8 @@ NODDING = [
     np.array(sitk.Euler3DTransform((0, 0, 0), *np.deg2rad(angles).tolist()).GetMatrix()).reshape(3, 3)
     for angles in itertools.product(PITCH, SIDEWAYS, SIDEWAYS)
 ]
+NODS = NODDING[len(SIDEWAYS) ** 2 // 2 :: len(SIDEWAYS) ** 2]
+"""Those of them that neither lean nor turn aside."""
 TURNS = [
     turn
     for order in itertools.permutations(range(3))
@@ -103,7 +105,7 @@ def register_turned(brain: Volume) -> tuple[str, Registered]:
     half a turn about z is what a brain looks like whose front and back are exchanged.
     """
     fixed, moving, start = _centred(brain)
-    starts = _turned(fixed, moving, start, [turn @ nod for turn in TURNS for nod in NODDING[::9]])
+    starts = _turned(fixed, moving, start, [turn @ nod for turn in TURNS for nod in NODS])
     turns = {_name_of(start): start for start in reversed(starts)}  # of those of one name, the best
     best = sorted(turns, key=lambda name: starts.index(turns[name]))[:TRIED]
     found = {name: _affine_after(turns[name], fixed, moving) for name in best}

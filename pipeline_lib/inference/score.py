@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+from skimage.metrics import structural_similarity
 
-from pipeline_lib.config.schema import EvaluationOptions, RecipeOptions
+from pipeline_lib.config.schema import EvaluationOptions, RecipeOptions, Residual
 from pipeline_lib.errors import UserError
 from pipeline_lib.inference.baselines import Standard, excess_map, intensity_map
 from pipeline_lib.metrics.smoothing import smooth
 
 DARK_LESIONS = ("T1w",)
 """Modalities on which lesions are darker than what they lie in."""
+WINDOW = 7
 Maps = NDArray[np.float32]
 Masks = NDArray[np.bool_]
 
@@ -28,14 +30,17 @@ def lesions_are_dark(recipe: RecipeOptions) -> bool:
 def difference(
     images: NDArray[np.floating],
     reconstruction: NDArray[np.floating],
-    kind: Literal["squared", "l1", "signed"],
+    kind: Residual,
     *,
     dark: bool,
 ) -> Maps:
     """``(N, 1, *spatial)`` difference of ``(N, C, *spatial)`` images, a mean over channels.
 
-    ``signed`` is positive where an image is brighter than its reconstruction, or darker where lesions are ``dark``.
+    ``signed`` is positive where an image is brighter than its reconstruction, or darker where lesions are ``dark``; ``ssim`` is
+    1 less the local structural similarity (Wang et al., 2004) in a window of `WINDOW` voxels, from 0 to 2.
     """
+    if kind == "ssim":
+        return _dissimilarity(np.asarray(images, dtype=np.float32), np.asarray(reconstruction, dtype=np.float32))
     each = np.asarray(images, dtype=np.float32) - reconstruction
     if kind == "squared":
         each = each**2
@@ -46,9 +51,31 @@ def difference(
     return each.mean(axis=1, keepdims=True).astype(np.float32)
 
 
+def _dissimilarity(images: Maps, reconstruction: Maps) -> Maps:
+    window = min(WINDOW, min(images.shape[2:]) // 2 * 2 - 1)
+    local = [
+        [
+            structural_similarity(one, other, win_size=window, data_range=2, full=True)[1]
+            for one, other in zip(*pair, strict=True)
+        ]
+        for pair in zip(images, reconstruction, strict=True)
+    ]
+    return (1 - np.asarray(local, dtype=np.float32)).mean(axis=1, keepdims=True)
+
+
 def smoothed(maps: Maps, mask: Masks, options: EvaluationOptions, voxel: float) -> Maps:
     """Maps as they are judged; ``voxel`` is its side in mm."""
-    return smooth(maps, mask, options.smoothing_mm / voxel, options.smoothing)
+    found = smooth(maps, mask, options.smoothing_mm / voxel, options.smoothing)
+    return without_rim(found, mask, options.erosion_mm / voxel) if options.erosion_mm else found
+
+
+def without_rim(maps: Maps, mask: Masks, depth: float) -> Maps:
+    """Maps whose rim, up to ``depth`` voxels within the mask, has the lowest score of what lies deeper, in each image."""
+    deep = np.stack([distance_transform_edt(brain) > depth for brain in mask[:, 0]])[:, None]
+    axes = tuple(range(1, maps.ndim))
+    lowest = np.where(deep, maps, np.inf).min(axis=axes, keepdims=True)
+    lowest = np.where(np.isfinite(lowest), lowest, 0)
+    return np.where(mask & ~deep, lowest, maps).astype(np.float32)
 
 
 def parts_of(

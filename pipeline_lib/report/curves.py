@@ -75,6 +75,19 @@ def _noise_levels(folder: Path, prefix: str) -> Iterator[Plot | None]:
         caption="What training minimised, level by level: a level far above the others is where more training or another weight helps.",
         table=table,
     )  # fmt: skip
+    if "eps_limit" in levels:
+        yield plot(
+            [
+                Series("predicted noise", x, levels["eps_autocorrelation"].tolist(), marked=True),
+                Series("floor: white noise, 1 in 100 above", [0], [float(levels["eps_limit"].iloc[0])], level=True, quiet=True),
+            ],
+            title="Is the predicted noise white?", x_title="log SNR (noise on the left)", y_title="largest autocorrelation",
+            alt="Largest autocorrelation at any lag of the noise that the network takes out, against log SNR, beside the limit of white noise.",
+            caption="Noise was drawn for every voxel by itself; where what the network takes for noise is correlated, it takes anatomy for "
+            "noise, or noise for anatomy. Mean, variance and the outcome at a level of 1 % are in the table. Of simplex and coarse noise, "
+            "which are correlated, it says nothing.",
+            log_y=True, table=table,
+        )  # fmt: skip
 
 
 def _precision_recall(folder: Path, prefix: str) -> Iterator[Plot | None]:

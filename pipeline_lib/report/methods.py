@@ -428,7 +428,12 @@ PARTS = {
     "intensity_asymmetry": "the excess of intensity over the mirrored neighbourhood",
     "segmentation": "the network's own mark of a lesion",
 }
-RESIDUAL = {"squared": "squared difference", "l1": "absolute difference", "signed": "signed difference"}
+RESIDUAL = {
+    "squared": "squared difference",
+    "l1": "absolute difference",
+    "signed": "signed difference",
+    "ssim": "structural dissimilarity (1 - SSIM)",
+}
 
 
 def _map(recipe: RecipeOptions, how: str) -> str:
@@ -450,7 +455,10 @@ def _map(recipe: RecipeOptions, how: str) -> str:
         text += f" The anomaly map is {PARTS[next(iter(score.weights))]}"
     kernel = "a box" if evaluation.smoothing == "box" else "a Gaussian"
     unit = "pixels" if recipe.data.modality == "image" else "mm"
-    return f"{text} within the brain, smoothed by {kernel} of {evaluation.smoothing_mm:g} {unit}."
+    text += f" within the brain, smoothed by {kernel} of {evaluation.smoothing_mm:g} {unit}."
+    if evaluation.erosion_mm:
+        text += f" The rim of the brain, {evaluation.erosion_mm:g} {unit} deep, has the lowest score."
+    return text
 
 
 def _combinations(recipe: RecipeOptions) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +97,7 @@ def write_scan_pages(
     measured = dict.fromkeys(name for row in rows.values() for name in row if name not in known)
     table = [{**row, "page": f"{scan}.html"} for scan, row in rows.items()]
     write_table(out / "scans.tsv", [*PERSON, "page", *VERDICT, *measured], table)
+    _keep_only(out, {row["page"] for row in table})
 
 
 def _write_picture_page(
@@ -137,6 +138,14 @@ def _write_picture_page(
         provenance=[item for item in made if item],
     )
     write_table(out / "scans.tsv", [*PERSON, "page", *VERDICT], [{**row, "page": PICTURES} for row in rows])
+    _keep_only(out, {PICTURES})
+
+
+def _keep_only(out: Path, pages: Collection[str]) -> None:
+    """Remove pages of an earlier run whose scans are no longer in the chunk."""
+    for page in out.glob("*.html"):
+        if page.name not in pages:
+            page.unlink()
 
 
 def _view(

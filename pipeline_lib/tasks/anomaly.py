@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline_lib.tasks.shared import DATASET, DENOISER, INTERVALS, MODEL, SAMPLER, UNSEEN
 from pipeline_lib.tasks.task import Stage, Task
 
-SCORE = ("evaluation.smoothing_mm", "evaluation.smoothing", "evaluation.score")
+SCORE = ("evaluation.smoothing_mm", "evaluation.smoothing", "evaluation.erosion_mm", "evaluation.score")
 STANDARDS = Stage(
     "standards",
     "Scores of healthy training images",

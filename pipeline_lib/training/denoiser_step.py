@@ -85,14 +85,17 @@ class DenoiserStep(Step):
         return self._loss(module, batch, self._condition(batch), draw)
 
     def at_level(self, module: nn.Module, batch: Batch, draw: Draw, first: int, end: int) -> dict[str, Tensor]:
-        """The loss with timesteps from ``first`` to before ``end``, squared errors, and moments of the clean sample."""
+        """The loss with timesteps from ``first`` to before ``end``, squared errors, moments of the clean sample, and ``eps``, the
+        noise that the output stands for, a sample each."""
         x0, noise, t = self._drawn(batch, draw, first, end)
         xt = self.process.forward_diffusion(x0, noise, t)
         output = module(xt, t, self._condition(batch), self._concat(batch))[:, : x0.shape[1]]
+        eps = self.process.to_eps(xt, output, t)
         return {
             "loss": self._distance(output, x0, noise, t),
             "x0_mse": (self.process.to_x0(xt, output, t) - x0).square().mean(),
-            "eps_mse": (self.process.to_eps(xt, output, t) - noise).square().mean(),
+            "eps_mse": (eps - noise).square().mean(),
+            "eps": eps,
             "x0_mean": x0.mean(),
             "x0_square": x0.square().mean(),
         }

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline_lib.dataset.packed import PackedArrays
+from pipeline_lib.diffusion.whiteness import whiteness
 from pipeline_lib.training.steps import Draw, seed_of
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ LEVELS = 10
 """Equal parts of the timesteps."""
 IMAGES = 64
 """At most so many validation images, evenly spread, are denoised at each level."""
+TESTED = 16
+"""Of how many of them the predicted noise is tested."""
 
 
 @torch.no_grad()
@@ -30,7 +33,9 @@ def noise_levels(
     Columns: ``first_t`` and ``last_t`` (inclusive); ``log_snr``, log(abar / (1 - abar)) in the middle; ``images``;
     ``loss`` as in training; ``x0_mse`` and ``eps_mse``, unweighted squared errors of the clean sample and of the noise
     that the output stands for; ``x0_mse_linear``, that of the best linear function of a noisy voxel alone, which is what
-    a network that has learned nothing of images can reach.
+    a network that has learned nothing of images can reach. Of that noise, over the first images: ``eps_mean``, ``eps_variance``,
+    ``eps_autocorrelation``, the largest at any lag, ``eps_limit``, beyond which it is not that of white noise, and ``eps_white``, the
+    outcome of `diffusion.whiteness`; what of the image is left in it, or missing, shows there.
     """
     device = next(module.parameters()).device
     process = step.process
@@ -39,21 +44,26 @@ def noise_levels(
     table = []
     for first, end in zip(edges, edges[1:], strict=False):
         sums: dict[str, Tensor] = {}
+        noises: list[Tensor] = []
         for begin in range(0, len(rows), batch_size):
             chosen = rows[begin : begin + batch_size]
             batch = {key: value.to(device) for key, value in validation.batch(chosen).items()}
             draw = Draw(seed_of(seed, "noise levels", first, begin), len(chosen), slice(0, len(chosen)), device)
-            for key, value in step.at_level(module, batch, draw, first, end).items():
+            found = step.at_level(module, batch, draw, first, end)
+            noises.append(found.pop("eps")[: max(0, TESTED - begin)])
+            for key, value in found.items():
                 sums[key] = sums.get(key, torch.zeros((), device=device)) + len(chosen) * value.float()
         means = {key: float(total) / len(rows) for key, total in sums.items()}
         abar = process.schedule.exact[first:end]
         # The clean voxels' variance v in noise of variance 1 - abar: Wiener's v (1 - abar) / (abar v + 1 - abar).
         variance = means.pop("x0_square") - means.pop("x0_mean") ** 2
         linear = float((variance * (1 - abar) / (abar * variance + 1 - abar)).mean())
+        noise = whiteness(torch.cat(noises))
         middle = process.schedule.exact[(first + end - 1) // 2]
         table.append(
             {"first_t": first, "last_t": end - 1, "log_snr": float(middle.logit()), "images": len(rows)}
             | means
-            | {"x0_mse_linear": linear}
+            | {"x0_mse_linear": linear, "eps_mean": noise.mean, "eps_variance": noise.variance}
+            | {"eps_autocorrelation": noise.largest, "eps_limit": noise.limit, "eps_white": noise.white}
         )
     return pd.DataFrame(table)

@@ -75,6 +75,7 @@ def test_spreadsheet_habits_are_tolerated(tmp_path: Path, encode) -> None:
         ("p\t1\tT1w\tx.nii\tCN\t40\tF\tvalid", "split", "did you mean validation?"),
         ("p\t1\tT1w\tx.nii\tCN\t40\tF\ttrain\t../q", "alias", "letters and digits only"),
         ("01\t1\tT1w\tother.nii\tCN", "participant", "already in row 2"),
+        (f"p\t1\tT1w\tx.nii\t{'G' * 101}", "group", "101 characters"),
         ("p\t1\tT1w\tx.nii\talone", "group", "group alone has one person"),
         ("p\t1\tdwi\tx.nii\tCN", None, "bvec"),
         ("1.0\t1\tT1w\tx.nii\tCN", "participant", "write 1"),

@@ -15,6 +15,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import pipeline_lib
 from pipeline_lib.config.describe import describe_options
 from pipeline_lib.config.load import config_schema, load_config, read_config
 from pipeline_lib.config.part import options_of
@@ -286,6 +287,8 @@ def test_what_is_no_file_is_refused_and_never_waited_for(
     [
         (".", "holds the project itself"),
         ("/", "holds the project itself"),
+        (str(Path(pipeline_lib.__file__).parent), "where the code lies"),
+        (str(Path(pipeline_lib.__file__).parents[1] / "workflow" / "results"), "where the code lies"),
         ("config", r"holds the sheet \(config/subjects.tsv\)"),
         ("state", "holds finished scans"),
         ("scans", "is the folder of scans"),

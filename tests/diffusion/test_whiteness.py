@@ -58,6 +58,16 @@ def test_shift_scale_and_correlation_are_each_seen() -> None:
     assert not any(result.white for result in (shifted, scaled, smooth))
 
 
+def test_limit_is_where_the_verdict_turns() -> None:
+    noise = normal((8, 1, 16, 16), 3)
+    found = whiteness(noise)
+    assert found.largest < found.limit
+    lag = noise.roll(1, -1)
+    verdicts = [whiteness(noise + share * lag) for share in torch.linspace(0, 0.2, 81).tolist()]
+    turned = next(result for result in verdicts if result.p_autocorrelation < result.significance / 3)
+    assert turned.largest == pytest.approx(found.limit, rel=0.05)
+
+
 def test_simplex_noise_is_not_white() -> None:
     assert not whiteness(SimplexNoise()((4, 1, 32, 32), generator=torch.Generator().manual_seed(0))).white
 

@@ -169,6 +169,33 @@ def test_coverage_is_the_level_where_the_truth_is_as_the_draws(
     assert (tmp_path / "out/calibration.tsv").is_file()
 
 
+def test_spread_that_is_too_sure_is_scaled_by_what_validation_people_ask_for(
+    make_translated: Callable, make_model: Callable, tmp_path: Path
+) -> None:
+    """Draws with a third of the spread that they should have."""
+    chunks, draws, random = [], 8, np.random.default_rng(0)
+    for name, people in (("validation-dmri-0001", ["v", "w"]), ("test-dmri-0001", ["a", "b", "c"])):
+        inferred, packed = make_translated(name, people)
+        target = np.load(packed / "target.npy")
+        drawn = random.normal(size=(draws, *target.shape))
+        centre = target - 0.1 * random.normal(size=target.shape) + 0.1 * drawn.mean(0)
+        np.save(inferred / "prediction.npy", centre.astype(np.float32))
+        np.save(inferred / "spread.npy", (0.1 / 3 * drawn.std(0, ddof=1)).astype(np.float32))
+        chunks.append((inferred, packed))
+    evaluate_translation(
+        recipe(count=draws), make_model(["z"]), [c[0] for c in chunks], [c[1] for c in chunks], tmp_path / "out"
+    )
+    rows = [r for r in read_json(tmp_path / "out/metrics.json") if (r["part"], r["group"]) == ("ODI", "all")]
+    values = {r["name"]: r for r in rows if not r["against"] and r["role"] == "result"}
+    assert values["coverage of 95% intervals"]["value"] < 0.7
+    for level in (0.5, 0.8, 0.95):
+        scaled = values[f"coverage of {level:.0%} intervals, spread scaled"]
+        assert scaled["value"] == pytest.approx(level, abs=0.04)
+        assert scaled["people"] == 3
+        assert "from 2 validation people" in scaled["note"]
+    assert "times 3.0" in scaled["note"] or "times 2.9" in scaled["note"]
+
+
 def test_only_test_people_are_judged(make_translated: Callable, make_model: Callable, tmp_path: Path) -> None:
     chunks = [make_translated("validation-dmri-0001", ["v"]), make_translated("test-dmri-0001", ["a", "b"])]
     evaluate_translation(recipe(), make_model([]), [c[0] for c in chunks], [c[1] for c in chunks], tmp_path / "out")

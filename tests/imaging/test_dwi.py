@@ -330,9 +330,10 @@ def test_spread_of_few_directions_is_refused() -> None:
         signal_channels(data, np.array([0.0, *[1000] * 5]), np.ones((2, 2, 2), bool), "scan", "moments")
 
 
-def test_b_values_in_other_units_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("factor", [1e-3, 1e6])
+def test_b_values_in_other_units_are_refused(tmp_path: Path, factor: float) -> None:
     series(tmp_path / "dwi.nii", "LPS", oblique(15))
-    bval, bvec = write_table(tmp_path, BVALS / 1000, directions())
+    bval, bvec = write_table(tmp_path, BVALS * factor, directions())
     scan = Scan("01", "", "dwi", "dwi.nii", bval=bval.name, bvec=bvec.name, row=2)
     ingest_chunk([scan], tmp_path, tmp_path / "in", workers=1)
     assert "give b-values in s/mm2" in read_table(tmp_path / "in" / "status.tsv")[0]["reason"]

@@ -9,7 +9,16 @@ import SimpleITK as sitk
 from pipeline_lib.imaging.itk import to_sitk
 from pipeline_lib.imaging.nifti import Volume
 from pipeline_lib.imaging.quality import dice
-from pipeline_lib.imaging.registration import TURNS, output_grid, register, register_turned, resample, template
+from pipeline_lib.imaging.registration import (
+    NODS,
+    PITCH,
+    TURNS,
+    output_grid,
+    register,
+    register_turned,
+    resample,
+    template,
+)
 
 
 @pytest.mark.parametrize("angles", [(0.15, -0.1, 0.12), (0.5, -0.2, 0.2), (-0.5, 0.2, 0.1)])
@@ -57,6 +66,8 @@ def test_output_grid_holds_the_template() -> None:
 def test_a_turned_header_is_turned_back() -> None:
     reference, _ = template()
     assert len(TURNS) == 23
+    assert len(NODS) == len(PITCH)
+    assert all(np.allclose(nod[0], (1, 0, 0)) for nod in NODS), "a start leans aside"
     back_to_front = Volume(np.ascontiguousarray(reference.data[:, ::-1]), reference.affine)
     on_the_side = Volume(np.ascontiguousarray(np.rot90(reference.data, 3, (0, 1))), reference.affine)
     for turned, name in ((back_to_front, "180 degrees about z"), (on_the_side, "90 degrees about z")):

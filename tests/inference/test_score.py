@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from skimage.metrics import structural_similarity
 
-from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.config.schema import EvaluationOptions, RecipeOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.inference.anomaly import infer_anomaly
 from pipeline_lib.inference.baselines import excess_map, intensity_map
@@ -19,7 +20,7 @@ from pipeline_lib.inference.chunks import read_index
 from pipeline_lib.inference.denoise import Denoiser, load_denoiser
 from pipeline_lib.inference.mapping import mapped
 from pipeline_lib.inference.restore import restore
-from pipeline_lib.inference.score import difference
+from pipeline_lib.inference.score import difference, smoothed
 from pipeline_lib.inference.standards import measure_standards, read_standards
 from pipeline_lib.metrics.smoothing import smooth
 
@@ -70,6 +71,32 @@ def test_each_level_sees_its_own_share_of_noise_and_a_level_of_1_none(
             torch.testing.assert_close(x[:2], torch.from_numpy(images))
         else:
             assert float(added.var()) == pytest.approx(float(1 - abar[time]), rel=0.25)
+
+
+def test_structure_is_compared_where_intensity_is_not() -> None:
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 2, 24, 20)).astype(np.float32)
+    blurred = smooth(images, np.ones_like(images, bool), 1.0)
+    found = difference(images, blurred, "ssim", dark=False)
+    (one, whole) = structural_similarity(images[1, 0], blurred[1, 0], win_size=7, data_range=2, full=True)
+    (_, other) = structural_similarity(images[1, 1], blurred[1, 1], win_size=7, data_range=2, full=True)
+    np.testing.assert_allclose(found[1, 0], 1 - (whole + other) / 2, atol=1e-5)
+    assert found.shape == (2, 1, 24, 20)
+    assert one < 0.9
+    np.testing.assert_allclose(difference(images, images, "ssim", dark=False), 0, atol=1e-5)
+
+
+def test_the_rim_of_the_brain_has_the_lowest_score_of_what_lies_deeper() -> None:
+    mask = np.zeros((1, 1, 20, 20), bool)
+    mask[0, 0, 4:16, 4:16] = True
+    maps = np.random.default_rng(0).normal(size=mask.shape).astype(np.float32)
+    options = EvaluationOptions(smoothing_mm=0, erosion_mm=5)
+    found = smoothed(maps, mask, options, voxel=2)
+    deep = np.zeros_like(mask)
+    deep[0, 0, 6:14, 6:14] = True
+    np.testing.assert_array_equal(found[deep], maps[deep])
+    assert (found[mask & ~deep] == maps[deep].min()).all()
+    assert (found[~mask] == 0).all()
+    assert np.isfinite(smoothed(maps, mask, EvaluationOptions(erosion_mm=50), voxel=2)).all(), "nothing lies so deep"
 
 
 def test_residuals_count_in_the_direction_of_lesions() -> None:

@@ -155,6 +155,13 @@ def test_what_ingest_said_of_a_scan_stays_where_another_failed(tmp_path: Path) -
     assert affine in check(out / "good.html").text
 
 
+def test_page_of_a_scan_that_left_the_chunk_is_removed(tmp_path: Path, scan_pages: Path) -> None:
+    for stage in ("ingest", "preprocess"):
+        table(tmp_path / stage / "status.tsv", [status("bad", False, "no such file")])
+    write_scan_pages(tmp_path / "ingest", tmp_path / "preprocess", PreprocessOptions(), COHORT, scan_pages)
+    assert sorted(path.name for path in scan_pages.iterdir()) == ["bad.html", "scans.tsv"]
+
+
 def test_missing_figure_is_named_in_its_place(tmp_path: Path, scan_pages: Path) -> None:
     (tmp_path / "preprocess" / "scans" / "figures" / "p.png").write_bytes(b"no picture")
     write_scan_pages(tmp_path / "ingest", tmp_path / "preprocess", PreprocessOptions(), COHORT, scan_pages)

@@ -195,6 +195,9 @@ def test_what_is_learned_is_known_at_each_level_of_noise(chunks: tuple[list[Path
     images = np.load(chunks[1][0] / "data.npy")
     linear = images.var() * (1 - abar) / (abar * images.var() + 1 - abar)
     np.testing.assert_allclose(table["x0_mse_linear"], linear, rtol=1e-3)
+    assert (table["eps_variance"] < 0.2).all()
+    assert not table["eps_white"].any(), "about no noise is not white noise"
+    assert ((table["eps_limit"] > 0) & (table["eps_limit"] < 1)).all()
 
 
 def test_the_model_keeps_the_process_it_was_trained_with(chunks: tuple[list[Path], list[Path]], tmp_path: Path) -> None:
