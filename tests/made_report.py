@@ -22,7 +22,9 @@ from pipeline_lib.report.scans import write_scan_pages
 from pipeline_lib.report.view import Inferred
 
 EVIL = "<img src=x onerror=alert(1)><script>alert(1)</script>'\"&{{ 7 * 7 }}"
-COHORT = CohortOptions(name="Made-up cohort <b>", note="Nobody lives who was measured here & nothing is true.")
+COHORT = CohortOptions(
+    name=f"Made-up cohort <b> {'long' * 40}", note="Nobody lives who was measured here & nothing is true."
+)
 MEASURED = (
     "brain_volume_ml", "template_overlap", "registration_cost", "snr", "cnr", "efc", "fber", "mask_components", "brain_median",
     "outside_field", "empty_inside", "below_background", "white_over_grey", "grey_over_fluid", "intensity_centre", "intensity_scale",
@@ -94,6 +96,8 @@ def _scans(folder: Path, out: Path, number: int) -> tuple[list[dict[str, str]], 
         row = _person(n) | verdict | {"included": str(not failed).lower(), "sha256": "0"}
         rows.append(row)
         values = {name: f"{value:.6f}" for name, value in zip(MEASURED, rng.standard_t(4, len(MEASURED)), strict=True)}
+        if n == 1:  # whose page has a viewer: one number that stands for none, one beyond which no scan is
+            values |= {"fber": "-1.000000", "brain_volume_ml": "1234567.891234"}
         statuses.append(row | values | {"ok": row["included"], "log": "", "outputs": '{"figure": "figure.png"}'})
     unknown = ("split", "chunk", "included")  # to the stages that write these tables
     shown = [{name: value for name, value in row.items() if name not in unknown} for row in statuses[:WITH_PAGES]]

@@ -60,9 +60,6 @@ class Metric:
     def measured(self, interval: Interval, note: str = "") -> Metric:
         """This metric with a value; what is not finite becomes None. ``note`` is put before the note it has."""
 
-        def finite(value: float | None) -> float | None:
-            return float(value) if value is not None and math.isfinite(value) else None
-
         return replace(
             self,
             value=finite(interval.value),
@@ -76,6 +73,11 @@ class Metric:
         if self.value is None or other.value is None or self.direction == "neither":
             return self.value is not None and other.value is None
         return self.value > other.value if self.direction == "higher" else self.value < other.value
+
+
+def finite(value: float | None) -> float | None:
+    """A number, or None where there is none."""
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def best(metrics: Iterable[Metric]) -> Metric | None:
@@ -107,6 +109,7 @@ def write_metrics(folder: Path, metrics: Sequence[Metric], per_subject: pd.DataF
 
 
 def read_metrics(folder: Path) -> list[Metric]:
-    """What `write_metrics` wrote; nothing where there is no such file."""
+    """What `write_metrics` wrote, None where a number is not finite; nothing where there is no such file."""
     path = folder / "metrics.json"
-    return [Metric(**row) for row in read_json(path)] if path.is_file() else []
+    rows = read_json(path) if path.is_file() else []
+    return [Metric(**row | {name: finite(row.get(name)) for name in ("value", "low", "high")}) for row in rows]

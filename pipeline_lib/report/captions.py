@@ -35,10 +35,6 @@ CAPTIONS = {
         "Combinations of conditions from the same noise, what each changes, and the mean over all samples.",
         "Rows of samples under different conditions, and their differences from the first row.",
     ),
-    "groups": (
-        "Distance of each group's samples to real people of that group, beside the distance of real to real people.",
-        "Comparison of the groups by one measure.",
-    ),
     "ventricles": (
         "Share of the lateral ventricles in the brain, measured alike in samples and in held-out people at the same slices. A "
         "dot is a sample, or a person's mean; lines are means, and over age straight fits.",

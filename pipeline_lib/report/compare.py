@@ -16,6 +16,7 @@ from pipeline_lib.evaluation.metric import Metric, read_metrics
 from pipeline_lib.files import read_json, read_table
 from pipeline_lib.metrics.bootstrap import bootstrap_mean
 from pipeline_lib.report.page import write_page
+from pipeline_lib.report.stages import SHARED
 from pipeline_lib.state import SIDECAR
 
 TITLE = "Two runs"
@@ -125,10 +126,9 @@ def read_run(folder: Path) -> Run:
     run = Run(folder)
     for sidecar in sorted(folder.rglob(f"*{SIDECAR}")):
         made = read_json(sidecar)
-        top = sidecar.relative_to(folder).parts[0]
-        stage = f"{top}: {made['stage']}" if (folder / top / "evaluation").is_dir() else str(made["stage"])
+        stage, options = _recorded(sidecar.relative_to(folder), made)
         run.code.setdefault(stage, set()).add(str(made["code"]))
-        run.options.setdefault(stage, {}).update(_flat(made["options"]))
+        run.options.setdefault(stage, {}).update(_flat(options))
     for table in sorted((folder / "cohort").glob("*.tsv")):
         for row in read_table(table):
             run.people[row["participant"]] = row["split"]
@@ -139,6 +139,18 @@ def read_run(folder: Path) -> Run:
     if not run.code:
         raise UserError(f"{folder}: holds no results of a run; name the folder that `cohort.results` names")
     return run
+
+
+def _recorded(sidecar: Path, made: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """A stage's name, with its recipe's, and its options; of the report's those that no other stage has."""
+    top, stage, options = sidecar.parts[0], str(made["stage"]), made["options"]
+    if top not in SHARED:
+        return f"{top}: {stage}", options
+    if top != "report":
+        return stage, options
+    if "recipe" in options:
+        return f"{sidecar.name.partition('.')[0]}: {stage}", {"weights": options["recipe"].get("weights")}
+    return stage, {name: options[name] for name in ("cohort", "split") if name in options}
 
 
 def _flat(options: Mapping[str, Any], where: str = "") -> dict[str, str]:

@@ -9,22 +9,10 @@ from pathlib import Path
 from pipeline_lib.files import atomic_directory, write_text
 from pipeline_lib.inference.pictures import save
 from pipeline_lib.report.curves import plots_of
-from pipeline_lib.report.figures import figures_of
+from pipeline_lib.report.figures import data_of, figures_of
 from pipeline_lib.report.page import svg_of
 from pipeline_lib.report.recipe import picture_files
 from pipeline_lib.report.tables import text_of
-
-DATA = {
-    "examples": "per_subject.tsv",
-    "distances": "metrics.tsv",
-    "nearest": "nearest.tsv",
-    "embedding": "embedding.tsv",
-    "grid": "samples.tsv",
-    "conditions": "samples.tsv",
-    "strip": "history.csv",
-    "loss": "history.csv",
-}
-"""The table of a stage that a picture shows, or that belongs to it."""
 
 
 def write_figures(folders: Mapping[str, Path], out: Path) -> None:
@@ -47,9 +35,9 @@ def write_figures(folders: Mapping[str, Path], out: Path) -> None:
             for path in picture_files(folder):
                 shutil.copyfile(path, place / path.name)
             for picture in sorted(place.glob("*.*")):
-                table = folder / DATA.get(picture.stem, "")
-                if table.is_file():
-                    shutil.copyfile(table, picture.with_suffix(table.suffix))
+                beside, table = picture.with_suffix(".tsv"), data_of(folder, picture.stem)
+                if table is not None and not beside.exists():
+                    table.to_csv(beside, sep="\t", index=False)
 
 
 def _plain(title: str) -> str:

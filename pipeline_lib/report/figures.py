@@ -25,6 +25,27 @@ TRANSLATED = {
 SET_DISTANCES = ("FID", "KID")
 COLOURS = {"result": "tab:blue", "checkpoint": "tab:blue", "floor": "grey", "reference": "tab:orange"}
 
+DATA = {
+    "examples": "per_subject.tsv",
+    "distances": "metrics.tsv",
+    "grid": "samples.tsv",
+    "conditions": "samples.tsv",
+    "reverse": "samples.tsv",
+    "counterfactuals": "people.tsv",
+    "strip": "history.csv",
+    "loss": "history.csv",
+}
+"""The table of a stage that a picture shows, or that belongs to it, where it does not have the picture's name."""
+
+
+def data_of(folder: Path, stem: str) -> pd.DataFrame | None:
+    """The table of a stage's picture, its cells as text; None where there is none."""
+    for name in (f"{stem}.tsv", DATA.get(stem, "")):
+        table = folder / name
+        if table.is_file():
+            return pd.read_csv(table, sep="," if table.suffix == ".csv" else "\t", dtype=str, keep_default_na=False)
+    return None
+
 
 def figures_of(folder: Path) -> Iterator[tuple[str, Figure]]:
     """Every figure of an evaluation's folder, by the name of its caption."""

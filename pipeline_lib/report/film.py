@@ -14,8 +14,8 @@ from pipeline_lib.imaging.quality import TILE
 from pipeline_lib.inference.pictures import plane
 from pipeline_lib.report.page import Picture, picture_of
 
-PEOPLE = 5
-"""Shown side by side."""
+PEOPLE, VALUES = 5, 50
+"""Shown side by side, and one after the other: a WebP picture has at most 16,383 pixels a side."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Film:
     condition: str
     picture: Picture
     labels: tuple[str, ...]
+    left_out: int
 
 
 def film_of(results: Mapping[str, Path]) -> Film | None:
@@ -35,11 +36,17 @@ def film_of(results: Mapping[str, Path]) -> Film | None:
     about = read_json(folder / "counterfactuals.json")
     scans, changed = (np.load(folder / f"{name}.npy") for name in ("scans", "changed"))
     people = np.unique(np.linspace(0, len(scans) - 1, min(PEOPLE, len(scans))).round().astype(int))
-    rows = [scans[people], *np.moveaxis(changed[people], 1, 0)]
-    labels = ["as scanned", *(f"{value:g}" if isinstance(value, float) else str(value) for value in about["values"])]
+    values = about["values"][:VALUES]
+    rows = [scans[people], *np.moveaxis(changed[people, : len(values)], 1, 0)]
+    labels = ["as scanned", *(f"{value:g}" if isinstance(value, float) else str(value) for value in values)]
     frames = np.concatenate([np.concatenate([_tile(image) for image in row], axis=1) for row in rows])
     alt = f"{len(people)} held-out people side by side: {', '.join(labels)}; {about['condition']} changes from row to row."
-    return Film(about["condition"], picture_of(Image.fromarray(frames), "frames", alt=alt), tuple(labels))
+    return Film(
+        about["condition"],
+        picture_of(Image.fromarray(frames), "frames", alt=alt),
+        tuple(labels),
+        len(about["values"]) - len(values),
+    )
 
 
 def _tile(image: np.ndarray) -> np.ndarray:

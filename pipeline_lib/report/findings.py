@@ -10,7 +10,6 @@ from scipy import ndimage
 
 from pipeline_lib.imaging.nifti import Volume
 
-LISTED = 20
 Mask = NDArray[np.bool_]
 
 

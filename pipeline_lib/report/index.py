@@ -24,7 +24,7 @@ from pipeline_lib.report.flow import cohort_flow
 from pipeline_lib.report.measures import MEASURES, Measure
 from pipeline_lib.report.methods import methods_text, preprocess_paragraph, split_paragraph
 from pipeline_lib.report.page import VENDOR, number, read_provenance, write_page
-from pipeline_lib.report.run import as_yaml, git_state
+from pipeline_lib.report.run import as_yaml, command_of, git_state
 from pipeline_lib.report.stages import KEPT, Graph, changes, graph, stages_of
 from pipeline_lib.report.tables import Column, Download, Explorer, download, packed, tsv
 
@@ -109,6 +109,7 @@ def write_index(
             split_paragraph(split), preprocess_paragraph(preprocess, {row["modality"] for row in scans.values()})
         ),
         git=git_state(),
+        command=command_of(out.parent.parent),
         configuration=as_yaml(
             {
                 "cohort": {"name": cohort.name, "note": cohort.note, "licence": cohort.licence},

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, ImageSequence
 
 import pipeline_lib
 from pipeline_lib.files import read_json, write_text
+from pipeline_lib.report.tables import Download
 from pipeline_lib.stage import sidecar_of
 
 PICTURE_WIDTH = 1600
@@ -35,7 +36,7 @@ MISSING = "n/a"
 
 @dataclass(frozen=True)
 class Picture:
-    """An image as it stands in a page; ``problem`` says why there is none."""
+    """An image as it stands in a page; ``problem`` says why there is none, ``table`` has its data."""
 
     name: str
     alt: str
@@ -45,6 +46,7 @@ class Picture:
     width: int = 0
     height: int = 0
     problem: str = ""
+    table: Download | None = None
 
 
 @dataclass(frozen=True)

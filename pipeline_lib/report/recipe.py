@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +19,7 @@ from pipeline_lib.inference.pictures import save
 from pipeline_lib.report.captions import CAPTIONS
 from pipeline_lib.report.cases import Cases, cases_of, scan_pages
 from pipeline_lib.report.curves import HISTORY, plots_of
-from pipeline_lib.report.figures import figures_of
+from pipeline_lib.report.figures import data_of, figures_of
 from pipeline_lib.report.film import film_of
 from pipeline_lib.report.flow import Step, recipe_flow
 from pipeline_lib.report.methods import recipe_methods
@@ -34,6 +34,8 @@ from pipeline_lib.tasks.task import Task
 
 PICTURE_SUFFIXES = {".png", ".gif", ".jpg", ".jpeg", ".webp"}
 MOST_PICTURES = 12
+MOST_ROWS = 1000
+"""Of a table that a page carries beside a picture."""
 TELLING = ("examples", "grid")
 FEW_STEPS = 5_000
 
@@ -239,10 +241,23 @@ def _galleries(task: Task, pictures: Mapping[str, Sequence[Path]], folders: Mapp
     for key, files in pictures.items():
         plots = plots_of(folders[key], key.replace("/", "_"))
         if files or plots:
-            shown = tuple(_picture(path) for path in files[:MOST_PICTURES])
+            shown = tuple(
+                _with_table(_picture(path), folders[key], f"{key.replace('/', '_')}_{path.stem}")
+                for path in files[:MOST_PICTURES]
+            )
             more = max(0, len(files) - MOST_PICTURES)
             galleries.append(Gallery(stage_title(task, key), shown, tuple(plots), more, folders[key].name))
     return galleries
+
+
+def _with_table(picture: Picture, folder: Path, name: str) -> Picture:
+    """A picture with its data; a longer table is a file among the figures only."""
+    table = data_of(folder, Path(picture.name).stem)
+    return (
+        replace(picture, table=download(f"{name}.tsv", table))
+        if table is not None and len(table) <= MOST_ROWS
+        else picture
+    )
 
 
 def _picture(path: Path, **size: int) -> Picture:

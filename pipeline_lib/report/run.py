@@ -14,6 +14,9 @@ import pipeline_lib
 
 CHECKOUT = Path(pipeline_lib.__file__).resolve().parent.parent
 
+COMMAND = Path("logs", "command.txt")
+"""Where in the results a run notes how it was started."""
+
 
 @dataclass(frozen=True)
 class GitState:
@@ -39,6 +42,12 @@ def _git(checkout: Path, *words: str) -> str:
     except OSError:  # git is not installed
         return ""
     return done.stdout if done.returncode == 0 else ""
+
+
+def command_of(results: Path) -> str:
+    """How the last run was started; empty where it noted nothing."""
+    path = results / COMMAND
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
 def as_yaml(options: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ MOST_EXCLUDED, MOST_LOG = 500, 100_000
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the numbers table; ``name`` and ``exact`` are for its place in the cohort."""
+    """A line of the numbers table; ``name`` and ``exact`` are for its place in the cohort, where it has one."""
 
     name: str
     exact: str
@@ -217,11 +216,13 @@ def _numbers(row: dict[str, str], options: PreprocessOptions) -> list[Row]:
         if row.get("brain_method") != "given":
             limits["mask_components"] = f"at most {quality.max_mask_components}"
     known = {*PERSON, *VERDICT, *BOOKKEEPING}
-    return [
-        Row(name, value, MEASURES.get(name, Measure(name)), number(value), limits.get(name, ""))
-        for name, value in row.items()
-        if name not in known and value != "" and not _is_nan(value)
-    ]
+    rows = []
+    for name, value in row.items():
+        if name not in known and value != "" and (real := _real(value)) == real:
+            measure = MEASURES.get(name, Measure(name))
+            exact = "" if real is None or real == measure.absent else value
+            rows.append(Row(name, exact, measure, number(value), limits.get(name, "")))
+    return rows
 
 
 def _filled(row: Mapping[str, str]) -> dict[str, str]:
@@ -229,8 +230,9 @@ def _filled(row: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in row.items() if value}
 
 
-def _is_nan(value: str) -> bool:
+def _real(value: str) -> float | None:
+    """A number, NaN too; None for words."""
     try:
-        return math.isnan(float(value))
+        return float(value)
     except ValueError:
-        return False
+        return None

@@ -89,9 +89,12 @@ def compared(metrics: Sequence[Metric]) -> list[Compared]:
 
 def outcome(row: Metric) -> Outcome:
     """Better or worse where the whole interval of a difference lies on one side of 0, undecided elsewhere."""
-    if row.low is None or row.high is None or row.low <= 0 <= row.high or row.direction == "neither":
+    if row.low is None or row.high is None or row.direction == "neither":
         return "undecided"
-    return "better" if (row.low > 0) == (row.direction == "higher") else "worse"
+    above, below = row.low > 0, row.high < 0
+    if above == below:
+        return "undecided"
+    return "better" if above == (row.direction == "higher") else "worse"
 
 
 def headline(preferred: Sequence[str], found: Sequence[Judged]) -> Judged | None:

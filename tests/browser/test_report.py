@@ -159,6 +159,22 @@ def test_slider_goes_through_the_values_of_a_condition(browser: Any, report: Pat
         "const i = document.querySelector('.film img'); return [i.clientWidth / i.clientHeight, i.naturalWidth / i.naturalHeight]"
     )
     assert one == pytest.approx(4 * whole, rel=0.02), "one frame is shown of four"
+    rows = "return document.querySelector('.film .rows').checkVisibility()"
+    assert not browser.execute_script(rows)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert browser.execute_script(rows), "on paper all frames stand below each other, and what each is"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_methods_are_copied_with_their_references(browser: Any, report: Path) -> None:
+    opened(browser, report / "generation.html")
+    click(browser, ".copy[data-from=methods-text]")
+    copied = browser.execute_script("return getSelection().toString()")
+    assert "A denoising diffusion model (Ho et al., 2020)" in copied
+    assert "Ho J, Jain A, Abbeel P. Denoising diffusion probabilistic models" in copied
+    click(browser, "details:has(#bibtex) summary")
+    click(browser, ".copy[data-from=bibtex]")
+    assert browser.execute_script("return getSelection().toString()").startswith("@inproceedings{ho2020,")
 
 
 def test_lowest_checkpoint_is_marked_and_its_table_linked(browser: Any, report: Path) -> None:
@@ -199,7 +215,9 @@ WITHOUT_VIEWER = "scans/train-anat-0001/sub-00002_ses-1_T1w.html"
 
 def drawn(browser: Any) -> bytes:
     """The viewer's pixels."""
-    picture: bytes = browser.find_element("css selector", ".viewer canvas").screenshot_as_png
+    canvas = browser.find_element("css selector", ".viewer canvas")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", canvas)
+    picture: bytes = canvas.screenshot_as_png
     return picture
 
 
@@ -256,6 +274,9 @@ def test_numbers_stand_within_the_cohort_and_scans_follow_each_other_over_chunks
     assert texts(browser, "thead .cohort") == ["In the cohort"]
     said = texts(browser, "td.cohort")
     assert any(re.fullmatch(r"(\d+ %|below all|above all) of \d+", text) for text in said), said
+    ranks = dict(zip(texts(browser, ".measured tbody th"), said, strict=True))
+    assert ranks["FBER"] == "", "its value stands for none"
+    assert ranks["Brain volume"].startswith("100 % of"), "the highest is not above itself"
     seen = []
     while True:
         seen.append(texts(browser, "h1")[0])

@@ -25,6 +25,12 @@ def made_run(folder: Path, dice: dict[str, float], *, steps: int, code: str = "c
     options: dict[str, Any] = {"denoiser": {"training": {"steps": steps, "seed": 0}}}
     for place, stage in (("diffusion", "train_denoiser"), ("evaluation", "evaluate_anomaly")):
         write_json(folder / "anomaly" / place / "provenance.json", {"stage": stage, "code": code, "options": options})
+    for page, own in (
+        ("anomaly", options),
+        ("translation", {"denoiser": {"training": {"steps": 7 * steps, "seed": 0}}}),
+    ):
+        made = {"stage": "report_recipe", "code": code, "options": {"cohort": {"name": "C"}, "recipe": own}}
+        write_json(folder / "report" / f"{page}.provenance.json", made)
     evaluation = folder / "anomaly" / "evaluation"
     value = sum(dice.values()) / len(dice)
     rows = [Metric("Dice", value, 0.1, 0.9, method="diffusion", direction="higher", people=len(dice))]
@@ -61,10 +67,11 @@ def test_people_in_both_runs_are_compared_with_themselves(tmp_path: Path, runs: 
 
 def test_option_is_named_once_however_many_stages_read_it(tmp_path: Path, runs: tuple[Path, Path]) -> None:
     assert (
-        compare(*runs, tmp_path / "compare.html")[0] == "1 options, the code of 2 stages and 4 people or scans differ"
+        compare(*runs, tmp_path / "compare.html")[0] == "1 options, the code of 4 stages and 4 people or scans differ"
     )
     text = (tmp_path / "compare.html").read_text()
-    assert text.count("anomaly: denoiser.training.steps") == 1
+    assert text.count("denoiser.training.steps") == 1, "not those of the pages, of which there is one a recipe"
+    assert "anomaly: denoiser.training.steps" in text
     assert '<td class="long">10</td><td class="long">20</td>' in text
     assert "training.seed" not in text
 

@@ -23,11 +23,13 @@ from PIL import Image
 
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions, RecipeOptions, SplitOptions
 from pipeline_lib.evaluation.metric import Metric, Role
-from pipeline_lib.files import write_json
+from pipeline_lib.files import write_json, write_text
 from pipeline_lib.report.captions import CAPTIONS
+from pipeline_lib.report.film import film_of
 from pipeline_lib.report.index import read_card, write_index
 from pipeline_lib.report.page import PICTURE_LIMIT, load_picture
 from pipeline_lib.report.recipe import write_recipe_page
+from pipeline_lib.report.run import COMMAND
 from pipeline_lib.report.scans import write_scan_pages
 
 COHORT = CohortOptions(name="Cohort <b>", note="Synthetic people & nobody else.")
@@ -265,6 +267,8 @@ def test_index_links_to_pages_that_exist(tmp_path: Path, scan_pages: Path, recip
     checks = {"scans": 2, "people": 2, "included": 1, "duplicates": [], "people_in_two_splits": [], "balance": balance}
     write_json(tmp_path / "checks.json", checks | {"excluded_rows": [], "sheet_problems": [EVIL]})
     out = tmp_path / "report" / "index.html"
+    command = f"snakemake all --config x={EVIL}"
+    write_text(tmp_path / COMMAND, f"{command}\n")
     write_index(
         COHORT,
         SplitOptions(),
@@ -276,6 +280,7 @@ def test_index_links_to_pages_that_exist(tmp_path: Path, scan_pages: Path, recip
         out,
     )
     page = check(out)
+    assert f"<code>{html.escape(command)}</code>" in page.text
     links = [reference for reference in page.references if reference.endswith(".html")]
     assert {"anomaly.html", "scans/test-anat-0001/bad.html"} <= set(links)
     assert all((out.parent / link).is_file() for link in links)
@@ -300,6 +305,17 @@ def test_policy_names_the_pages_own_style_and_script_and_nothing_else(tmp_path: 
         assert not re.findall(r"<[^>]+ (?:style|on[a-z]+)=", tags)
 
 
+def test_slider_over_more_values_than_a_picture_holds_says_how_many_are_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "synthesis" / "counterfactuals"
+    folder.mkdir(parents=True)
+    np.save(folder / "scans.npy", np.zeros((1, 1, 9, 8), np.float32))
+    np.save(folder / "changed.npy", np.zeros((1, 150, 1, 9, 8), np.float32))
+    write_json(folder / "counterfactuals.json", {"condition": "site", "values": [f"site {n}" for n in range(150)]})
+    film = film_of({"counterfactuals": folder})
+    assert film is not None
+    assert (film.labels[0], len(film.labels), film.left_out) == ("as scanned", 51, 100)
+
+
 def test_every_line_plot_has_its_table(tmp_path: Path) -> None:
     index = make_report(tmp_path)
     for name in ("anomaly", "synthesis", "generation"):
@@ -309,6 +325,9 @@ def test_every_line_plot_has_its_table(tmp_path: Path) -> None:
         for figure in re.findall('<figure class="plot">.*?</figure>', text, re.DOTALL):
             assert 'download="' in figure
             assert re.search('role="img" aria-label="[^"]{20,}"', figure)
+    anomaly = (index.parent / "anomaly.html").read_text()
+    assert 'download="evaluation_examples.tsv"' in anomaly, "the numbers of the people in the picture"
+    assert 'download="diffusion_strip.tsv"' not in anomaly, "2,000 rows are a file among the figures"
 
 
 def test_large_pictures_are_made_small(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline_lib.evaluation.metric import Metric, Role
+from pipeline_lib.evaluation.metric import Metric, Role, read_metrics
+from pipeline_lib.files import write_json
 from pipeline_lib.report.verdict import Verdict, headline, judged, verdict
 from pipeline_lib.tasks import TASKS
 
@@ -90,6 +93,21 @@ def test_nothing_is_claimed_without_a_floor_a_difference_or_a_value() -> None:
     assert (unpaired.outcome, "without an interval" in unpaired.sentence) == ("", True)
     unmeasured = said(metric("diffusion", None, "result"), missing=("pixel AP: no lesion mask",))
     assert unmeasured.sentence == "No verdict: pixel AP: no lesion mask."
+
+
+def test_an_interval_that_is_no_number_claims_nothing(tmp_path: Path) -> None:
+    nan = float("nan")
+    assert anomaly(nan, nan).outcome == "undecided"
+    rows = [
+        metric("diffusion", 0.7, "result"),
+        metric("broken", nan, "floor"),
+        metric("asymmetry", 0.6, "floor"),
+        metric("diffusion", nan, "result", against="asymmetry", low=nan, high=nan),
+    ]
+    write_json(tmp_path / "metrics.json", [asdict(row) for row in rows])
+    found = said(*read_metrics(tmp_path))
+    assert found.outcome == ""
+    assert found.sentence.endswith("pixel AP 0.700 against 0.600 of asymmetry, without an interval of the difference.")
 
 
 def test_every_task_has_its_words() -> None:

@@ -102,6 +102,7 @@ def test_broken_scan_is_excluded_with_its_reason_and_the_rest_goes_on(workspace)
     assert "sub-syn008" in index
     assert "truncated" in index
     assert "bad/id" in index, "the faulty row of the sheet"
+    assert "<dt>Command</dt><dd><code>snakemake " in index, "the command of the run"
 
 
 def test_faulty_row_is_said_at_the_start(workspace) -> None:

@@ -15,7 +15,9 @@ from pipeline_lib.cohort.chunks import PATTERN
 from pipeline_lib.cohort.rows import rows_of
 from pipeline_lib.config.load import read_yaml
 from pipeline_lib.errors import UserError
+from pipeline_lib.files import write_text
 from pipeline_lib.plan import Plan
+from pipeline_lib.report.run import COMMAND
 from pipeline_lib.retraining import retraining
 
 try:
@@ -55,7 +57,8 @@ if workflow.is_main_process:
 
 
 def write_what_jobs_read():
-    """The ledger, the rows of each chunk, and in finished models the licence, which may be settled later."""
+    """The command, the ledger, the rows of each chunk, and in finished models the licence, which may be settled later."""
+    write_text(Path(results, COMMAND), shlex.join(["snakemake", *sys.argv[1:]]) + "\n")
     plan.save_ledger()
     plan.save_rows()
     state_licence(plan.models(), plan.config.cohort.licence)

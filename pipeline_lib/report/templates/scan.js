@@ -15,7 +15,7 @@ const inCohort = ({quantiles, chunks}) => {
   for (const table of document.querySelectorAll("table.measured")) {
     const known = quantiles[table.dataset.modality] ?? {};
     for (const row of table.querySelectorAll("tr[data-measure]")) {
-      const [spread, value] = [known[row.dataset.measure], Number(row.dataset.exact)];
+      const [spread, value] = [known[row.dataset.measure], Number(Number(row.dataset.exact).toPrecision(6))]; // as exact as quantiles are
       if (!spread || !Number.isFinite(value)) continue;
       const last = spread.at.length - 1;
       const below = spread.at.filter((quantile) => quantile < value).length;
@@ -83,7 +83,7 @@ const view = async (box) => {
   if (!document.createElement("canvas").getContext("webgl2")) throw Error("this browser has no WebGL 2");
   box.hidden = false;
   const viewer = new niivue.Niivue({
-    backColor: [0, 0, 0, 1], crosshairColor: [0.35, 0.75, 1, 0.8], crosshairWidth: 0.5, dragAndDropEnabled: false, isColorbar: true,
+    backColor: [0, 0, 0, 1], crosshairColor: [0.35, 0.75, 1, 0.8], crosshairWidth: 1, crosshairWidthUnit: "mm", dragAndDropEnabled: false, isColorbar: true,
     multiplanarShowRender: niivue.SHOW_RENDER.NEVER, logLevel: "error", fontMinPx: 11, sagittalNoseLeft: true,
   });
   await viewer.attachToCanvas(canvas);
