@@ -126,6 +126,10 @@ def read_run(folder: Path) -> Run:
     run = Run(folder)
     for sidecar in sorted(folder.rglob(f"*{SIDECAR}")):
         made = read_json(sidecar)
+        if not {"stage", "options", "code"} <= made.keys():
+            raise UserError(
+                f"{sidecar}: no stage of this workflow wrote it; name the folder that `cohort.results` names"
+            )
         stage, options = _recorded(sidecar.relative_to(folder), made)
         run.code.setdefault(stage, set()).add(str(made["code"]))
         run.options.setdefault(stage, {}).update(_flat(options))

@@ -84,6 +84,12 @@ def test_a_run_does_not_differ_from_itself(tmp_path: Path, runs: tuple[Path, Pat
     assert "No option of a stage that both ran differs." in text
 
 
+def test_folder_of_somebody_elses_sidecars_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "provenance.json").write_text('{"made_by": "another program"}')
+    with pytest.raises(UserError, match=r"provenance\.json: no stage of this workflow wrote it"):
+        compare(tmp_path, tmp_path, tmp_path / "compare.html")
+
+
 def test_folder_without_results_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no results of a run"):
         read_run(tmp_path)
