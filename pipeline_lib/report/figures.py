@@ -39,10 +39,10 @@ DATA = {
 
 
 def data_of(folder: Path, stem: str) -> pd.DataFrame | None:
-    """The table of a stage's picture, its cells as text; None where there is none."""
+    """The table of a stage's picture, its cells as text; None where there is none, or it is empty."""
     for name in (f"{stem}.tsv", DATA.get(stem, "")):
         table = folder / name
-        if table.is_file():
+        if table.is_file() and table.read_bytes().strip():
             return pd.read_csv(table, sep="," if table.suffix == ".csv" else "\t", dtype=str, keep_default_na=False)
     return None
 

@@ -16,6 +16,7 @@ from pipeline_lib.imaging.contrasts import CONTRASTS, MOST_BELOW
 from pipeline_lib.report.measures import MEASURES, Measure
 from pipeline_lib.report.methods import methods_text, scan_paragraph
 from pipeline_lib.report.page import Picture, Provenance, load_picture, number, read_provenance, write_page
+from pipeline_lib.report.pictures import mapped_pictures
 from pipeline_lib.report.tables import Download, download
 from pipeline_lib.report.view import Inferred, View, view_of
 
@@ -65,7 +66,7 @@ def write_scan_pages(
     rows = {scan: row | opened.get(scan, {}) | _filled(row) for scan, row in {**opened, **rows}.items()}
     made = [read_provenance("Ingest", ingest), read_provenance("Preprocess", preprocess)]
     if rows and all(row["modality"] == "image" for row in rows.values()):
-        _write_picture_page(ingest, preprocess, options, cohort, list(rows.values()), made, out)
+        _write_picture_page(ingest, preprocess, options, cohort, list(rows.values()), made, out, inferred)
         return
     names = list(rows)
     for position, (scan, row) in enumerate(rows.items()):
@@ -108,6 +109,7 @@ def _write_picture_page(
     rows: Sequence[dict[str, str]],
     made: Sequence[Provenance | None],
     out: Path,
+    inferred: Sequence[Inferred],
 ) -> None:
     """One page for the pictures of a chunk: some to look at, counts, and why others are out."""
     passed = Counter(row["group"] for row in rows if row["ok"] == "true")
@@ -125,6 +127,7 @@ def _write_picture_page(
         passed=passed.total(),
         excluded=excluded,
         most=MOST_EXCLUDED,
+        maps=list(mapped_pictures(preprocess.name, inferred)),
         groups=[(group, passed[group], failed[group]) for group in sorted({*passed, *failed})],
         picture=load_picture(
             preprocess / "figures" / "pictures.png",

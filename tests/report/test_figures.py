@@ -10,7 +10,7 @@ import pytest
 
 from pipeline_lib.evaluation.metric import VENTRICLES
 from pipeline_lib.report.captions import CAPTIONS
-from pipeline_lib.report.figures import figures_of
+from pipeline_lib.report.figures import data_of, figures_of
 
 
 @pytest.mark.parametrize("aged", [True, False])
@@ -35,3 +35,12 @@ def test_ventricles_are_drawn_by_group_and_over_ages_where_those_were_told(aged:
     assert [label.get_text() for label in axes[0].get_xticklabels()] == ["old", "young"]
     points = sum(len(each.get_offsets()) for each in axes[0].collections if hasattr(each, "get_offsets"))
     assert points >= 10 + 20, "a dot a person and a dot a sample"
+
+
+def test_a_table_without_a_row_is_no_table_of_a_picture(tmp_path: Path) -> None:
+    (tmp_path / "per_subject.tsv").write_text("\n")
+    assert data_of(tmp_path, "examples") is None
+    (tmp_path / "per_subject.tsv").write_text("participant\tDice\n")
+    table = data_of(tmp_path, "examples")
+    assert table is not None
+    assert table.empty
