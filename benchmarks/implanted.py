@@ -32,7 +32,7 @@ from pipeline_lib.inference.standards import measure_standards
 
 START, END = "<!-- implanted: start -->", "<!-- implanted: end -->"
 RADII_MM = (4.0, 7.0, 11.0)
-CONTRASTS = (0.1, 0.2, 0.4)
+CONTRASTS = (0.2, 0.4)
 """Of the range of intensities that an image has, which is 2."""
 BORDER_MM = 1.0
 STRETCH = 0.3
