@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=3, help="take each so manieth slice of a person")
     parser.add_argument("--write", type=Path, help="the page whose table is replaced")
     arguments = parser.parse_args()
-    recipe = read_config([arguments.config]).recipes[arguments.recipe]
+    recipe = read_config(arguments.config).recipes[arguments.recipe]
     folder = arguments.results / arguments.recipe
     rows = [
         cell(recipe, folder, Lesions(bright, radius, contrast), arguments.work, arguments.every)
