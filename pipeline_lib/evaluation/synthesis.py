@@ -23,7 +23,7 @@ from pipeline_lib.evaluation.sets import (
 from pipeline_lib.files import atomic_directory
 from pipeline_lib.metrics.distribution import extract
 
-METHOD = "latent diffusion"
+METHOD = "diffusion"
 
 
 def evaluate_synthesis(
