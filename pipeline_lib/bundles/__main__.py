@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,12 +56,27 @@ def _show(arguments: argparse.Namespace) -> int:
             f"learned from: {info.get('train_people', '?')} people, {info.get('train_images', '?')} images, {info.get('steps', '?')} steps",
             f"preprocessing: {_options(prepared.get('preprocess'))}",
             f"images: {_options(prepared.get('data'))}",
-            f"conditions: {json.dumps(info['conditions']) if info.get('conditions') else 'none'}",
+            f"told: {', '.join(map(_condition, info.get('conditions') or ())) or 'nothing'}",
             f"licence: {info.get('licence') or 'none stated'}",
-            *(f"held out: {json.dumps(figure)}" for figure in info.get("figures", [])),
+            *(f"held out: {_figure(figure)}" for figure in info.get("figures", [])),
         ]
     )
     return 0
+
+
+def _condition(told: Mapping[str, Any]) -> str:
+    """``age (number, 20.9 to 79.4)`` or ``group (old, young)``."""
+    low, *_, high = told.get("quantiles") or (None, None)
+    span = f"number, {low:.3g} to {high:.3g}" if low is not None else "number"
+    return f"{told['name']} ({', '.join(map(str, told.get('categories') or ())) or span})"
+
+
+def _figure(row: Mapping[str, Any]) -> str:
+    """``FID 33 [27.4, 38.5], diffusion (result)``, or what it is less than another method."""
+    interval = f" [{row['low']:.3g}, {row['high']:.3g}]" if row.get("low") is not None else ""
+    name = ", ".join(word for word in (row["name"], row.get("part")) if word)
+    of = f"{row['method']} minus {row['against']}" if row.get("against") else f"{row['method']} ({row['role']})"
+    return f"{name} {row['value']:.3g}{interval}, {of}"
 
 
 def _check(arguments: argparse.Namespace) -> int:
