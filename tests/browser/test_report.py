@@ -269,6 +269,15 @@ def test_only_pages_with_a_volume_load_the_viewer(browser: Any, report: Path) ->
     assert (report / "cohort.js").stat().st_size < 100_000
 
 
+def turned(browser: Any, way: str) -> list[str]:
+    """Titles of this page and of all that its links of one way lead to."""
+    seen = texts(browser, "h1")
+    while links := browser.find_elements("css selector", f"a[rel={way}]:not([hidden])"):
+        browser.get(links[0].get_attribute("href"))
+        seen += texts(browser, "h1")
+    return seen
+
+
 def test_numbers_stand_within_the_cohort_and_scans_follow_each_other_over_chunks(browser: Any, report: Path) -> None:
     opened(browser, report / SCAN)
     assert texts(browser, "thead .cohort") == ["In the cohort"]
@@ -277,20 +286,7 @@ def test_numbers_stand_within_the_cohort_and_scans_follow_each_other_over_chunks
     ranks = dict(zip(texts(browser, ".measured tbody th"), said, strict=True))
     assert ranks["FBER"] == "", "its value stands for none"
     assert ranks["Brain volume"].startswith("100 % of"), "the highest is not above itself"
-    seen = []
-    while True:
-        seen.append(texts(browser, "h1")[0])
-        following = browser.find_elements("css selector", "a[rel=next]:not([hidden])")
-        if not following:
-            break
-        browser.get(following[0].get_attribute("href"))
-    before = []
-    while True:
-        before.append(texts(browser, "h1")[0])
-        previous = browser.find_elements("css selector", "a[rel=prev]:not([hidden])")
-        if not previous:
-            break
-        browser.get(previous[0].get_attribute("href"))
+    seen, before = turned(browser, "next"), turned(browser, "prev")
     assert len({name.split("_")[0] for name in before}) > 1
     assert before[: len(seen)] == seen[::-1]
 
