@@ -257,6 +257,7 @@ const scatter = async (box) => {
   for (const select of [space, colour]) select.addEventListener("change", layOut);
   box.querySelector("button.save").addEventListener("click", () => save(box.dataset.file, header, rows));
   box.hidden = false;
+  layOut();
   new ResizeObserver(layOut).observe(canvas);
 };
 
