@@ -3,9 +3,9 @@
     python benchmarks/device/prepare.py travel --data SHARED_DATA
     python benchmarks/device/prepare.py travel --stand-ins         # balls instead of brains, in seconds: for a rehearsal
 
-SHARED_DATA holds ixi_t1_2mm_rawhead and soop_flair_axial; the NODDI pairs are synthetic. Below ``travel`` come ``work``
-(the cohorts, through the workflow up to the training images), ``images`` (those, small; see `travel.shrink`) and
-``wheels``. Only the last two go along. What is there already is not made again.
+SHARED_DATA holds ixi_t1_2mm_rawhead and soop_flair_axial. Below ``travel`` come ``work`` (the cohorts, through the workflow up
+to the training images), ``images`` (those, small; see `travel.shrink`) and ``wheels``. Only the last two go along. What is
+there already is not made again. Slices and pairs are made of the volumes on arrival (`derive.py`).
 """
 
 from __future__ import annotations
@@ -23,15 +23,12 @@ import pandas as pd
 import yaml
 from travel import shrink
 
-from pipeline_lib.cohort import synthetic
 from pipeline_lib.cohort.sheet import NO_LESION, Scan, read_sheet, write_sheet
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.files import read_table, sha256_text
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CONFIG = Path(__file__).resolve().parent / "config"
-PAIRS = 28
-"""Synthetic people, five of seven of whom have diffusion MRI."""
 MOST_BYTES = 64 * 2**20
 """Of all that travels, the checkout included."""
 WHEELS = (
@@ -73,36 +70,28 @@ def soop(shared: Path, work: Path) -> Path:
     return folder
 
 
-def noddi(shared: Path, work: Path) -> Path:
-    """Synthetic people with diffusion MRI and maps."""
-    synthetic.DIFFUSION_PEOPLE = PAIRS
-    people = [number for number in range(1, PAIRS + 1) if synthetic.draw_person(number).group != "lesion"]
-    made = synthetic.make_cohort(work / "scans", people, root=work / "scans", modalities=(), workers=1)
-    write_sheet(work / "config" / "subjects.tsv", made)
-    return work / "scans"
+COHORTS: Mapping[str, tuple[str, Callable[[Path, Path], Path]]] = {"volumes": ("ixi", ixi), "soop": ("soop", soop)}
+"""Of each set of images: the configuration, whose first recipe packs it, and its sheet."""
 
 
-COHORTS: Mapping[str, Callable[[Path, Path], Path]] = {"ixi": ixi, "soop": soop, "noddi": noddi}
-
-
-def through_the_workflow(name: str, root: Path, work: Path) -> Path:
-    """The training images of a cohort's one recipe; the folder of its chunks."""
-    (recipe,) = yaml.safe_load((CONFIG / f"{name}.yaml").read_text())["recipes"]
+def through_the_workflow(config: str, root: Path, work: Path) -> Path:
+    """The training images of the first recipe of a configuration; the folder of its chunks."""
+    recipe = next(iter(yaml.safe_load((CONFIG / f"{config}.yaml").read_text())["recipes"]))
     chunks = work / "results" / recipe / "dataset"
     command = [
         Path(sys.executable).with_name("snakemake"), "--snakefile", CHECKOUT / "Snakefile", "--directory", work,
-        "--configfile", CONFIG / f"{name}.yaml", "--config", f"cohort={{root: '{root}'}}", "--cores", "1", "--until", "dataset",
+        "--configfile", CONFIG / f"{config}.yaml", "--config", f"cohort={{root: '{root}'}}", "--cores", "1", "--until", "dataset",
     ]  # fmt: skip
     subprocess.run([str(part) for part in command], check=True)
     return chunks
 
 
-def stand_ins(name: str, work: Path) -> Path:
-    """Chunks of balls of several ages on the grid of a cohort's recipe; the folder of the chunks."""
+def stand_ins(config: str, work: Path) -> Path:
+    """Chunks of balls of several ages on the grid of a configuration's first recipe; the folder of the chunks."""
     sys.path.insert(0, str(CHECKOUT / "tests"))
     from tiny_chunks import packed
 
-    (written,) = yaml.safe_load((CONFIG / f"{name}.yaml").read_text())["recipes"].values()
+    written = next(iter(yaml.safe_load((CONFIG / f"{config}.yaml").read_text())["recipes"].values()))
     data = RecipeOptions.model_validate(written).data
     data = data.model_copy(update={"modality": "T1w"}) if data.modality == "image" else data
     folder = work / "stand-ins" / "dataset"
@@ -140,12 +129,12 @@ def main() -> None:
     arguments = parser.parse_args()
     travel = arguments.travel.resolve()
     for name in arguments.cohorts:
-        work = travel / "work" / name
+        work, (config, sheet) = travel / "work" / name, COHORTS[name]
         if arguments.stand_ins:
-            chunks = stand_ins(name, work)
+            chunks = stand_ins(config, work)
         else:
             (work / "config").mkdir(parents=True, exist_ok=True)
-            chunks = through_the_workflow(name, COHORTS[name](arguments.data.resolve(), work), work)
+            chunks = through_the_workflow(config, sheet(arguments.data.resolve(), work), work)
         for chunk in sorted(path.parent for path in chunks.glob("*/data.npy")):
             for line in shrink(chunk, travel / "images" / name / f"{chunk.name}.npz"):
                 print(line)

@@ -1,6 +1,6 @@
 """Where the time of a training step goes: waiting for data, the host, the card. As a Markdown table.
 
-    python benchmarks/device/profile_step.py ixi --chunks CHUNKS --work WORK
+    python benchmarks/device/profile_step.py slices --chunks CHUNKS --work WORK
 
 The real training loop runs for some steps; only the calls that wait are timed, and the kernels are counted by
 torch.profiler. A loss is read back after each step, so that a step's wall time is its own.
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
-from train import changed, read_recipe
+from train import IMAGES, changed, read_recipe
 
 from pipeline_lib.training import trainer
 from pipeline_lib.training.denoiser import train_denoiser
@@ -89,7 +89,9 @@ def main() -> None:
     recipe = changed(read_recipe(arguments.name, tiny=arguments.tiny), "denoiser", never)
     clock = Clock(warm, timed, profiled)
     trainer.batches, trainer._update = clock.batches, clock.update  # type: ignore[assignment]
-    folders = [sorted((arguments.chunks / arguments.name).glob(f"{split}-*")) for split in ("train", "validation")]
+    folders = [
+        sorted((arguments.chunks / IMAGES[arguments.name]).glob(f"{split}-*")) for split in ("train", "validation")
+    ]
     train_denoiser(recipe, *folders, arguments.work / "out", arguments.work / "state", {}, name=arguments.name)
 
     each = 1e3 * clock.wall / timed

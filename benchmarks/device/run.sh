@@ -3,9 +3,11 @@
 #
 #   bash benchmarks/device/run.sh TRAVEL OUT          # TRAVEL: from prepare.py; OUT: what is to be brought back
 #   bash benchmarks/device/run.sh --cpu TRAVEL OUT    # the same phases on a CPU, tiny: a rehearsal
+#   PHASES="tests bench" bash benchmarks/device/run.sh TRAVEL OUT    # only these; ONLY_TESTS, ONLY_BENCH: fewer of each
+#   RECIPES="volumes,slices" bash benchmarks/device/run.sh TRAVEL OUT    # these trainings side by side; see config/
 #
 # Each phase has a limit of its own in seconds, leaves its results in OUT before the next begins, and stops none by failing.
-# OUT holds results.tar.gz (logs, tables, curves, pictures) and the trained bundles in parts of 15 MiB.
+# OUT holds results.tar.gz (logs, tables, curves, pictures) and trained bundles and samples in parts of 15 MiB.
 set -uo pipefail
 
 DEVICE=cuda
@@ -21,6 +23,8 @@ HERE=$(cd "$(dirname "$0")" && pwd)
 cd "$HERE/../.."
 PYTHON=${PYTHON:-python3}
 LIMIT=${LIMIT:-570}
+PHASES=${PHASES:-tests bench profile memory train}
+IFS=, read -ra RECIPES <<<"${RECIPES:-generator,refined,gaussian simplex coarse}"  # side by side; within commas one after the other
 WORK=$(mktemp -d)
 BACK=$WORK/back
 mkdir -p "$BACK/logs"
@@ -35,7 +39,7 @@ left() { echo $((LIMIT - SECONDS)); }
 # bring_back: logs, tables, curves and pictures in one file, whole or not at all; bundles beside it.
 bring_back() {
 	local partial=$OUT/.partial.$BASHPID
-	tar -C "$BACK" --exclude=model.safetensors -czf "$partial" . && mv "$partial" "$OUT/results.tar.gz"
+	tar -C "$BACK" --exclude=model.safetensors --exclude=samples.npz -czf "$partial" . && mv "$partial" "$OUT/results.tar.gz"
 }
 
 # phase NAME SECONDS COMMAND ...
@@ -51,16 +55,23 @@ phase() {
 	bring_back
 }
 
-# parts NAME: the bundles of a training, in files small enough to come back.
-parts() {
-	[ -d "$BACK/$1" ] && tar -C "$BACK" -cf - "$1" | split -b 15m - "$OUT/$1.tar."
+# asked NAME: whether a phase is wanted.
+asked() { [[ " $PHASES " == *" $1 "* ]]; }
+
+# training SECONDS NAME ...: trainings one after the other, a phase each that leaves bundles; a fifth of it is for judging.
+training() {
+	local seconds=$(($1 / ($# - 1)))
+	shift
+	for name in "$@"; do
+		phase "train_$name" "$seconds" "$PYTHON" "$HERE/train.py" "$name" --seconds $((seconds * 4 / 5)) --chunks "$WORK/chunks" \
+			--work "$WORK" --back "$BACK" "${TINY[@]}"
+	done
 }
 
-# training NAME SECONDS: a phase that leaves bundles.
-training() {
-	phase "train_$1" "$2" "$PYTHON" "$HERE/train.py" "$1" --seconds "$2" --chunks "$WORK/chunks" --work "$WORK" \
-		--back "$BACK" "${TINY[@]}"
-	parts "$1"
+# large: trained bundles and samples, in files small enough to come back.
+large() {
+	(cd "$BACK" && { find . -name model.safetensors -printf '%h\0'; find . -name samples.npz -print0; } \
+		| tar --null -T - -cf - | split -b 15m - "$OUT/large.tar.")
 }
 
 printf 'phase\texit\tseconds\tlimit\n' >"$BACK/phases.tsv"
@@ -73,36 +84,44 @@ phase machine 60 "$PYTHON" "$HERE/machine.py"
 	for cohort in "$TRAVEL"/images/*/; do
 		"$PYTHON" "$HERE/travel.py" open "$cohort" "$WORK/chunks/$(basename "$cohort")"
 	done
-	"$PYTHON" "$HERE/warm.py" "$DEVICE"
+	for kind in slices thick; do
+		"$PYTHON" "$HERE/derive.py" $kind "$WORK/chunks/volumes" "$WORK/chunks/$kind" &
+	done
+	asked bench && "$PYTHON" "$HERE/warm.py" "$DEVICE"
+	wait
 ) >"$BACK/logs/open.txt" 2>&1 &
 OPENING=$!
 
 # The segmenter reads maps of labels with SimpleITK, which stays behind.
 TESTS=(tests/models tests/noise tests/diffusion tests/training --ignore tests/training/test_segmenter.py)
+[ -z "${ONLY_TESTS:-}" ] || read -ra TESTS <<<"$ONLY_TESTS"
+read -ra BENCH <<<"${ONLY_BENCH:+--only $ONLY_BENCH}"
+TINY=()
 if [ $DEVICE = cuda ]; then
-	TINY=()
-	phase tests 110 "$PYTHON" -m pytest -p no:cacheprovider -m cuda -n 6 --durations 10 "${TESTS[@]}"
-	phase bench 100 "$PYTHON" benchmarks/peers.py --device cuda --repeats 5 --eager
+	asked tests && phase tests 150 "$PYTHON" -m pytest -p no:cacheprovider -q -m cuda -n 8 --durations 10 "${TESTS[@]}"
 	wait $OPENING
-	phase profile 30 "$PYTHON" "$HERE/profile_step.py" ixi --chunks "$WORK/chunks" --work "$WORK/profile"
-	phase memory 45 "$PYTHON" benchmarks/memory.py --device cuda
-	REST=$(left)
+	asked bench && phase bench 100 "$PYTHON" benchmarks/peers.py --device cuda --repeats 5 --eager "${BENCH[@]}"
+	asked profile && phase profile 30 "$PYTHON" "$HERE/profile_step.py" slices --chunks "$WORK/chunks" --work "$WORK/profile"
 else
-	TINY=(--tiny)
-	phase tests 600 "$PYTHON" -m pytest -p no:cacheprovider -q -k on_every_device "${TESTS[@]}"
-	phase bench 600 "$PYTHON" benchmarks/peers.py --repeats 1 --only samplers simplex_fields
+	TINY=(--tiny) LIMIT=100000
+	asked tests && phase tests 600 "$PYTHON" -m pytest -p no:cacheprovider -q -k on_every_device "${TESTS[@]}"
 	wait $OPENING
-	phase profile 300 "$PYTHON" "$HERE/profile_step.py" ixi --chunks "$WORK/chunks" --work "$WORK/profile" --tiny
-	phase memory 300 "$PYTHON" benchmarks/memory.py --device cpu
-	REST=600
+	asked bench && phase bench 600 "$PYTHON" benchmarks/peers.py --repeats 1 --only samplers simplex_fields
+	asked profile && phase profile 300 "$PYTHON" "$HERE/profile_step.py" slices --chunks "$WORK/chunks" --work "$WORK/profile" --tiny
+	asked memory && phase memory 300 "$PYTHON" benchmarks/memory.py --device cpu
 fi
 
-# Small networks leave much of a large card idle: the trainings run side by side.
-if [ $DEVICE = cuda ]; then
-	for cohort in ixi soop noddi; do training $cohort "$REST" & done
+# Small networks leave much of a large card idle: trainings run side by side. Six were too many: each got a fifth of its speed.
+if asked train; then
+	seconds=$(($(left) - 25))
+	[ $DEVICE = cuda ] || seconds=900
+	for names in "${RECIPES[@]}"; do
+		# shellcheck disable=SC2086
+		if [ $DEVICE = cuda ]; then training "$seconds" $names & else training "$seconds" $names; fi
+	done
+	[ $DEVICE = cuda ] && asked memory && phase memory 200 "$PYTHON" benchmarks/memory.py --device cuda  # nothing is timed in it
 	wait
-else
-	for cohort in ixi soop noddi; do training $cohort "$REST"; done
+	large
 fi
 bring_back
 cat "$BACK/phases.tsv"
