@@ -8,6 +8,8 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from pipeline_lib.config.schema import Options, RecipeOptions
 from pipeline_lib.tasks.task import covers
 
@@ -36,12 +38,11 @@ def _only(values: dict[str, Any], keys: tuple[str, ...], where: str = "") -> dic
 
 
 def _build(model: type[Options], values: dict[str, Any]) -> Options:
-    built = {
-        name: _build(section, value)
-        if (section := options_of(model.model_fields[name].annotation)) and value
-        else value
-        for name, value in values.items()
-    }
+    built = {}
+    for name, value in values.items():
+        annotation = model.model_fields[name].annotation
+        section = options_of(annotation)
+        built[name] = _build(section, value) if section and value else TypeAdapter(annotation).validate_python(value)
     part = model.model_construct(set(built), **built)
     for name in set(model.model_fields) - set(built):
         part.__dict__.pop(name, None)

@@ -30,6 +30,15 @@ def test_a_part_holds_the_keys_asked_for() -> None:
     assert part.autoencoder == recipe.autoencoder
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_part_is_of_the_types_of_its_recipe() -> None:
+    """JSON knows no tuples; pydantic warns of a list in the place of one, in the log of every training."""
+    recipe = RecipeOptions.model_validate({**RECIPE, "denoiser": {"training": {"betas": [0.9, 0.99]}}})
+    part = read_part(recipe_part(recipe, ("task", "denoiser")))
+    assert part.denoiser.training.betas == (0.9, 0.99)
+    assert part.denoiser.model_dump() == recipe.denoiser.model_dump()
+
+
 def test_reading_beyond_a_part_is_an_error_and_no_default() -> None:
     part = read_part(recipe_part(RecipeOptions.model_validate(RECIPE), ("task", "data.size", "sampling.steps")))
     for read in (lambda: part.evaluation, lambda: part.data.modality, lambda: part.sampling.seed):
