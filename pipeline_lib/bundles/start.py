@@ -79,7 +79,8 @@ class Start:
         """Give a network these weights.
 
         What a U-Net was told otherwise, or not at all, starts from its null: whatever it is told of it, the network does as
-        if it were hidden. Where no condition differs, or it was told nothing, it is exactly the network that it starts from.
+        if it were hidden. Where no condition differs, or it was told nothing, it is exactly the network that it starts from, with or
+        without `Detail` behind it.
 
         Raises:
             UserError: the weights are of another network; the message names the layer.
@@ -90,6 +91,8 @@ class Start:
         own, state = network.state_dict(), dict(self.state)
         if section == "denoiser":
             state = _told(own, state, conditions, self.conditions)
+            # Detail adds nothing as it is made.
+            state |= {key: value for key, value in own.items() if key.startswith("detail.") and key not in state}
         for key in dict.fromkeys([*own, *state]):
             one, other = (tuple(held[key].shape) if key in held else None for held in (own, state))
             if one != other:

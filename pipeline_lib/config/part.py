@@ -40,7 +40,7 @@ def _only(values: dict[str, Any], keys: tuple[str, ...], where: str = "") -> dic
 def _build(model: type[Options], values: dict[str, Any]) -> Options:
     built = {}
     for name, value in values.items():
-        annotation = model.model_fields[name].annotation
+        annotation: Any = model.model_fields[name].annotation
         section = options_of(annotation)
         built[name] = _build(section, value) if section and value else TypeAdapter(annotation).validate_python(value)
     part = model.model_construct(set(built), **built)

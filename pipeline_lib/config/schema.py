@@ -540,6 +540,12 @@ class DenoiserOptions(Options):
         description="Share of training images whose conditions are all hidden, which guidance needs; where there are "
         "several, in as many again each is hidden by chance.",
     )
+    detail: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Channels of convolutions at full resolution behind a folded network, which add fine detail; 0: none.",
+    )
     checkpointing: bool = Field(False, description="Trade time for memory.")
     synthetic_lesions: SyntheticLesionOptions | None = Field(
         None, description="Train on lesions drawn at random, which are taken out and marked (anomaly)."

@@ -56,6 +56,7 @@ class UNet(nn.Module):
         dropout: probability, in the residual blocks.
         checkpointing: recompute the blocks in the backward pass instead of keeping what they need.
         groups: of every normalisation; None: see `layers.group_norm`.
+        detail: channels of a `Detail` behind the last level, at full resolution; 0: none.
         local: what comes out at a voxel depends on its neighbourhood only: each voxel is normalised by itself, and there is
             no attention, which `attention` must then not ask for.
     """
@@ -76,6 +77,7 @@ class UNet(nn.Module):
         checkpointing: bool = False,
         groups: int | None = None,
         local: bool = False,
+        detail: int = 0,
     ) -> None:
         super().__init__()
         check_channels(channels, blocks)
@@ -144,6 +146,7 @@ class UNet(nn.Module):
                 self.upsample.append(Upsample(dimensions, size, size))
         self.norm = group_norm(size, groups)
         self.last = zero(conv(dimensions, size, out_channels * fold**dimensions, 3))
+        self.detail = Detail(dimensions, in_channels, out_channels, size, detail, width, fold) if detail else None
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None, concat: Tensor | None = None) -> Tensor:
         """The network's output, (N, out_channels, *spatial).
@@ -161,7 +164,12 @@ class UNet(nn.Module):
                 h = self._run(block, torch.cat([h, skips.pop()], dim=1), embedding, context)
             if level < len(self.upsample):
                 h = self.upsample[level](h, skips[-1].shape[2:])
-        return crop(unfold_voxels(self.last(F.silu(self.norm(h))), self.fold), x.shape[2:])
+        h = F.silu(self.norm(h))
+        output = crop(unfold_voxels(self.last(h), self.fold), x.shape[2:])
+        if self.detail is None:
+            return output
+        noisy = x if concat is None else torch.cat([x, concat], dim=1)
+        return self.detail(output, noisy, h, embedding)
 
     def bottleneck(self, x: Tensor, t: Tensor, condition: Tensor | None = None, concat: Tensor | None = None) -> Tensor:
         """Features at the bottom of the network, (N, channels[-1], *spatial / 2^(levels - 1)); as `forward`."""
@@ -241,6 +249,57 @@ class _Number(nn.Module):
         angles = value.float()[:, None] * self.speed
         waves = torch.cat([value.float()[:, None], angles.cos(), angles.sin()], dim=1)
         return self.layers(waves.to(next(self.layers.parameters()).dtype))
+
+
+class Detail(nn.Module):
+    """Adds what a network on folded voxels leaves out: three convolutions at full resolution see the noisy voxels themselves.
+
+    Folded, every voxel passes through the features of its block, which learn its neighbourhood's shape long before they learn
+    to copy it: of the finest third of frequencies a few per cent are left (docs/networks.md). Cheap, since narrow.
+
+    Args:
+        dimensions: 2 or 3.
+        in_channels, out_channels: of the network's input and output.
+        features: channels of the features in front of its last layer, of which each voxel gets `GUIDES` of its own.
+        channels: of the convolutions.
+        embedding: length of the timestep's embedding, which scales and shifts them.
+        fold: of the network.
+    """
+
+    GUIDES = 4
+
+    def __init__(
+        self,
+        dimensions: int,
+        in_channels: int,
+        out_channels: int,
+        features: int,
+        channels: int,
+        embedding: int,
+        fold: int,
+    ) -> None:
+        super().__init__()
+        self.fold = fold
+        self.guide = conv(dimensions, features, self.GUIDES * fold**dimensions, 1)
+        self.first = conv(dimensions, in_channels + out_channels + self.GUIDES, channels, 3)
+        self.embed = nn.Linear(embedding, 2 * channels)
+        self.second = conv(dimensions, channels, channels, 3)
+        self.last = zero(conv(dimensions, channels, out_channels, 3))
+
+    def forward(self, output: Tensor, noisy: Tensor, h: Tensor, embedding: Tensor) -> Tensor:
+        """The output (N, out_channels, *spatial) with detail.
+
+        Args:
+            output: of the last layer.
+            noisy: (N, in_channels, *spatial), what the network saw.
+            h: (N, features, *blocks), what the last layer saw.
+            embedding: (N, E).
+        """
+        guide = crop(unfold_voxels(self.guide(h), self.fold), output.shape[2:])
+        seen = self.first(torch.cat([output, noisy, guide], dim=1))
+        scale, shift = self.embed(F.silu(embedding)).reshape(len(output), 2, -1, *[1] * (output.ndim - 2)).unbind(1)
+        fine = self.second(F.silu(seen * (1 + scale) + shift))
+        return output + self.last(F.silu(fine))
 
 
 class _Block(nn.Module):

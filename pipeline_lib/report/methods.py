@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from pipeline_lib.config.schema import (
     AutoencoderOptions,
@@ -41,6 +42,7 @@ REFERENCES = {
     "mardani": ("Mardani et al., 2025", "Mardani M, Brenowitz N, Cohen Y, et al. Residual corrective diffusion modeling for km-scale atmospheric downscaling. Communications Earth and Environment 2025; 6:124. arXiv:2309.15214"),
     "oord": ("van den Oord et al., 2017", "van den Oord A, Vinyals O, Kavukcuoglu K. Neural discrete representation learning. NeurIPS 2017. arXiv:1711.00937"),
     "rombach": ("Rombach et al., 2022", "Rombach R, Blattmann A, Lorenz D, Esser P, Ommer B. High-resolution image synthesis with latent diffusion models. CVPR 2022. arXiv:2112.10752"),
+    "molder": ("Mölder et al., 2021", "Mölder F, Jablonski KP, Letcher B, et al. Sustainable data analysis with Snakemake. F1000Research 2021; 10:33"),
     "ronneberger": ("Ronneberger et al., 2015", "Ronneberger O, Fischer P, Brox T. U-Net: convolutional networks for biomedical image segmentation. MICCAI 2015. arXiv:1505.04597"),
     "rueckert": ("Rueckert et al., 1999", "Rueckert D, Sonoda LI, Hayes C, Hill DLG, Leach MO, Hawkes DJ. Nonrigid registration using free-form deformations: application to breast MR images. IEEE Transactions on Medical Imaging 1999; 18(8):712-721"),
     "salimans": ("Salimans and Ho, 2022", "Salimans T, Ho J. Progressive distillation for fast sampling of diffusion models. ICLR 2022. arXiv:2202.00512"),
@@ -94,6 +96,7 @@ WEIGHT = {
     "v": "weighted as the velocity's error is, by SNR + 1 on the clean image [salimans]",
     "min_snr": "with min-SNR weighting, by SNR on the clean image [hang]",
 }
+NAMED = {"torch": "PyTorch", "snakemake": "Snakemake [molder]"}
 SAMPLER = {
     "ddim": "DDIM [song]",
     "ddpm": "ancestral DDPM sampling [ho]",
@@ -227,8 +230,8 @@ def split_paragraph(options: SplitOptions) -> str:
     )
 
 
-def recipe_methods(recipe: RecipeOptions) -> Methods:
-    """Data, networks, diffusion, sampling and evaluation of one recipe."""
+def recipe_methods(recipe: RecipeOptions, versions: Mapping[str, str] = MappingProxyType({})) -> Methods:
+    """Data, networks, diffusion, sampling and evaluation of one recipe, and the versions of what made its model."""
     applied = (
         f"Nothing was trained on these scans: the model {recipe.weights} was applied as it was trained, which was as follows, "
         "with the thresholds and units that it brings."
@@ -236,7 +239,15 @@ def recipe_methods(recipe: RecipeOptions) -> Methods:
         else ""
     )
     networks = (_autoencoder(recipe), _regression(recipe), _denoiser(recipe))
-    return methods_text(applied, _data(recipe), *networks, _sampling(recipe), _evaluation(recipe))
+    return methods_text(applied, _data(recipe), *networks, _sampling(recipe), _evaluation(recipe), _software(versions))
+
+
+def _software(versions: Mapping[str, str]) -> str:
+    """Which versions of what a model was made with; empty where nobody knows."""
+    if not versions:
+        return ""
+    named = [f"{NAMED.get(name, name)} {version}" for name, version in versions.items() if version]
+    return f"The model was made with {_and(named)}."
 
 
 def _data(recipe: RecipeOptions) -> str:
@@ -329,6 +340,8 @@ def _denoiser(recipe: RecipeOptions) -> str:
     levels = [str(level) for level, marked in enumerate(denoiser.attention, 1) if marked]
     if levels:
         text += f" and self-attention at level{'s' if len(levels) > 1 else ''} {_and(levels)}"
+    if denoiser.detail:
+        text += f", behind it convolutions of {denoiser.detail} channels at full resolution,"
     text += f" predicted {PREDICTION[diffusion.prediction]} and was trained on {LOSS[diffusion.loss]}"
     if diffusion.loss_weight != "none":
         text += f" {WEIGHT[diffusion.loss_weight]}, at most {diffusion.loss_weight_cap:g}"

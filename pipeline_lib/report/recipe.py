@@ -155,12 +155,19 @@ def write_recipe_page(
             trained=trained,
             flow=flow,
             limits=[*task.limits, *_own_limits(task, trained, metrics), *_cut_brains(networks)],
-            methods=recipe_methods(recipe),
+            methods=recipe_methods(recipe, _versions(networks)),
             configuration=as_yaml({"recipes": {name: options}}),
             seeds=seeds(options),
             provenance=[item for item in made if item],
             card=asdict(_card(name, task, chosen, said, pictures, flow, seeds(options))),
         )
+
+
+def _versions(networks: Mapping[str, Path]) -> Mapping[str, str]:
+    """With which versions the denoiser was made, by the sidecar that its job wrote."""
+    sidecar = networks["diffusion"] / "provenance.json" if "diffusion" in networks else None
+    versions: dict[str, str] = read_json(sidecar).get("versions", {}) if sidecar and sidecar.is_file() else {}
+    return versions
 
 
 def _flow(datasets: Sequence[Path], networks: Mapping[str, Path], *, frozen: bool) -> list[Step]:

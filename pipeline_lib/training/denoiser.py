@@ -120,7 +120,7 @@ def _train_denoiser(
         "head_channels": options.head_channels,
         "conditions": [condition.size for condition in conditions],
         "dropout": options.dropout,
-    }
+    } | ({"detail": options.detail} if options.detail else {})
     network = UNet(**architecture, checkpointing=options.checkpointing)
     if start is not None:
         start.load_into(network, "denoiser", conditions)

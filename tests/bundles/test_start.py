@@ -83,6 +83,14 @@ def test_what_is_new_starts_from_its_null_and_what_is_gone_from_the_other_networ
     assert "pool.weight" not in without.state_dict()
 
 
+def test_detail_may_be_added_behind_a_network_without_and_not_taken_away() -> None:
+    there, here = unet(GROUP), fresh(GROUP, detail=4)
+    start_of(there, GROUP).load_into(here, "denoiser", Conditions([GROUP]))
+    torch.testing.assert_close(output(here, 1.0), output(there, 1.0))
+    with pytest.raises(UserError, match=r"detail\.guide\.weight is in the weights only"):
+        start_of(here, GROUP).load_into(unet(GROUP), "denoiser", Conditions([GROUP]))
+
+
 def test_a_new_category_starts_from_the_null_and_the_others_stay() -> None:
     there, more = unet(GROUP), Condition("group", "category", ("AD", "CN", "MCI"))
     here = fresh(more)

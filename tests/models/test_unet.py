@@ -238,6 +238,53 @@ def test_the_same_on_every_device(dimensions: int, conditions: tuple[int, ...], 
     assert_the_same(unet(dimensions, conditions=conditions), inputs, device, lambda network, x: [network(*x)])
 
 
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_detail_adds_nothing_until_it_is_trained(dimensions: int) -> None:
+    torch.manual_seed(0)
+    fine, x, t = (
+        UNet(dimensions=dimensions, **SMALL, fold=2, detail=4),
+        image(dimensions, size=7),
+        torch.tensor([3, 30]),
+    )
+    nn.init.normal_(fine.last.weight)
+    plain = UNet(dimensions=dimensions, **SMALL, fold=2)
+    plain.load_state_dict({key: value for key, value in fine.state_dict().items() if not key.startswith("detail.")})
+    assert torch.equal(fine(x, t), plain(x, t))
+    nn.init.normal_(fine.detail.last.weight)
+    assert not torch.allclose(fine(x, t), plain(x, t))
+
+
+def test_detail_sees_single_voxels_and_how_noisy_they_are() -> None:
+    network, x = unet(fold=4, detail=8), image(2, n=1, size=16)
+    for parameter in network.last.parameters():
+        nn.init.zeros_(parameter)  # what the blocks say is left out
+    nn.init.zeros_(network.detail.guide.weight)
+    moved = x.clone()
+    moved[0, 0, 6, 6] += 1
+    t = torch.tensor([3])
+    changed = (network(moved, t) - network(x, t))[0, 0].abs() > 1e-6
+    assert changed[6, 6]
+    assert changed.sum() == 49, "three convolutions of 3 x 3"
+    assert not torch.allclose(network(x, t), network(x, t + 50))
+
+
+def test_what_a_folded_network_leaves_out_is_learned_with_detail() -> None:
+    """To copy fine patterns that a network of blocks with few features cannot hold."""
+    left = {}
+    for detail in (0, 8):
+        torch.manual_seed(0)
+        network = UNet(dimensions=2, **SMALL, fold=4, detail=detail)
+        optimiser = torch.optim.AdamW(network.parameters(), 5e-3)
+        for _ in range(80):
+            x = torch.randn(8, 1, 16, 16)
+            loss = (network(x, torch.zeros(8, dtype=torch.long)) - x).square().mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        left[detail] = loss.item()
+    assert left[8] < 0.3 * left[0]
+
+
 def test_it_learns_a_denoiser() -> None:
     """A constant image of 0.5 in noise of known size: the loss falls far below that of predicting nothing."""
     torch.manual_seed(0)

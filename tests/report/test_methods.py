@@ -47,6 +47,18 @@ def test_choices_are_cited(options: dict[str, Any], cited: list[str]) -> None:
     assert not any("[" in paragraph.replace("[-1, 1]", "") for paragraph in text.paragraphs)
 
 
+def test_software_is_told_with_its_versions() -> None:
+    made = recipe_methods(
+        RecipeOptions(task="generation"),
+        {"pipeline_lib": "0.1.0", "snakemake": "9.1", "torch": "2.13.0", "nilearn": None},
+    )
+    assert (
+        made.paragraphs[-1]
+        == "The model was made with pipeline_lib 0.1.0, Snakemake (Mölder et al., 2021) 9.1 and PyTorch 2.13.0."
+    )
+    assert any("F1000Research" in reference for reference in made.references)
+
+
 def test_changes_of_training_images_are_told_as_they_were_made() -> None:
     scans = " ".join(recipe_methods(RecipeOptions.model_validate({"task": "anomaly"})).paragraphs)
     assert "left and right exchanged in half of them, rotated by up to 6 degrees, scaled by up to 7 %" in scans
