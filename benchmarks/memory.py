@@ -159,6 +159,7 @@ def denoiser_step(recipe: RecipeOptions, size: Sequence[int], channels: int, con
             dimensions=recipe.data.dimensions, in_channels=channels + concat, out_channels=channels, fold=options.fold,
             channels=options.channels, blocks=options.blocks, attention=options.attention,
             head_channels=options.head_channels, conditions=[0] * len(options.condition), checkpointing=checkpointing,
+            detail=options.detail,
         )  # fmt: skip
         if device == "cuda" and recipe.data.dimensions == 2:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it

@@ -46,7 +46,8 @@ GROUPS = 2
 """Of a cohort, each of which synthesis samples."""
 MEMORY = """## GPU memory of a training step
 
-GB by size and batch, activations included, and the largest batch that leaves a tenth of a card free. Computed, not measured:
+GB by size and batch, activations included, and the largest batch that leaves a tenth of a card free. Computed; measured on a card within 3 % of it, but for
+the regression, which took 1.57 times as much ([gpu.md](gpu.md)):
 every tensor of one whole step that lives at a time (`benchmarks/memory.py`). cuDNN's work space and what the allocator leaves
 unused come on top. `generation` has the network of `anomaly`. `training.accumulate` makes a large batch of small ones,
 `denoiser.checkpointing` trades time for memory, in its rows, `training.devices` shares a batch out."""
@@ -123,7 +124,7 @@ def networks(recipe: RecipeOptions, scans: int) -> list[Network]:
         network = UNet(
             dimensions=data.dimensions, in_channels=channels + condition, out_channels=channels,
             channels=denoiser.channels, blocks=denoiser.blocks, attention=denoiser.attention,
-            head_channels=denoiser.head_channels, fold=denoiser.fold,
+            head_channels=denoiser.head_channels, fold=denoiser.fold, detail=denoiser.detail,
         )  # fmt: skip
         cost = counted(network, torch.empty(1, channels + condition, *size), torch.zeros(1, dtype=torch.int64))
         found.append(Network("denoiser", *cost, seen(denoiser.training, images)))

@@ -63,7 +63,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
+    folder: Path = parser.parse_args().folder
+    if not list((folder / "dataset").glob("test-*")):
+        parser.exit(1, f"{folder}/dataset has no test people; run the workflow --until train_regression dataset\n")
     table = pd.DataFrame(
         row for chunk in sorted((folder / "dataset").glob("test-*")) for row in of_chunk(folder, chunk)
     )

@@ -18,12 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib import __version__
 from pipeline_lib.errors import UserError
 
 BUFFER = 1 << 20
 """Bytes that go to a file at once where many small arrays are written to it."""
-VERSIONED = ("snakemake", "torch", "numpy", "nibabel", "SimpleITK", "nilearn", "scikit-image", "opensimplex")
+VERSIONED = ("torch", "numpy", "nibabel", "SimpleITK", "nilearn", "scikit-image", "opensimplex")
 
 
 @contextmanager
@@ -147,7 +146,7 @@ def provenance(*, stage: str, code: str, options: Any, inputs: Sequence[Path | s
         "seed": dict(_seeds(options)) or None,
         "inputs": sorted(str(path) for path in inputs),
         "python": platform.python_version(),
-        "versions": {"pipeline_lib": __version__} | {name: _version(name) for name in VERSIONED},
+        "versions": {name: _version(name) for name in VERSIONED},
         "command": " ".join(Path(word).name if word.startswith("/") else word for word in sys.argv[:1]),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import importlib.metadata
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pipeline_lib import __version__
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import provenance, read_json, sha256_file, write_json, write_table
 from pipeline_lib.state import SIDECAR, TRAINED_ON, trained_on, training_key, with_run_time
@@ -152,7 +154,16 @@ def _sidecar(name: str, arguments: argparse.Namespace) -> dict[str, object]:
     out: Path = arguments.out
     files = sorted(path for path in out.rglob("*") if path.is_file()) if out.is_dir() else [out]
     outputs = {str(path.relative_to(out.parent)): sha256_file(path) for path in files if path.name != SIDECAR}
-    return {**made, "lineage": _lineage(inputs), "outputs": outputs}
+    versions = {"pipeline_lib": __version__, "snakemake": _version("snakemake"), **made["versions"]}
+    return {**made, "versions": versions, "lineage": _lineage(inputs), "outputs": outputs}
+
+
+def _version(package: str) -> str | None:
+    """Its version; None where it is absent, as on a machine that only trains."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _lineage(inputs: list[Path]) -> dict[str, object]:

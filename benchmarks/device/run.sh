@@ -39,7 +39,8 @@ left() { echo $((LIMIT - SECONDS)); }
 # bring_back: logs, tables, curves and pictures in one file, whole or not at all; bundles beside it.
 bring_back() {
 	local partial=$OUT/.partial.$BASHPID
-	tar -C "$BACK" --exclude=model.safetensors --exclude=samples.npz -czf "$partial" . && mv "$partial" "$OUT/results.tar.gz"
+	tar -C "$BACK" --exclude=model.safetensors --exclude=samples.npz -czf "$partial" .
+	[ $? -le 1 ] && mv "$partial" "$OUT/results.tar.gz"  # 1: another training wrote to its log meanwhile
 }
 
 # phase NAME SECONDS COMMAND ...
@@ -119,9 +120,12 @@ if asked train; then
 		# shellcheck disable=SC2086
 		if [ $DEVICE = cuda ]; then training "$seconds" $names & else training "$seconds" $names; fi
 	done
-	[ $DEVICE = cuda ] && asked memory && phase memory 200 "$PYTHON" benchmarks/memory.py --device cuda  # nothing is timed in it
+	# Nothing is timed in it.
+	[ $DEVICE = cuda ] && asked memory && phase memory $((seconds < 200 ? seconds : 200)) "$PYTHON" benchmarks/memory.py --device cuda
 	wait
 	large
+elif [ $DEVICE = cuda ] && asked memory; then
+	phase memory 200 "$PYTHON" benchmarks/memory.py --device cuda
 fi
 bring_back
 cat "$BACK/phases.tsv"

@@ -1,6 +1,6 @@
 """Packed chunks and trained bundles made small for a journey, and opened again.
 
-python benchmarks/device/travel.py open travel/images/ixi results/ixi     # chunks as a training reads them
+python benchmarks/device/travel.py open travel/images/volumes chunks/volumes     # chunks as a training reads them
 python benchmarks/device/travel.py halve results/ixi/diffusion back/ixi   # a bundle with weights of 16 bits
 """
 

@@ -108,7 +108,7 @@ class SimplexNoise:
             for origin, step in zip(origins.cpu().T, steps, strict=True)
         ]
         total = torch.zeros((len(seeds), *lengths), dtype=exact, device=device)
-        together = max(1, _TOGETHER // total.numel())
+        together = max(1, _TOGETHER // max(1, total.numel()))
         for first in range(0, self.octaves, together):
             octaves = range(first, min(first + together, self.octaves))
             x, y, z = (torch.cat([axis * 2**k for k in octaves]) for axis in axes)

@@ -244,10 +244,8 @@ def recipe_methods(recipe: RecipeOptions, versions: Mapping[str, str] = MappingP
 
 def _software(versions: Mapping[str, str]) -> str:
     """Which versions of what a model was made with; empty where nobody knows."""
-    if not versions:
-        return ""
     named = [f"{NAMED.get(name, name)} {version}" for name, version in versions.items() if version]
-    return f"The model was made with {_and(named)}."
+    return f"The model was made with {_and(named)}." if named else ""
 
 
 def _data(recipe: RecipeOptions) -> str:

@@ -159,7 +159,9 @@ def read_provenance(label: str, out: Path) -> Provenance | None:
         seed=", ".join(f"{name} {value}" for name, value in (made.get("seed") or {}).items()),
         inputs=len(made.get("inputs", [])),
         python=str(made.get("python", "")),
-        versions=", ".join(f"{name} {version}" for name, version in sorted(made.get("versions", {}).items())),
+        versions=", ".join(
+            f"{name} {version}" for name, version in sorted(made.get("versions", {}).items()) if version
+        ),
     )
 
 

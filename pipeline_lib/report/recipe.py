@@ -155,7 +155,7 @@ def write_recipe_page(
             trained=trained,
             flow=flow,
             limits=[*task.limits, *_own_limits(task, trained, metrics), *_cut_brains(networks)],
-            methods=recipe_methods(recipe, _versions(networks)),
+            methods=recipe_methods(recipe, _versions(recipe, networks)),
             configuration=as_yaml({"recipes": {name: options}}),
             seeds=seeds(options),
             provenance=[item for item in made if item],
@@ -163,9 +163,10 @@ def write_recipe_page(
         )
 
 
-def _versions(networks: Mapping[str, Path]) -> Mapping[str, str]:
-    """With which versions the denoiser was made, by the sidecar that its job wrote."""
-    sidecar = networks["diffusion"] / "provenance.json" if "diffusion" in networks else None
+def _versions(recipe: RecipeOptions, networks: Mapping[str, Path]) -> Mapping[str, str]:
+    """With which versions the denoiser was made: by the sidecar of its job, or, where it was only copied, by its plan."""
+    name = "provenance.json" if recipe.weights is None else "model.json"
+    sidecar = networks["diffusion"] / name if "diffusion" in networks else None
     versions: dict[str, str] = read_json(sidecar).get("versions", {}) if sidecar and sidecar.is_file() else {}
     return versions
 
