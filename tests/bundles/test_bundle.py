@@ -163,7 +163,7 @@ def test_show_says_in_words_what_a_model_is_told_and_what_it_reached() -> None:
     command = [sys.executable, "-m", "pipeline_lib.bundles", "show", "generator-t1"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "told: age (number, 20.9 to 79.4), slice (number, -10 to 40)" in shown
-    assert "held out: KID 2.22 [1.56, 2.89], diffusion (result)" in shown
+    assert "held out: KID 0.0484 [-0.0916, 0.188], diffusion (result)" in shown
     assert "diffusion minus held-out people, half against half" in shown
     assert "{" not in shown
 
