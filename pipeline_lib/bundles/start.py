@@ -217,6 +217,9 @@ def _told(
         if known is not None:
             null[n] = state["null"][known]
             pool[:, columns[n]] = state["pool.weight"][:, columns[known]]
+        else:  # what its null adds is taken off again; from weights of 0, no category would learn to differ from another
+            pool[:, columns[n]] = own["pool.weight"][:, columns[n]]
+            bias -= pool[:, columns[n]] @ null[n]
         before = None if known is None or there[known].kind != each.kind else (known, there[known])
         kept |= _embedding(n, each, own, state, before, null[n])
     return {**kept, "null": null, "pool.weight": pool, "pool.bias": bias}

@@ -83,6 +83,20 @@ def test_what_is_new_starts_from_its_null_and_what_is_gone_from_the_other_networ
     assert "pool.weight" not in without.state_dict()
 
 
+def test_a_new_condition_is_learned_from_the_first_step() -> None:
+    """What tells its categories apart has a gradient, though none of them acts yet."""
+    there, here = unet(AGE), fresh(AGE, GROUP).train()
+    start_of(there, AGE).load_into(here, "denoiser", Conditions([AGE, GROUP]))
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(3))
+    told = torch.tensor([[0.0, 0.0], [0.0, 1.0]])
+    pooled = here.pool(here._condition(told, 2))
+    torch.testing.assert_close(pooled[0], pooled[1])
+    (here(x, torch.tensor([3, 700]), told) * x).sum().backward()
+    one, other = here.condition[1].weight.grad
+    known = here.condition[0].layers[-1].bias.grad
+    assert (one - other).norm() > 0.1 * known.norm()
+
+
 def test_detail_may_be_added_behind_a_network_without_and_not_taken_away() -> None:
     there, here = unet(GROUP), fresh(GROUP, detail=4)
     start_of(there, GROUP).load_into(here, "denoiser", Conditions([GROUP]))
