@@ -20,13 +20,10 @@ from numpy.typing import NDArray
 from pipeline_lib.bundles.regression import Regression
 from pipeline_lib.files import read_json
 from pipeline_lib.inference.translation import apply_floor
+from pipeline_lib.metrics.bootstrap import bootstrap_mean
+from pipeline_lib.metrics.image import psnr
 
 DRAWS = 4000
-
-
-def decibels(image: NDArray[np.floating], target: NDArray[np.floating], mask: NDArray[np.bool_]) -> float:
-    """PSNR of two images in [-1, 1] inside a mask."""
-    return float(10 * np.log10(4 / np.square(image.clip(-1, 1)[mask] - target[mask]).mean()))
 
 
 def of_chunk(folder: Path, chunk: Path) -> list[dict[str, object]]:
@@ -44,19 +41,19 @@ def of_chunk(folder: Path, chunk: Path) -> list[dict[str, object]]:
         if source.shape[1] == target.shape[1]:
             predicted["source"] = source[0]
         for channel in range(target.shape[1]):
-            psnr = {
-                name: decibels(maps[channel], target[row, channel], inside[0, 0]) for name, maps in predicted.items()
+            truth = target[row, channel]
+            found = {
+                name: psnr(maps[channel].clip(-1, 1), truth, data_range=2, mask=inside[0, 0])
+                for name, maps in predicted.items()
             }
-            rows.append({"person": person, "map": channel + 1, **psnr})
+            rows.append({"person": person, "map": channel + 1, **found})
     return rows
 
 
 def interval(values: NDArray[np.floating]) -> str:
     """Mean with a bootstrap interval over people."""
-    random = np.random.default_rng(0)
-    means = values[random.integers(0, len(values), (DRAWS, len(values)))].mean(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return f"{values.mean():.2f} [{low:.2f}, {high:.2f}]"
+    found = bootstrap_mean(values, resamples=DRAWS, seed=0)
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 def main() -> None:

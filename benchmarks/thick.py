@@ -1,7 +1,7 @@
 """Train a regression from slices of 6 mm to 2 mm on whole volumes, for `benchmarks/regression.py`.
 
 python benchmarks/device/prepare.py travel --data SHARED_DATA --cohorts volumes
-python benchmarks/thick.py travel/work/volumes/results/volumes/dataset --out thick
+python benchmarks/thick.py travel/cohorts/volumes/results/volumes/dataset --out thick
 python benchmarks/regression.py thick
 
 The pairs are made by `device/derive.py`; network and training are those of config/ixi_noddi.yaml. A training that was stopped goes on.
@@ -26,15 +26,8 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 def recipe() -> RecipeOptions:
     """Of config/ixi_noddi.yaml, on pairs of one channel."""
     written = yaml.safe_load((CHECKOUT / "config" / "ixi_noddi.yaml").read_text())["recipes"]["translation"]
-    data = {
-        "modality": "T1w",
-        "target": "thin",
-        "dimensions": 3,
-        "size": [80, 96, 80],
-        "channels": 1,
-        "target_channels": 1,
-    }
-    return RecipeOptions.model_validate({**written, "data": data})
+    pairs = yaml.safe_load((CHECKOUT / "benchmarks" / "device" / "config" / "thick.yaml").read_text())["recipes"]
+    return RecipeOptions.model_validate({**written, "data": pairs["refined"]["data"]})
 
 
 def main() -> None:

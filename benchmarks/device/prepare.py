@@ -3,7 +3,7 @@
     python benchmarks/device/prepare.py travel --data SHARED_DATA
     python benchmarks/device/prepare.py travel --stand-ins         # balls instead of brains, in seconds: for a rehearsal
 
-SHARED_DATA holds ixi_t1_2mm_rawhead and soop_flair_axial. Below ``travel`` come ``work`` (the cohorts, through the workflow up
+SHARED_DATA holds ixi_t1_2mm_rawhead and soop_flair_axial. Below ``travel`` come ``cohorts`` (the cohorts, through the workflow up
 to the training images), ``images`` (those, small; see `travel.shrink`) and ``wheels``. Only the last two go along. What is
 there already is not made again. Slices and pairs are made of the volumes on arrival (`derive.py`).
 """
@@ -129,7 +129,7 @@ def main() -> None:
     arguments = parser.parse_args()
     travel = arguments.travel.resolve()
     for name in arguments.cohorts:
-        work, (config, sheet) = travel / "work" / name, COHORTS[name]
+        work, (config, sheet) = travel / "cohorts" / name, COHORTS[name]
         if arguments.stand_ins:
             chunks = stand_ins(config, work)
         else:
