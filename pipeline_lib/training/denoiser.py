@@ -31,6 +31,10 @@ from pipeline_lib.training.residual import ResidualStep, residual_scale
 from pipeline_lib.training.restoration import RestorationStep
 from pipeline_lib.training.trainer import in_steps, launch, train, write_progress
 
+NEW_EMBEDDING = 50.0
+"""A condition that the weights to start from do not know is learned at so many times the rate, which fits what they do know:
+its embedding is the few numbers that say what in the network means it (textual inversion; Gal et al., 2022)."""
+
 
 def train_denoiser(
     recipe: RecipeOptions,
@@ -138,6 +142,9 @@ def _train_denoiser(
         step = ResidualStep(*what_it_learns, regression=regressed, scale=residual["residual_scale"])
     else:
         step = RestorationStep(*what_it_learns, lesions=lesions) if lesions else DenoiserStep(*what_it_learns)
+
+    if start is not None:
+        step.faster = dict.fromkeys(start.embeddings_to_learn(conditions), NEW_EMBEDDING)
 
     followed = covers(TASKS[recipe.task].stage("denoiser").reads, "sampling.checkpoints")
     kept = recipe.sampling.checkpoints if followed else 0

@@ -50,6 +50,7 @@ ARCHITECTURE: Mapping[str, Any] = {
     "channels": [32, 64, 96],
     "blocks": 1,
     "attention": [False, False, False],
+    "detail": 16,
 }
 AUGMENT = AugmentOptions(flip=True, rotate=10, scale=0.1, shift=0.05, gamma=0.5)
 NOISE = 0.1

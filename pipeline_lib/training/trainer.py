@@ -156,7 +156,7 @@ def train(
     ema = EMA(model.modules[model.averaged], options.ema)
     optimisers = {
         part: AdamW(
-            module.parameters(),
+            _groups(module, model.faster),
             lr=options.learning_rate,
             betas=options.betas or model.betas,
             weight_decay=options.weight_decay,
@@ -244,6 +244,15 @@ def train(
     return Trained(ema.module, record.table(), show.strips(model), steps, record.best_step, state)
 
 
+def _groups(module: nn.Module, faster: Mapping[str, float]) -> list[dict[str, Any]]:
+    """A module's parameters by how many times the rate they are trained at."""
+    groups: dict[float, list[nn.Parameter]] = {1.0: []}
+    for name, parameter in module.named_parameters():
+        times = next((times for start, times in faster.items() if name.startswith(start)), 1.0)
+        groups.setdefault(times, []).append(parameter)
+    return [{"params": parameters, "faster": times} for times, parameters in groups.items() if parameters]
+
+
 def _update(
     fabric: Fabric,
     model: Step,
@@ -278,7 +287,7 @@ def _update(
         if not math.isfinite(totals["loss"]) or not (scaled or math.isfinite(norm)):
             raise FloatingPointError
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["faster"]
         optimiser.step()
         prefix = "" if part == model.averaged else f"{part}_"
         shown |= {prefix + key: value for key, value in totals.items()}

@@ -97,6 +97,14 @@ def test_a_new_condition_is_learned_from_the_first_step() -> None:
     assert (one - other).norm() > 0.1 * known.norm()
 
 
+def test_what_the_start_does_not_know_is_to_learn() -> None:
+    there = start_of(unet(GROUP, AGE), GROUP, AGE)
+    assert there.embeddings_to_learn(Conditions([AGE, GROUP])) == []
+    assert there.embeddings_to_learn(Conditions([SEX, AGE])) == ["condition.0."]
+    more = Condition("group", "category", ("AD", "CN", "MCI"))
+    assert there.embeddings_to_learn(Conditions([AGE, more])) == ["condition.1."]
+
+
 def test_detail_may_be_added_behind_a_network_without_and_not_taken_away() -> None:
     there, here = unet(GROUP), fresh(GROUP, detail=4)
     start_of(there, GROUP).load_into(here, "denoiser", Conditions([GROUP]))
@@ -162,6 +170,27 @@ def test_a_training_goes_on_from_a_bundle_with_its_people_and_its_terms(before: 
     assert other.info["licence"] == "CC BY; started from CC0"
     assert other.info["started_from"]["weights"] == one.info["weights_sha256"][:16]
     assert str(before.parents[2]) not in (tmp_path / "diffusion" / "model.json").read_text()
+
+
+def test_a_new_condition_is_learned_faster_than_what_the_start_knows(
+    chunks: tuple[list[Path], list[Path]], tmp_path: Path
+) -> None:
+    """AdamW's first step moves a number by the rate, whatever its gradient."""
+
+    def trained(name: str, condition: list[str], start_from: Path | str, **training: float) -> dict[str, torch.Tensor]:
+        training_options = RECIPE.denoiser.training.model_copy(update={"warmup": 0, "weight_decay": 0, **training})
+        denoiser = RECIPE.denoiser.model_copy(update={"condition": condition, "training": training_options})
+        recipe = RECIPE.model_copy(update={"denoiser": denoiser})
+        train_denoiser(recipe, *chunks, tmp_path / name, tmp_path / f"{name}-state", {}, start_from=start_from)
+        return load_bundle(tmp_path / name).module.state_dict()
+
+    rate = 1e-4
+    before = trained("before", [], "", steps=20, learning_rate=1e-2)
+    told = trained("told", ["group"], tmp_path / "before", steps=1, learning_rate=rate)
+    moved = (told["condition.0.weight"] - told["null"][0]).abs().max().item()
+    kept = max((told[name] - value).abs().max().item() for name, value in before.items())
+    assert kept < 1.01 * rate
+    assert moved > 10 * rate
 
 
 def test_weights_that_changed_since_the_run_was_planned_are_refused(before: Path) -> None:
