@@ -61,16 +61,10 @@ class Start:
             ]
         )
 
-    def embeddings_to_learn(self, conditions: Conditions) -> list[str]:
-        """How the weights of embeddings begin that know nothing yet: of conditions, or of a category, that are new."""
-        known = {each.name: each for each in self.conditions}
-        return [
-            f"condition.{n}."
-            for n, each in enumerate(conditions)
-            if each.name not in known
-            or known[each.name].kind != each.kind
-            or not set(each.categories) <= set(known[each.name].categories)
-        ]
+    def new_categories(self, conditions: Conditions) -> list[int]:
+        """Places of those of ``conditions`` that have a category which the network was never told."""
+        known = {each.name: each.categories for each in self.conditions}
+        return [n for n, each in enumerate(conditions) if not set(each.categories) <= set(known.get(each.name, ()))]
 
     def refuse_otherwise(self, section: str, **here: Any) -> None:
         """Refuse another forward process, under which the weights mean something else.

@@ -31,9 +31,10 @@ from pipeline_lib.training.residual import ResidualStep, residual_scale
 from pipeline_lib.training.restoration import RestorationStep
 from pipeline_lib.training.trainer import in_steps, launch, train, write_progress
 
-NEW_EMBEDDING = 50.0
-"""A condition that the weights to start from do not know is learned at so many times the rate, which fits what they do know:
-its embedding is the few numbers that say what in the network means it (textual inversion; Gal et al., 2022)."""
+NEW_CATEGORIES = 0.05
+"""Highest rate of the embedding of categories that the weights to start from do not know. A rate at which the network keeps what
+it knows takes thousands of steps to tell them apart; their embeddings are the few numbers that say what in the network they
+mean (textual inversion; Gal et al., 2022)."""
 
 
 def train_denoiser(
@@ -144,7 +145,7 @@ def _train_denoiser(
         step = RestorationStep(*what_it_learns, lesions=lesions) if lesions else DenoiserStep(*what_it_learns)
 
     if start is not None:
-        step.faster = dict.fromkeys(start.embeddings_to_learn(conditions), NEW_EMBEDDING)
+        step.rates = {f"condition.{n}.": NEW_CATEGORIES for n in start.new_categories(conditions)}
 
     followed = covers(TASKS[recipe.task].stage("denoiser").reads, "sampling.checkpoints")
     kept = recipe.sampling.checkpoints if followed else 0

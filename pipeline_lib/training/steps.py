@@ -73,13 +73,13 @@ class Step(ABC):
             updated at each step, one after the other.
         averaged: the module whose moving average is the result.
         betas: of AdamW, where the options give none.
-        faster: how many times the rate parameters are trained at, by the start of their names.
+        rates: the highest rate of parameters by the start of their names, where it is not that of the options.
     """
 
     modules: Mapping[str, nn.Module]
     averaged: str
     betas: tuple[float, float] = (0.9, 0.999)
-    faster: Mapping[str, float] = {}
+    rates: Mapping[str, float] = {}
 
     @abstractmethod
     def order(self, step: int) -> Sequence[str]:

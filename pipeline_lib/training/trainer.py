@@ -156,7 +156,7 @@ def train(
     ema = EMA(model.modules[model.averaged], options.ema)
     optimisers = {
         part: AdamW(
-            _groups(module, model.faster),
+            _groups(module, model.rates, options.learning_rate),
             lr=options.learning_rate,
             betas=options.betas or model.betas,
             weight_decay=options.weight_decay,
@@ -244,13 +244,13 @@ def train(
     return Trained(ema.module, record.table(), show.strips(model), steps, record.best_step, state)
 
 
-def _groups(module: nn.Module, faster: Mapping[str, float]) -> list[dict[str, Any]]:
-    """A module's parameters by how many times the rate they are trained at."""
-    groups: dict[float, list[nn.Parameter]] = {1.0: []}
+def _groups(module: nn.Module, rates: Mapping[str, float], rate: float) -> list[dict[str, Any]]:
+    """A module's parameters by the highest rate they are trained at."""
+    groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
-        times = next((times for start, times in faster.items() if name.startswith(start)), 1.0)
-        groups.setdefault(times, []).append(parameter)
-    return [{"params": parameters, "faster": times} for times, parameters in groups.items() if parameters]
+        highest = next((own for start, own in rates.items() if name.startswith(start)), rate)
+        groups.setdefault(highest, []).append(parameter)
+    return [{"params": parameters, "highest": highest} for highest, parameters in groups.items()]
 
 
 def _update(
@@ -287,7 +287,7 @@ def _update(
         if not math.isfinite(totals["loss"]) or not (scaled or math.isfinite(norm)):
             raise FloatingPointError
         for group in optimiser.param_groups:
-            group["lr"] = rate * group["faster"]
+            group["lr"] = rate * group["highest"] / options.learning_rate
         optimiser.step()
         prefix = "" if part == model.averaged else f"{part}_"
         shown |= {prefix + key: value for key, value in totals.items()}

@@ -97,12 +97,12 @@ def test_a_new_condition_is_learned_from_the_first_step() -> None:
     assert (one - other).norm() > 0.1 * known.norm()
 
 
-def test_what_the_start_does_not_know_is_to_learn() -> None:
+def test_categories_that_the_start_does_not_know() -> None:
     there = start_of(unet(GROUP, AGE), GROUP, AGE)
-    assert there.embeddings_to_learn(Conditions([AGE, GROUP])) == []
-    assert there.embeddings_to_learn(Conditions([SEX, AGE])) == ["condition.0."]
-    more = Condition("group", "category", ("AD", "CN", "MCI"))
-    assert there.embeddings_to_learn(Conditions([AGE, more])) == ["condition.1."]
+    assert there.new_categories(Conditions([AGE, GROUP])) == []
+    assert there.new_categories(Conditions([SEX, AGE])) == [0]
+    assert there.new_categories(Conditions([AGE, Condition("group", "category", ("AD", "CN", "MCI"))])) == [1]
+    assert start_of(unet(GROUP), GROUP).new_categories(Conditions([AGE, GROUP])) == []
 
 
 def test_detail_may_be_added_behind_a_network_without_and_not_taken_away() -> None:
