@@ -14,7 +14,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.bundle_plan import FinishedRecipe, content_of, finished_recipe, read_plan, shipped, starting_place
+from pipeline_lib.bundle_plan import (
+    DENOISER,
+    FinishedRecipe,
+    content_of,
+    finished_recipe,
+    read_plan,
+    shipped,
+    starting_place,
+)
 from pipeline_lib.code import code_hash
 from pipeline_lib.cohort.chunks import SPLITS, ChunkName
 from pipeline_lib.cohort.files import RowsKey
@@ -155,7 +163,8 @@ class Plan:
         options = self.recipes[recipe]
         if self.frozen(recipe):
             return ()
-        return tuple(name for name in ("autoencoder", "regression", "denoiser") if getattr(options, name) is not None)
+        networks = ("autoencoder", "regression") if options.draws_nothing else ("autoencoder", "regression", "denoiser")
+        return tuple(name for name in networks if getattr(options, name) is not None)
 
     def start(self, section: str, recipe: str) -> str:
         """What a network starts from, as the configuration names it; empty: nothing."""
@@ -188,7 +197,10 @@ class Plan:
         """The stages of a recipe."""
         options = self.recipes[recipe]
         return [
-            stage for stage in self.task(recipe).stages if not stage.needs or getattr(options, stage.needs) is not None
+            stage
+            for stage in self.task(recipe).stages
+            if not (stage.needs and getattr(options, stage.needs) is None)
+            and not (options.draws_nothing and stage.folder == DENOISER)
         ]
 
     def roles(self, recipe: str) -> tuple[str, ...]:
@@ -222,7 +234,7 @@ class Plan:
             for name in self.recipes
             if not self.frozen(name)
             for model in (
-                "diffusion",
+                *([] if self.recipes[name].draws_nothing else [DENOISER]),
                 *(["regression"] if self.recipes[name].regression else []),
                 *(f"autoencoder/{role}" for role in self.roles(name)),
             )

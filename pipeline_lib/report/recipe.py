@@ -164,19 +164,25 @@ def write_recipe_page(
 
 
 def _versions(recipe: RecipeOptions, networks: Mapping[str, Path]) -> Mapping[str, str]:
-    """With which versions the denoiser was made: by the sidecar of its job, or, where it was only copied, by its plan."""
+    """With which versions the model was made: by the sidecar of its job, or, where it was only copied, by its plan."""
     name = "provenance.json" if recipe.weights is None else "model.json"
-    sidecar = networks["diffusion"] / name if "diffusion" in networks else None
+    folder = _last(networks)
+    sidecar = folder / name if folder else None
     versions: dict[str, str] = read_json(sidecar).get("versions", {}) if sidecar and sidecar.is_file() else {}
     return versions
 
 
 def _flow(datasets: Sequence[Path], networks: Mapping[str, Path], *, frozen: bool) -> list[Step]:
-    """Who came from the cohort into the training of the denoiser."""
+    """Who came from the cohort into the training of the model."""
     if not datasets:
         return []
-    folder = networks.get("diffusion")
+    folder = _last(networks)
     return recipe_flow(datasets, read_json(folder / "model.json") if folder else None, frozen=frozen)
+
+
+def _last(networks: Mapping[str, Path]) -> Path | None:
+    """The network that results come from: the denoiser, or the regression of a translation that draws nothing."""
+    return networks.get("diffusion", networks.get("regression"))
 
 
 def _cases(results: Mapping[str, Path], chosen: Judged | None, datasets: Sequence[Path]) -> Cases | None:
