@@ -170,6 +170,19 @@ class Plan:
         """What a network starts from, as the configuration names it; empty: nothing."""
         return getattr(getattr(self.recipes[recipe], section), "start_from", None) or ""
 
+    def from_nothing(self, recipe: str) -> str:
+        """The recipe of this configuration that is equal but starts from nothing, at equal steps; empty where there is none."""
+        started = any(self.start(section, recipe) for section in self.trained(recipe))
+        like = _but_for_the_start(self.recipes[recipe]) if started else {}
+        others = (
+            name
+            for name, other in self.recipes.items()
+            if started
+            and not any(self.start(section, name) for section in self.trained(name))
+            and _but_for_the_start(other) == like
+        )
+        return next(others, "")
+
     def settings(self, section: str, recipe: str) -> str:
         """The run-time settings of a training, which rerun nothing, as JSON; they go beside `options`.
 
@@ -454,6 +467,17 @@ class Plan:
         if "denoiser" in stage.networks:
             modules += ["pipeline_lib.models.unet", f"pipeline_lib.noise.{recipe.diffusion.noise.kind}"]
         return modules
+
+
+def _but_for_the_start(recipe: RecipeOptions) -> dict[str, Any]:
+    """Options without what its networks start from, and the rate and warm-up that belong to it."""
+    options = recipe.model_dump(mode="json")
+    for section in ("autoencoder", "denoiser"):
+        if options[section]:
+            del options[section]["start_from"]
+            for name in ("learning_rate", "warmup"):
+                del options[section]["training"][name]
+    return options
 
 
 def _column(scan: Scan, condition: str) -> str | float | None:

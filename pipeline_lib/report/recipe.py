@@ -101,6 +101,7 @@ def write_recipe_page(
     folders: Mapping[str, Path],
     out: Path,
     datasets: Sequence[Path] = (),
+    from_nothing: Path | None = None,
 ) -> None:
     """Write the page of a recipe to the file ``out``.
 
@@ -115,11 +116,13 @@ def write_recipe_page(
             PNG and GIF files of the others (also in their ``figures/``) are the pictures of the result.
         out: the HTML file.
         datasets: the recipe's packed chunks, which say who is in and who was left out.
+        from_nothing: evaluation of the same recipe that did not start from a bundle, whose results stand beside these.
     """
     task = TASKS[recipe.task]
     networks = {key: folder for key, folder in folders.items() if (folder / "model.json").is_file()}
     results = {key: folder for key, folder in folders.items() if key not in networks}
     metrics = [row for folder in results.values() for row in read_metrics(folder)]
+    metrics += _started_from_nothing(from_nothing)
     found = judged(metrics)
     chosen = headline(task.headline, found)
     missing = _missing(metrics)
@@ -161,6 +164,13 @@ def write_recipe_page(
             provenance=[item for item in made if item],
             card=asdict(_card(name, task, chosen, said, pictures, flow, seeds(options))),
         )
+
+
+def _started_from_nothing(evaluation: Path | None) -> list[Metric]:
+    """Results of the same recipe from nothing at equal steps, as a reference."""
+    rows = read_metrics(evaluation) if evaluation else []
+    method = "the same from nothing, as many steps"
+    return [replace(row, role="reference", method=method) for row in rows if row.role == "result" and not row.against]
 
 
 def _versions(recipe: RecipeOptions, networks: Mapping[str, Path]) -> Mapping[str, str]:

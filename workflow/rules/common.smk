@@ -168,6 +168,12 @@ def last_network(wildcards):
     return made(wildcards.recipe, "regression" if alone else "diffusion")
 
 
+def from_nothing(wildcards):
+    """The evaluation of the same recipe started from nothing, where the configuration has one to compare with."""
+    other = plan.from_nothing(wildcards.recipe)
+    return [made(other, "evaluation")] if other else []
+
+
 def latents_of_chunk(wildcards):
     """A chunk's latents, where its recipe has any."""
     latent = plan.roles(wildcards.recipe)
