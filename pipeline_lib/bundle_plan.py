@@ -49,7 +49,8 @@ class FinishedRecipe:
     Attributes:
         name: what a person calls it.
         options: of the recipe, as far as its stages read them.
-        plan: ``model.json`` of its denoiser.
+        plan: ``model.json`` of the network that its results come from: its denoiser, or the regression of a translation that
+            draws nothing.
         parts: folder below ``results/<recipe>/`` to the files in it, each with where it lies.
     """
 
@@ -57,6 +58,11 @@ class FinishedRecipe:
     options: Mapping[str, Any]
     plan: Mapping[str, Any]
     parts: Mapping[str, Mapping[str, Path]]
+
+    @property
+    def last(self) -> str:
+        """Which of the parts that network is."""
+        return REGRESSION if self.plan.get("role") == REGRESSION else DENOISER
 
     @property
     def digest(self) -> str:
@@ -106,6 +112,22 @@ def read_plan(folder: Path) -> dict[str, Any]:
     return dict(info)
 
 
+def stated(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The held-out figures of a plan; segmenters of earlier versions name them ``metric`` and no role."""
+    as_now = {
+        "name": "",
+        "part": "",
+        "low": None,
+        "high": None,
+        "unit": "",
+        "role": "result",
+        "method": "",
+        "against": "",
+        "people": None,
+    }
+    return [as_now | {"name": row.get("metric", "")} | row for row in plan.get("figures", [])]
+
+
 def finished_recipe(name: str | Path) -> FinishedRecipe:
     """The parts of a recipe that is to be applied: of a bundle, by name or folder, or of ``results/<recipe>``.
 
@@ -115,9 +137,11 @@ def finished_recipe(name: str | Path) -> FinishedRecipe:
     folder = find_bundle(name)
     if not folder.is_dir():
         raise UserError(f"{name} is a file; a recipe is applied from a bundle's folder, or results/<recipe>")
-    of_results = (folder / DENOISER / PLAN).is_file()
-    denoiser = folder / DENOISER if of_results else folder
-    plan = read_plan(denoiser)
+    last = next((folder / name for name in (DENOISER, REGRESSION) if (folder / name / PLAN).is_file()), folder)
+    if (folder / PLAN).is_file():
+        last = folder
+    of_results = last != folder
+    plan = read_plan(last)
     if of_results:
         options = _evaluated(folder)
     elif "recipe" in plan:
@@ -127,7 +151,7 @@ def finished_recipe(name: str | Path) -> FinishedRecipe:
             f"{name}: is a network and no whole recipe; give the folder of the finished recipe (results/<recipe>), or a "
             "bundle that `python -m pipeline_lib.bundles build` wrote of it"
         )
-    networks = {DENOISER: denoiser} | {
+    networks = {REGRESSION if plan.get("role") == REGRESSION else DENOISER: last} | {
         f"{AUTOENCODER}/{path.parent.name}": path.parent for path in sorted(folder.glob(f"{AUTOENCODER}/*/{PLAN}"))
     }
     if (folder / REGRESSION / PLAN).is_file():

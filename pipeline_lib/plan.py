@@ -14,7 +14,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.bundle_plan import FinishedRecipe, content_of, finished_recipe, read_plan, shipped, starting_place
+from pipeline_lib.bundle_plan import (
+    DENOISER,
+    FinishedRecipe,
+    content_of,
+    finished_recipe,
+    read_plan,
+    shipped,
+    starting_place,
+)
 from pipeline_lib.code import code_hash
 from pipeline_lib.cohort.chunks import SPLITS, ChunkName
 from pipeline_lib.cohort.files import RowsKey
@@ -155,11 +163,25 @@ class Plan:
         options = self.recipes[recipe]
         if self.frozen(recipe):
             return ()
-        return tuple(name for name in ("autoencoder", "regression", "denoiser") if getattr(options, name) is not None)
+        networks = ("autoencoder", "regression") if options.draws_nothing else ("autoencoder", "regression", "denoiser")
+        return tuple(name for name in networks if getattr(options, name) is not None)
 
     def start(self, section: str, recipe: str) -> str:
         """What a network starts from, as the configuration names it; empty: nothing."""
         return getattr(getattr(self.recipes[recipe], section), "start_from", None) or ""
+
+    def from_nothing(self, recipe: str) -> str:
+        """The recipe of this configuration that is equal but starts from nothing, at equal steps; empty where there is none."""
+        started = any(self.start(section, recipe) for section in self.trained(recipe))
+        like = _but_for_the_start(self.recipes[recipe]) if started else {}
+        others = (
+            name
+            for name, other in self.recipes.items()
+            if started
+            and not any(self.start(section, name) for section in self.trained(name))
+            and _but_for_the_start(other) == like
+        )
+        return next(others, "")
 
     def settings(self, section: str, recipe: str) -> str:
         """The run-time settings of a training, which rerun nothing, as JSON; they go beside `options`.
@@ -188,7 +210,10 @@ class Plan:
         """The stages of a recipe."""
         options = self.recipes[recipe]
         return [
-            stage for stage in self.task(recipe).stages if not stage.needs or getattr(options, stage.needs) is not None
+            stage
+            for stage in self.task(recipe).stages
+            if not (stage.needs and getattr(options, stage.needs) is None)
+            and not (options.draws_nothing and stage.folder == DENOISER)
         ]
 
     def roles(self, recipe: str) -> tuple[str, ...]:
@@ -222,7 +247,7 @@ class Plan:
             for name in self.recipes
             if not self.frozen(name)
             for model in (
-                "diffusion",
+                *([] if self.recipes[name].draws_nothing else [DENOISER]),
                 *(["regression"] if self.recipes[name].regression else []),
                 *(f"autoencoder/{role}" for role in self.roles(name)),
             )
@@ -442,6 +467,17 @@ class Plan:
         if "denoiser" in stage.networks:
             modules += ["pipeline_lib.models.unet", f"pipeline_lib.noise.{recipe.diffusion.noise.kind}"]
         return modules
+
+
+def _but_for_the_start(recipe: RecipeOptions) -> dict[str, Any]:
+    """Options without what its networks start from, and the rate and warm-up that belong to it."""
+    options = recipe.model_dump(mode="json")
+    for section in ("autoencoder", "denoiser"):
+        if options[section]:
+            del options[section]["start_from"]
+            for name in ("learning_rate", "warmup"):
+                del options[section]["training"][name]
+    return options
 
 
 def _column(scan: Scan, condition: str) -> str | float | None:

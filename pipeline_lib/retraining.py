@@ -47,7 +47,9 @@ def retraining(plan: Plan, results: Path) -> list[str]:
         ]
         if plan.recipes[recipe].regression is not None:
             models.append(("regression", "train_regression", "regression"))
-        for model, script, part in [*models, ("diffusion", "train_denoiser", "denoiser")]:
+        if not plan.recipes[recipe].draws_nothing:
+            models.append(("diffusion", "train_denoiser", "denoiser"))
+        for model, script, part in models:
             folder = results / recipe / model
             if not (folder / SIDECAR).is_file():
                 continue

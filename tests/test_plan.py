@@ -252,3 +252,13 @@ def test_a_ledger_that_is_no_file_is_refused_and_never_waited_for(cohort: dict, 
     cohort["cohort"]["splits"] = str(tmp_path / place)
     with pytest.raises(UserError, match="is no file; name the ledger"):
         Plan(cohort)
+
+
+def test_what_the_same_reaches_from_nothing_is_looked_for_among_the_recipes(cohort: dict) -> None:
+    training = {"steps": 30, "learning_rate": 1e-4}
+    more = {**GENERATION, "denoiser": {"start_from": "generator-t1", "training": training}}
+    alone = {**GENERATION, "denoiser": {"training": {**training, "learning_rate": 1e-3, "warmup": 7}}}
+    longer = {**GENERATION, "denoiser": {"training": {**training, "steps": 60}}}
+    plan = Plan({**cohort, "recipes": {"longer": longer, "more": more, "alone": alone}})
+    assert {name: plan.from_nothing(name) for name in plan.recipes} == {"longer": "", "more": "alone", "alone": ""}
+    assert Plan({**cohort, "recipes": {"more": more, "longer": longer}}).from_nothing("more") == ""

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.bundle_plan import SHIPPED, find_bundle, read_plan, shipped
+from pipeline_lib.bundle_plan import SHIPPED, find_bundle, read_plan, shipped, stated
 from pipeline_lib.bundles.build import build
 from pipeline_lib.bundles.check import check
+from pipeline_lib.bundles.network import build_network, is_network
 from pipeline_lib.errors import UserError, print_anything
+from pipeline_lib.files import read_json
 
 
 def main() -> int:
@@ -22,12 +24,17 @@ def main() -> int:
     for name, what in (("show", "what a bundle is, in a few lines"), ("check", "whether a bundle is whole")):
         command = commands.add_parser(name, help=what)
         command.add_argument("bundle", help="folder of a bundle, or the name of one that ships")
-    command = commands.add_parser("build", help="a bundle of a finished recipe, with small weights and a card")
-    command.add_argument("results", type=Path, help="folder of the finished recipe, results/<recipe>")
+    command = commands.add_parser(
+        "build", help="a bundle of a finished recipe or network, with small weights and a card"
+    )
+    command.add_argument(
+        "results", type=Path, help="results/<recipe>, run to its end, or the folder of a segmenter or autoencoder"
+    )
     command.add_argument("name", help="of the bundle")
     command.add_argument("--data", required=True, help="a sentence on the scans it learned from, for the card")
     command.add_argument("--use", default="", help="a sentence on what it is for, for the card")
     command.add_argument("--licence-file", type=Path, help="terms as a text; cohort.licence unless given")
+    command.add_argument("--figures", type=Path, help="of a network: JSON with its figures of held-out people")
     command.add_argument("--out", type=Path, default=SHIPPED, help="folder of bundles (default: those that ship)")
     print_anything()
     arguments = parser.parse_args()
@@ -58,7 +65,7 @@ def _show(arguments: argparse.Namespace) -> int:
             f"images: {_options(prepared.get('data'))}",
             f"told: {', '.join(map(_condition, info.get('conditions') or ())) or 'nothing'}",
             f"licence: {info.get('licence') or 'none stated'}",
-            *(f"held out: {_figure(figure)}" for figure in info.get("figures", [])),
+            *(f"held out: {_figure(figure)}" for figure in stated(info)),
         ]
     )
     return 0
@@ -75,7 +82,7 @@ def _figure(row: Mapping[str, Any]) -> str:
     """``FID 33 [27.4, 38.5], diffusion (result)``, or what it is less than another method."""
     interval = f" [{row['low']:.3g}, {row['high']:.3g}]" if row.get("low") is not None else ""
     name = ", ".join(word for word in (row["name"], row.get("part")) if word)
-    of = f"{row['method']} minus {row['against']}" if row.get("against") else f"{row['method']} ({row['role']})"
+    of = f"{row['method']} minus {row['against']}" if row.get("against") else f"{row['method']} ({row['role']})".strip()
     return f"{name} {row['value']:.3g}{interval}, {of}"
 
 
@@ -87,7 +94,11 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _build(arguments: argparse.Namespace) -> int:
     options = {"data": arguments.data, "use": arguments.use, "licence_file": arguments.licence_file}
-    _say(build(arguments.results, arguments.name, arguments.out, **options))
+    if is_network(arguments.results):
+        figures = read_json(arguments.figures) if arguments.figures else ()
+        _say(build_network(arguments.results, arguments.name, arguments.out, **options, figures=figures))
+    else:
+        _say(build(arguments.results, arguments.name, arguments.out, **options))
     return 0
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline_lib.bundle_plan import CARD, DENOISER, LICENCE, PLAN, WEIGHTS, FinishedRecipe, finished_recipe, flat
+from pipeline_lib.bundle_plan import CARD, LICENCE, PLAN, WEIGHTS, FinishedRecipe, finished_recipe, flat
 from pipeline_lib.bundles.bundle import load_bundle, save_tensors
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_directory, read_json, sha256_file, write_json, write_text
@@ -39,9 +39,7 @@ def build(
         UserError: something is missing, no terms are stated, the bundle is too large, or a generator may copy people.
     """
     finished = finished_recipe(results)
-    terms = licence_file.read_text(encoding="utf-8") if licence_file else str(finished.plan.get("licence") or "")
-    if not terms.strip():
-        raise UserError(f"{results}: nobody stated the terms of its scans; set cohort.licence, or give --licence-file")
+    terms = terms_of(results, finished.plan, licence_file)
     metrics: list[dict[str, Any]] = read_json(results / "evaluation" / "metrics.json")
     copies = _copies(metrics)
     if copies and copies["samples"] > copies["expected"]:
@@ -56,17 +54,41 @@ def build(
                 for file, path in files.items():
                     write_text(folder / "fitted" / file, path.read_text(encoding="utf-8"))
                 continue
-            place = folder if part == DENOISER else folder / part
-            more = {"recipe": _recipe(finished), "figures": _figures(metrics, finished)} if part == DENOISER else {}
-            said.append(f"{part}: {_shrink(files[PLAN].parent, place, more)}")
-        write_text(folder / LICENCE, f"{terms.strip()}\n")
-        write_text(folder / CARD, _card(name, finished, metrics, data, use, said, copies))
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        if size > LARGEST:
-            raise UserError(
-                f"{name} is {size / 1e6:.1f} MB, a bundle that ships has {LARGEST / 1e6:g} at most: train a smaller one"
+            place = folder if part == finished.last else folder / part
+            more = (
+                {"recipe": _recipe(finished), "figures": _figures(metrics, finished)} if part == finished.last else {}
             )
+            said.append(f"{part}: {shrink(files[PLAN].parent, place, more)}")
+        write_text(folder / LICENCE, terms)
+        write_text(folder / CARD, _card(name, finished, metrics, data, use, said, copies))
+        size = refuse_large(folder, name)
     return [*said, f"{out / name}: {size / 1e6:.1f} MB"]
+
+
+def terms_of(results: Path, plan: Mapping[str, Any], licence_file: Path | None) -> str:
+    """The text of a bundle's licence.
+
+    Raises:
+        UserError: nobody stated any terms.
+    """
+    terms = licence_file.read_text(encoding="utf-8") if licence_file else str(plan.get("licence") or "")
+    if not terms.strip():
+        raise UserError(f"{results}: nobody stated the terms of its scans; set cohort.licence, or give --licence-file")
+    return f"{terms.strip()}\n"
+
+
+def refuse_large(folder: Path, name: str) -> int:
+    """Bytes of a bundle.
+
+    Raises:
+        UserError: they are too many for one that ships.
+    """
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if size > LARGEST:
+        raise UserError(
+            f"{name} is {size / 1e6:.1f} MB, a bundle that ships has {LARGEST / 1e6:g} at most: train a smaller one"
+        )
+    return size
 
 
 def rounded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -81,11 +103,16 @@ def rounded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def difference(bundle: Path, other: Path) -> float:
     """Largest root mean square by which the outputs of two bundles of one network differ, over that of the output.
 
-    The inputs are noise; of a denoiser at several timesteps.
+    The inputs are noise; of a denoiser at several timesteps, of a regression a patch in the units of its source.
     """
     one, other_one = (load_bundle(path) for path in (bundle, other))
-    shape = (1, one.info["architecture"]["in_channels"], *one.info["data"]["size"])
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    size = one.info["data"]["size"]
+    if one.info["kind"] == "regressor":
+        size = [one.info["options"]["patch"]] * len(size)
+    x = torch.randn((1, one.info["architecture"]["in_channels"], *size), generator=torch.Generator().manual_seed(0))
+    if one.info["kind"] == "regressor":
+        units = (-1, *[1] * len(size))
+        x = x * one.module.spread.reshape(units) + one.module.centre.reshape(units)  # type: ignore[operator]
     found = []
     for t in TIMESTEPS if one.info["kind"] == "unet" else (0,):
         before, after = (_output(network.module, network.info["kind"], x, t) for network in (one, other_one))
@@ -94,11 +121,17 @@ def difference(bundle: Path, other: Path) -> float:
 
 
 def _output(network: torch.nn.Module, kind: str, x: Tensor, t: int) -> Tensor:
-    output: Tensor = network(x, torch.tensor([t])) if kind == "unet" else network.decode(network.encode(x)[0])  # type: ignore[operator]
+    output: Tensor
+    if kind == "regressor":
+        output = network(x)
+    elif kind == "unet":
+        output = network(x, torch.tensor([t]))
+    else:
+        output = network.decode(network.encode(x)[0])  # type: ignore[operator]
     return output
 
 
-def _shrink(network: Path, out: Path, more: Mapping[str, Any]) -> str:
+def shrink(network: Path, out: Path, more: Mapping[str, Any]) -> str:
     """Write a network with weights in float16 where that is harmless; what was done."""
     plan = {**read_json(network / PLAN), **more}
     tensors = load_file(network / WEIGHTS)
@@ -149,7 +182,6 @@ def _card(
     copies: Mapping[str, float] | None,
 ) -> str:  # fmt: skip
     plan, task = finished.plan, TASKS[finished.options["task"]]
-    prepared = plan.get("prepared") or {}
     parts = [
         f"# {name}\n",
         f"{use or task.question}\n",
@@ -158,22 +190,8 @@ def _card(
         f"python -m pipeline_lib.apply {name} FOLDER --out results/study   # on new scans, nothing is trained",
         "```\n",
         f"In a recipe, `weights: {name}` applies it and `denoiser.start_from: {name}` trains it further.\n",
-        "## Learned from\n",
-        f"{data} Terms: {plan.get('licence') or 'see LICENSE'}.\n",
-        f"{plan['train_people']} people, {plan['train_scans']} scans, {plan['train_images']} images; {plan['steps']} steps"
-        f"{_started(plan)}. Who they are is kept as hashes, by which the same people are refused as test people.\n",
-        "## Images\n",
-        *(
-            f"- `{key}`: {value}"
-            for key, value in flat({k: v for k, v in prepared.items() if v})
-            if ".quality." not in key
-        ),
-        "",
-        "## On held-out people\n",
-        "| what | of | role | value | 95 % | people |",
-        "|---|---|---|---|---|---|",
-        *_rows(_figures(metrics, finished)),
-        "",
+        *learned_from(plan, data),
+        *held_out(_figures(metrics, finished)),
         *_on_copies(copies),
         "## Limits\n",
         *(f"- {limit}" for limit in task.limits),
@@ -182,11 +200,33 @@ def _card(
     return "\n".join(parts) + "\n"
 
 
-def _started(plan: Mapping[str, Any]) -> str:
+def learned_from(plan: Mapping[str, Any], data: str) -> Iterator[str]:
+    """The lines of a card on scans and images."""
+    prepared = plan.get("prepared") or {}
+    yield "## Learned from\n"
+    yield f"{data} Terms: {plan.get('licence') or 'see LICENSE'}.\n"
+    yield (
+        f"{plan['train_people']} people, {plan['train_scans']} scans, {plan['train_images']} images; {plan['steps']} steps"
+        f"{started(plan)}. Who they are is kept as hashes, by which the same people are refused as test people.\n"
+    )
+    yield "## Images\n"
+    for key, value in flat({k: v for k, v in prepared.items() if v}):
+        if ".quality." not in key:
+            yield f"- `{key}`: {value}"
+    yield ""
+
+
+def held_out(figures: list[dict[str, Any]]) -> list[str]:
+    """The lines of a card on held-out people."""
+    head = ["| what | of | role | value | 95 % | people |", "|---|---|---|---|---|---|"]
+    return ["## On held-out people\n", *head, *rows_of(figures), ""]
+
+
+def started(plan: Mapping[str, Any]) -> str:
     return f", from {plan['started_from']['name']}" if "started_from" in plan else ", from nothing"
 
 
-def _rows(figures: list[dict[str, Any]]) -> Iterator[str]:
+def rows_of(figures: list[dict[str, Any]]) -> Iterator[str]:
     for row in figures:
         named = ", ".join(text for text in (row["name"], row["part"]) if text)
         of = f"{row['method']} - {row['against']}" if row["against"] else row["method"]

@@ -28,8 +28,14 @@ from pipeline_lib.dataset.prepared import prepared_of
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path, sha256_file, write_json
 
-CLASSES = {"unet": "UNet", "autoencoder": "KLAutoencoder", "vqgan": "VQGAN", "regressor": "Regressor"}
-"""Kind of model, which is its module in pipeline_lib.models -> its class."""
+CLASSES = {
+    "unet": "models.unet.UNet",
+    "autoencoder": "models.autoencoder.KLAutoencoder",
+    "vqgan": "models.vqgan.VQGAN",
+    "regressor": "models.regressor.Regressor",
+    "brain": "imaging.brain.BrainNetwork",
+}
+"""Kind of model -> where its class is in pipeline_lib."""
 
 
 class Bundle(NamedTuple):
@@ -43,7 +49,8 @@ def make_module(kind: str, architecture: Mapping[str, Any]) -> nn.Module:
     """A network with fresh weights; only the module of its kind is imported."""
     if kind not in CLASSES:
         raise UserError(f"a model of kind {kind!r} is unknown; kinds are {', '.join(CLASSES)}")
-    network: nn.Module = getattr(importlib.import_module(f"pipeline_lib.models.{kind}"), CLASSES[kind])(**architecture)
+    module, _, name = CLASSES[kind].rpartition(".")
+    network: nn.Module = getattr(importlib.import_module(f"pipeline_lib.{module}"), name)(**architecture)
     return network
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pipeline_lib.bundle_plan import AUTOENCODER, CARD, LICENCE, PLAN, WEIGHTS, find_bundle, read_plan
+from pipeline_lib.bundle_plan import AUTOENCODER, CARD, LICENCE, PLAN, SHIPPED, WEIGHTS, find_bundle, read_plan
 from pipeline_lib.bundles.bundle import load_bundle
 from pipeline_lib.config.frozen import frozen_recipe
 from pipeline_lib.errors import UserError
@@ -40,8 +40,10 @@ def _faults(folder: Path) -> Iterator[str]:
     yield from _faults_of_network(folder)
     for plan in sorted(folder.glob(f"{AUTOENCODER}/*/{PLAN}")):
         yield from _faults_of_network(plan.parent)
-    if "recipe" in read_plan(folder):
+    whole = "recipe" in read_plan(folder)
+    if whole:
         frozen_recipe("it", {"weights": str(folder)})
+    if whole or folder.parent == SHIPPED:
         yield from (f"{folder / name} is missing" for name in (CARD, LICENCE) if not (folder / name).is_file())
     yield from (fault for path in sorted(folder.glob("fitted/*")) for fault in _faults_of_fitted(path))
 

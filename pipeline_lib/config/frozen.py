@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline_lib.bundle_plan import STRIPPED_BEFORE, FinishedRecipe, differences, finished_recipe, flat
+from pipeline_lib.bundle_plan import REGRESSION, STRIPPED_BEFORE, FinishedRecipe, differences, finished_recipe, flat
 from pipeline_lib.config.part import options_of
 from pipeline_lib.config.schema import PreprocessOptions, RecipeOptions
 from pipeline_lib.errors import UserError
@@ -47,6 +47,10 @@ def frozen_recipe(name: str, written: Mapping[str, Any]) -> tuple[dict[str, Any]
         here = RecipeOptions.model_validate(whole).model_dump(mode="json")
     except ValidationError:
         return whole, finished  # its faults are said with those of the whole configuration
+    if finished.last == REGRESSION and here["sampling"]["count"]:
+        raise UserError(
+            f"configuration: recipes.{name}.sampling.count: {finished.name} is a regression and draws nothing; remove it"
+        )
     there = RecipeOptions.model_validate(options).model_dump(mode="json")
     if faults := list(_otherwise(here, there, (*FREE, *TASKS[there["task"]].open))):
         raise UserError(

@@ -599,10 +599,12 @@ class SamplingOptions(Options):
     eta: Fraction = Field(0.0, description="Noise added back by DDIM.")
     guidance: float = Field(1.0, ge=0, le=1000, description="Classifier-free guidance scale; 1 is none.")
     start: float = Field(0.25, gt=0, le=1, description="Anomaly: noise a scan to this fraction of the timesteps.")
-    count: Positive = Field(
+    count: int = Field(
         64,
+        ge=0,
+        le=1_000_000_000,
         description="Images to sample, of each combination where conditions are varied; translation: draws of a scan, whose "
-        "mean is the prediction, 1 unless given.",
+        "mean is the prediction, 1 unless given; 0: none, the regression is the prediction and no denoiser is trained.",
     )
     conditions: dict[str, list[str | Annotated[float, Field(ge=-1e9, le=1e9)]]] = Field(
         {}, description="Values that samples are told, e.g. {age: [25, 70]}: each combination is sampled."
@@ -743,6 +745,11 @@ class RecipeOptions(Options):
     sampling: SamplingOptions = Field(SamplingOptions(), description="Its sampling.")
     evaluation: EvaluationOptions = Field(EvaluationOptions(), description="Its judgement.")
 
+    @property
+    def draws_nothing(self) -> bool:
+        """Whether it has no denoiser: a translation whose prediction is its regression."""
+        return self.sampling.count == 0
+
     @model_validator(mode="before")
     @classmethod
     def _augment_as_the_task_does(cls, values: Any) -> Any:
@@ -800,6 +807,10 @@ class RecipeOptions(Options):
         if task.source_and_target and self.autoencoder is None and self.regression is None:
             raise ValueError(
                 f"{self.task} needs a regression, whose residual is diffused, or an autoencoder, for a diffusion of latents"
+            )
+        if self.draws_nothing and not (task.source_and_target and self.regression and self.autoencoder is None):
+            raise ValueError(
+                "sampling.count is 0: without draws a translation by a regression, and nothing else, has a result; give a count"
             )
         if task.works_on == "images" and self.autoencoder is not None:
             raise ValueError(f"{self.task} works on images: remove autoencoder")

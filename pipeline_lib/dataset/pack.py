@@ -28,7 +28,7 @@ ImagesOf = Callable[[Status, "Status | None"], Iterable[TrainingImage]]
 COLUMNS = (*FROM_STATUS, "slice", "has_lesion", "affine", "space", "brain_outside")
 
 
-def pack_chunk(preprocessed: Path, data: DataOptions, out: Path) -> None:
+def pack_chunk(preprocessed: Path, data: DataOptions, out: Path, *, alone: bool = False) -> None:
     """Pack the scans of one preprocessed chunk that a recipe sees.
 
     Writes ``data.npy`` float32 (N, C, *size) in [-1, 1], ``mask.npy`` uint8 (N, 1, *size), ``index.tsv``,
@@ -39,9 +39,10 @@ def pack_chunk(preprocessed: Path, data: DataOptions, out: Path) -> None:
         preprocessed: chunk folder with ``status.tsv``.
         data: what the recipe sees of each scan.
         out: folder to write, complete or not at all.
+        alone: keep sources without a target, which is NaN.
     """
     root = Path(preprocessed)
-    pairs, left_out = source_and_target(read_table(root / "status.tsv"), data)
+    pairs, left_out = source_and_target(read_table(root / "status.tsv"), data, alone=alone)
     lesions = any("lesion" in outputs_of(row) for pair in pairs for row in pair if row is not None)
     rows: list[dict[str, Any]] = []
     views: list[FieldOfView] = []
@@ -56,7 +57,7 @@ def pack_chunk(preprocessed: Path, data: DataOptions, out: Path) -> None:
                     left_out.append({"scan": row["scan"], "reason": str(reason)})
                     continue
                 for image in packed:
-                    _append(arrays, image)
+                    _append(arrays, image, data)
                     rows.append(_index_row(row, image))
                 views += [image.view for image in packed[:1] if image.view is not None]
         write_table(folder / "index.tsv", COLUMNS, rows)
@@ -94,10 +95,13 @@ def _arrays(folder: Path, data: DataOptions, *, lesions: bool, stack: ExitStack)
     }
 
 
-def _append(arrays: dict[str, GrowingArray], image: TrainingImage) -> None:
+def _append(arrays: dict[str, GrowingArray], image: TrainingImage, data: DataOptions) -> None:
     for name, array in arrays.items():
         values = getattr(image, name)
-        array.append(np.zeros_like(image.mask) if values is None else values)
+        if values is None:
+            absent = np.full((data.target_channels, *data.size), np.nan, np.float32)
+            values = absent if name == "target" else np.zeros_like(image.mask)
+        array.append(values)
 
 
 def _index_row(row: Status, image: TrainingImage) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def outputs_of(row: Status) -> dict[str, str]:
 
 
 def source_and_target(
-    status: Sequence[Status], data: DataOptions
+    status: Sequence[Status], data: DataOptions, *, alone: bool = False
 ) -> tuple[list[tuple[Status, Status | None]], list[dict[str, str]]]:
     """Scans of the recipe's modality with their targets, and rows for those without a partner.
 
@@ -27,9 +27,10 @@ def source_and_target(
 
     Args:
         status: all rows of the chunk, those of excluded scans too: they may be why a scan has no partner.
+        alone: keep sources without a target, which can be translated though not judged.
 
     Returns:
-        Pairs (source, target), the target None where the recipe has none; and rows ``scan``, ``reason``.
+        Pairs (source, target), the target None where the recipe, or the source, has none; and rows ``scan``, ``reason``.
     """
     excluded = {(row["modality"], pair_key(row)): row["reason"] for row in status if row["ok"] != "true"}
     status = [row for row in status if row["ok"] == "true"]
@@ -49,6 +50,8 @@ def source_and_target(
             pairs.append((row, targets[pair_key(row)]))
         elif data.target in outputs_of(row):
             pairs.append((row, _fitted(row, data.target)))
+        elif alone:
+            pairs.append((row, None))
         else:
             reason = _without(data.target, excluded.get((data.target, pair_key(row))))
             if (data.modality, data.target) == ("dwi", "noddi"):

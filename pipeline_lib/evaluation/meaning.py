@@ -51,7 +51,7 @@ def measure_meaning(
     tables: dict[str, pd.DataFrame] = {}
     segmenter = None
     if options.segmenter is not None:
-        segmenter = load_segmenter(options.segmenter, chunks)
+        segmenter = load_segmenter(options.segmenter, chunks, allow_trained=recipe.sampling.allow_trained_people)
         found, tables[VENTRICLES] = measure_ventricles(segmenter, other, images, samples, options, result)
         metrics += found
     if counterfactuals is not None:

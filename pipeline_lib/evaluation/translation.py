@@ -55,6 +55,8 @@ METHODS = (
     Method("target autoencoder", "ceiling", "ceiling"),
 )
 """All there may be; the last two only in some recipes."""
+REGRESSION_ALONE = (Method("regression", "result", "prediction"), METHODS[1])
+"""Those of a recipe that draws nothing."""
 VIEWS = ("floor", "regression", "prediction", "draw", "spread", "ceiling")
 CHANNELS = {"noddi": ("ICVF", "ODI", "ISOVF")}
 MEASURES: dict[str, tuple[str, Direction]] = {
@@ -89,8 +91,9 @@ def evaluate_translation(
 
     Args:
         recipe: ``evaluation`` says resamples and seed.
-        diffusion: folder of the trained denoiser, for who was in its training.
-        inference: chunk folders of `infer_translation`; only those of the test split are judged.
+        diffusion: folder of the trained denoiser, or of the regression where nothing is drawn, for who was in its training.
+        inference: chunk folders of `infer_translation`; only those of the test split are judged, and of these only people
+            whose target was measured. Where there is none, the metrics say so.
         datasets: packed chunk folders of the same names.
         out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``spectrum.tsv``, ``calibration.tsv``
             (a row a person and channel, where there are several draws) and ``examples.npz``.
@@ -105,7 +108,13 @@ def evaluate_translation(
     index = pd.concat([read_index(chunk) for chunk, _ in tested], ignore_index=True)
     note = caution(index, read_json(diffusion / "model.json"), recipe.sampling.allow_trained_people)
 
-    methods = [method for method in METHODS if (tested[0][0] / f"{method.file}.npy").is_file()]
+    possible = REGRESSION_ALONE if recipe.draws_nothing else METHODS
+    methods = [method for method in possible if (tested[0][0] / f"{method.file}.npy").is_file()]
+    judged = [pair for pair in tested if next(_truths(pair, recipe), None)]
+    if not judged:
+        _write_unjudged(tested, methods[0], recipe, out)
+        return
+    tested = judged
     images = pd.concat([_measured(pair, methods, recipe) for pair in tested], ignore_index=True)
     spectra = pd.concat([_spectra(pair, methods, recipe) for pair in tested], ignore_index=True)
     images = images.merge(_distances(spectra), on=["image", "method", "channel"])
@@ -130,6 +139,19 @@ def evaluate_translation(
         _write_examples(folder / "examples.npz", tested, recipe)
 
 
+def _write_unjudged(tested: Sequence[Pair], result: Method, recipe: RecipeOptions, out: Path) -> None:
+    """Say that nobody could be judged, and show what was predicted."""
+    note = f"no test person has a measured {recipe.data.target} to compare with"
+    metrics = [
+        Metric(name, None, unit=unit, direction=direction, method=result.name, part=channel, note=note)
+        for name, (unit, direction) in MEASURES.items()
+        for channel in channel_names(recipe)
+    ]
+    with atomic_directory(out) as folder:
+        write_metrics(folder, metrics, pd.DataFrame(columns=["participant", "group", "split", "method", "channel"]))
+        _write_examples(folder / "examples.npz", tested, recipe, measured=False)
+
+
 def channel_names(recipe: RecipeOptions) -> tuple[str, ...]:
     """Names of the target's channels."""
     names = CHANNELS.get(recipe.data.target or "", ())
@@ -141,11 +163,16 @@ Pair = tuple[Path, Path]
 """Folders of one chunk: inferred, packed."""
 
 
-def _truths(pair: Pair, recipe: RecipeOptions) -> Iterator[tuple[int, dict[str, Any], NDArray, NDArray[np.bool_]]]:
-    """Every image of a chunk: its place in the results, what is known of it, its true maps and its brain."""
+def _truths(
+    pair: Pair, recipe: RecipeOptions, *, measured: bool = True
+) -> Iterator[tuple[int, dict[str, Any], NDArray, NDArray[np.bool_]]]:
+    """Every image of a chunk whose target was ``measured`` (or every one): its place in the results, what is known of it, its
+    true maps and its brain."""
     inferred, packed = pair
     for place, entry in enumerate(read_index(inferred).to_dict("records")):
         target = np.asarray(open_array(packed, "target")[entry["row"]])
+        if measured and not np.isfinite(target).all():
+            continue
         mask = np.asarray(open_array(packed, "mask")[entry["row"]])[0] > 0
         known = {key: entry[key] for key in ("participant", "group", "split")}
         yield place, {"image": f"{inferred.name}/{place}", **known}, target, mask
@@ -257,6 +284,7 @@ def _summary(
     """Means over people, and the differences of the result to the other methods, person by person."""
     settings = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.evaluation.seed}
     rows = []
+    result = methods[0].name
     for channel in channel_names(recipe):
         own = per_subject[per_subject["channel"] == channel]
         of = {method: table.set_index("participant").sort_index() for method, table in own.groupby("method")}
@@ -273,20 +301,20 @@ def _summary(
                 rows.append(about.measured(bootstrap_mean(values, **settings), remark))
                 if method.role == "result":
                     continue
-                paired = (of[RESULT][name] - table[name]).to_numpy(dtype=float)
-                about = replace(about, role="result", method=RESULT, against=method.name)
+                paired = (of[result][name] - table[name]).to_numpy(dtype=float)
+                about = replace(about, role="result", method=result, against=method.name)
                 rows.append(about.measured(bootstrap_mean(paired, **settings), "paired over people"))
     return rows
 
 
-def _write_examples(path: Path, pairs: Sequence[Pair], recipe: RecipeOptions) -> None:
+def _write_examples(path: Path, pairs: Sequence[Pair], recipe: RecipeOptions, *, measured: bool = True) -> None:
     """2D views of one image of each of the first test people, a row a channel: source, methods, target."""
     views: dict[str, list[NDArray[np.floating]]] = {}
     labels, shown = [], set[str]()
     for pair in pairs:
         there = [name for name in VIEWS if (pair[0] / f"{name}.npy").is_file()]
         rows = read_index(pair[0])["row"]
-        for place, known, target, _ in _truths(pair, recipe):
+        for place, known, target, _ in _truths(pair, recipe, measured=measured):
             if known["participant"] in shown or len(shown) == EXAMPLES:
                 continue
             shown.add(known["participant"])
@@ -294,7 +322,7 @@ def _write_examples(path: Path, pairs: Sequence[Pair], recipe: RecipeOptions) ->
             results = {name: np.asarray(open_array(pair[0], name)[place]) for name in there}
             for number, channel in enumerate(channel_names(recipe)):
                 views.setdefault("source", []).append(source)
-                for name, result in {**results, "target": target}.items():
+                for name, result in {**results, **({"target": target} if measured else {})}.items():
                     views.setdefault(name, []).append(plane(result[number : number + 1]))
                 labels.append(f"{known['participant']}\n{channel}")
     arrays = {name: np.stack(images) for name, images in views.items()}

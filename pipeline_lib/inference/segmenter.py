@@ -12,7 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline_lib.bundle_plan import stated
 from pipeline_lib.bundles.bundle import load_bundle
+from pipeline_lib.dataset.packed import read_index
+from pipeline_lib.dataset.people import refuse_trained_people
 from pipeline_lib.dataset.prepared import differences, prepared_of
 from pipeline_lib.errors import UserError
 from pipeline_lib.inference.denoise import device
@@ -38,7 +41,7 @@ class Segmenter:
     @property
     def figures(self) -> str:
         """What its bundle says of its accuracy on people it has not seen."""
-        return "; ".join(f"{figure['metric']} {figure['value']:g}" for figure in self.info.get("figures", ()))
+        return "; ".join(f"{row['name']} {row['value']:.3g}" for row in stated(self.info))
 
     @torch.inference_mode()
     def masks(self, images: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -68,15 +71,16 @@ class Segmenter:
         return np.concatenate(shares) if shares else np.empty(0)
 
 
-def load_segmenter(bundle: str, chunks: Sequence[Path]) -> Segmenter:
+def load_segmenter(bundle: str, chunks: Sequence[Path], *, allow_trained: bool = False) -> Segmenter:
     """A segmenter for images like those of the chunks.
 
     Args:
         bundle: its folder, or the name of one that ships.
         chunks: packed chunks of the images that it is to measure.
+        allow_trained: measure people whom it learned from too.
 
     Raises:
-        UserError: the bundle is none of a segmenter, or learned from images that were prepared otherwise.
+        UserError: the bundle is none of a segmenter, or learned from images that were prepared otherwise, or from these people.
     """
     module, info = load_bundle(bundle)
     if info.get("role") != ROLE:
@@ -87,5 +91,13 @@ def load_segmenter(bundle: str, chunks: Sequence[Path]) -> Segmenter:
         raise UserError(
             f"evaluation.segmenter: {bundle} learned from images that were prepared otherwise: {'; '.join(different)}; "
             "prepare the scans likewise, train a segmenter on these, or set evaluation.segmenter to null"
+        )
+    seen = [
+        scan for chunk in chunks for scan in refuse_trained_people(read_index(chunk), info, allow=True).attrs["refused"]
+    ]
+    if seen and not allow_trained:
+        raise UserError(
+            f"evaluation.segmenter: {bundle} learned from {len(seen)} of these held-out scans (first: {seen[0]}), which it marks "
+            "better than any sample; name a segmenter that has not, or set sampling.allow_trained_people"
         )
     return Segmenter(module.to(device()), info)

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline_lib.bundle_plan import read_plan
 from pipeline_lib.bundles.regression import BACKGROUND, Regression
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.dataset.prepared import refuse_prepared_otherwise
@@ -123,16 +124,17 @@ def infer_translation(
     latents: Path | None,
     out: Path,
 ) -> None:
-    """Predict the target of every image of a chunk that no model was trained on.
+    """Predict the target of every image of a chunk that no model was trained on, also where it was not measured.
 
     Writes float32 arrays ``(N, C, *spatial)`` in [-1, 1]: ``prediction.npy``, the mean of the draws, ``draw.npy``, the first
     of them, ``spread.npy``, their standard deviation, ``floor.npy``, ``regression.npy`` and ``ceiling.npy`` where there are
     such; ``index.tsv``, ``refused.tsv`` and, in 3D, NIfTI files in ``nifti/``, from 0 to 1: the prediction, its uncertainty
-    (the spread) and its error.
+    (the spread) and, where the target was measured, its error.
 
     Args:
-        recipe: ``sampling`` says which sampler, how many steps, and of how many draws the prediction is the mean.
-        diffusion: folder of the trained denoiser, of latents or of a residual.
+        recipe: ``sampling`` says which sampler, how many steps, and of how many draws the prediction is the mean; of none,
+            it is the regression, and there are neither draws nor a spread.
+        diffusion: folder of the trained denoiser, of latents or of a residual; of the regression where nothing is drawn.
         autoencoders: folders of the autoencoders by role, ``source`` and ``target``; none for a residual.
         regression: folder of the trained regression; it may be None for latents.
         floor: folder of `fit_floor`.
@@ -140,11 +142,12 @@ def infer_translation(
         latents: the chunk's latents, where there are autoencoders.
         out: folder to write, complete or not at all.
     """
-    denoiser = load_denoiser(recipe, diffusion)
-    refuse_prepared_otherwise(diffusion, denoiser.info, dataset)
+    denoiser = None if recipe.draws_nothing else load_denoiser(recipe, diffusion)
+    info: Mapping[str, Any] = read_plan(diffusion)
+    refuse_prepared_otherwise(diffusion, info, dataset)
     spaces = {role: load_latent_space(path) for role, path in autoencoders.items()}
     regressed = Regression(regression, device()) if regression else None
-    infos = [denoiser.info, *(space.info for space in spaces.values()), *([regressed.info] if regressed else [])]
+    infos = [info, *(space.info for space in spaces.values()), *([regressed.info] if regressed else [])]
     kept, refused = keep_unseen(read_index(dataset), _trained_on(infos), recipe.sampling.allow_trained_people)
     rows = kept["row"].to_numpy(dtype=int)
     source, mask, target = (np.asarray(open_array(dataset, name)[rows]) for name in ("data", "mask", "target"))
@@ -156,26 +159,31 @@ def infer_translation(
         measured = _latent(latents, "target_mean", rows) * spaces["target"].scale
         beside["ceiling"] = spaces["target"].decode(measured).numpy() if len(rows) else np.zeros_like(beside["floor"])
 
-    prediction, first, spread = (np.zeros_like(beside["floor"]) for _ in range(3))
-    options = denoiser.sampling
-    for start in range(0, len(rows), options.batch_size):
-        part = slice(start, start + options.batch_size)
-        if latents is not None:
-            batch = _of_latents(spaces, latents, rows[part], recipe.data.size)
-        else:
-            assert regressed is not None
-            batch = _of_residual(denoiser, regressed, source[part], mask[part], beside["regression"][part])
-        named = list(zip(kept.iloc[part]["scan"], kept.iloc[part]["slice"], strict=True))
-        draws = np.stack([_draw(denoiser, batch, named, number) for number in range(options.count)])
-        prediction[part], first[part] = draws.mean(axis=0), draws[0]
-        spread[part] = draws.std(axis=0, ddof=1) if options.count > 1 else 0
+    if denoiser is None:
+        predicted = {"prediction": beside.pop("regression")}
+    else:
+        names = ("prediction", "draw", "spread")
+        predicted = {name: np.zeros_like(beside["floor"]) for name in names}
+        options = denoiser.sampling
+        for start in range(0, len(rows), options.batch_size):
+            part = slice(start, start + options.batch_size)
+            if latents is not None:
+                batch = _of_latents(spaces, latents, rows[part], recipe.data.size)
+            else:
+                assert regressed is not None
+                batch = _of_residual(denoiser, regressed, source[part], mask[part], beside["regression"][part])
+            named = list(zip(kept.iloc[part]["scan"], kept.iloc[part]["slice"], strict=True))
+            draws = np.stack([_draw(denoiser, batch, named, number) for number in range(options.count)])
+            spread = draws.std(axis=0, ddof=1) if options.count > 1 else 0
+            for name, values in zip(names, (draws.mean(axis=0), draws[0], spread), strict=True):
+                predicted[name][part] = values
     with atomic_directory(out) as folder:
-        for name, array in {"prediction": prediction, "draw": first, "spread": spread, **beside}.items():
+        for name, array in {**predicted, **beside}.items():
             np.save(folder / f"{name}.npy", array)
         kept.to_csv(folder / "index.tsv", sep="\t", index=False)
         refused.to_csv(folder / "refused.tsv", sep="\t", index=False)
         if recipe.data.dimensions == 3:
-            _write_volumes(prediction, spread, target, kept, recipe, folder / "nifti")
+            _write_volumes(predicted, target, kept, recipe, folder / "nifti")
 
 
 def _draw(denoiser: Denoiser, batch: _Batch, named: Sequence[tuple[object, ...]], number: int) -> NDArray[np.float32]:
@@ -217,27 +225,31 @@ def _trained_on(models: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def _write_volumes(
-    prediction: NDArray[np.float32],
-    spread: NDArray[np.float32],
+    predicted: Mapping[str, NDArray[np.float32]],
     target: NDArray[np.float32],
     index: pd.DataFrame,
     recipe: RecipeOptions,
     folder: Path,
 ) -> None:
-    about = f"of {recipe.data.target} predicted from {recipe.data.modality} by a generative model"
+    model = "a regression" if recipe.draws_nothing else "a generative model"
+    about = f"of {recipe.data.target} predicted from {recipe.data.modality} by {model}"
+    prediction, count = predicted["prediction"], recipe.sampling.count
+    mean = f"Maps {about}." if recipe.draws_nothing else f"Mean of {count} draws {about}."
     volumes = {
-        "predicted": ((prediction + 1) / 2, f"Mean of {recipe.sampling.count} draws {about}.", "from 0 to 1"),
+        "predicted": ((prediction + 1) / 2, mean, "from 0 to 1"),
         "error": ((prediction - target) / 2, f"Error {about}: predicted less measured.", "from -1 to 1"),
     }
-    if recipe.sampling.count > 1:
-        said = f"Standard deviation of {recipe.sampling.count} draws {about}."
-        volumes["uncertainty"] = (spread / 2, said, "of the range from 0 to 1")
+    if count > 1:
+        said = f"Standard deviation of {count} draws {about}."
+        volumes["uncertainty"] = (predicted["spread"] / 2, said, "of the range from 0 to 1")
     for place, entry in enumerate(index.to_dict("records")):
         affine = affine_of(str(entry["affine"]))
         if affine is None:
             raise UserError(f"{entry['scan']}: no affine in the dataset's index.tsv; pack the chunk again")
         stem = str(entry["scan"]).removesuffix(f"_{recipe.data.modality}")
         for name, (values, description, units) in volumes.items():
+            if name == "error" and not np.isfinite(values[place]).all():
+                continue  # the target of this scan was not measured
             sidecar = {"Description": description, "Predicted": True, "Sources": [entry["scan"]], "Units": units}
             file = folder / f"{stem}_desc-{name}_{recipe.data.target}.nii.gz"
             write_nifti(file, values[place], affine, sidecar, str(entry.get("space", "")))

@@ -85,12 +85,13 @@ def _anomalies(views: Mapping[str, NDArray]) -> Figure:
 def _translations(views: Mapping[str, NDArray]) -> Figure:
     rows = []
     for place, label in enumerate(views["labels"]):
-        source, target, prediction = (views[name][place] for name in ("source", "target", "prediction"))
+        source, prediction = (views[name][place] for name in ("source", "prediction"))
         tiles = [
             Tile(source, float(source.min()), float(source.max()), title="source, channel 1"),
             *(Tile(views[name][place], title=title) for name, title in TRANSLATED.items() if name in views),
-            Tile(prediction - target, -0.5, 0.5, "RdBu_r", title="prediction - target"),
         ]
+        if "target" in views:
+            tiles.append(Tile(prediction - views["target"][place], -0.5, 0.5, "RdBu_r", title="prediction - target"))
         if "spread" in views and views["spread"].any():
             tiles.append(Tile(views["spread"][place], 0.0, 0.25, "inferno", title="uncertainty"))
         rows.append(Row(tiles if not place else [_untitled(tile) for tile in tiles], str(label)))

@@ -317,6 +317,8 @@ def _regression(recipe: RecipeOptions) -> str:
 
 
 def _denoiser(recipe: RecipeOptions) -> str:
+    if recipe.draws_nothing:
+        return ""
     diffusion, denoiser, train = recipe.diffusion, recipe.denoiser, recipe.denoiser.training
     noise = "Gaussian noise"
     if diffusion.noise.kind == "simplex":
@@ -414,6 +416,8 @@ def _folded(fold: int) -> str:
 
 
 def _sampling(recipe: RecipeOptions) -> str:
+    if recipe.draws_nothing:
+        return "For each person the regression is the prediction; nothing was drawn."
     sampling = recipe.sampling
     how = f"{SAMPLER[sampling.sampler]} over {min(sampling.steps, _undone(recipe))} steps"
     if sampling.sampler == "ddim":

@@ -101,6 +101,7 @@ def write_recipe_page(
     folders: Mapping[str, Path],
     out: Path,
     datasets: Sequence[Path] = (),
+    from_nothing: Path | None = None,
 ) -> None:
     """Write the page of a recipe to the file ``out``.
 
@@ -115,11 +116,13 @@ def write_recipe_page(
             PNG and GIF files of the others (also in their ``figures/``) are the pictures of the result.
         out: the HTML file.
         datasets: the recipe's packed chunks, which say who is in and who was left out.
+        from_nothing: evaluation of the same recipe that did not start from a bundle, whose results stand beside these.
     """
     task = TASKS[recipe.task]
     networks = {key: folder for key, folder in folders.items() if (folder / "model.json").is_file()}
     results = {key: folder for key, folder in folders.items() if key not in networks}
     metrics = [row for folder in results.values() for row in read_metrics(folder)]
+    metrics += _started_from_nothing(from_nothing)
     found = judged(metrics)
     chosen = headline(task.headline, found)
     missing = _missing(metrics)
@@ -163,20 +166,33 @@ def write_recipe_page(
         )
 
 
+def _started_from_nothing(evaluation: Path | None) -> list[Metric]:
+    """Results of the same recipe from nothing at equal steps, as a reference."""
+    rows = read_metrics(evaluation) if evaluation else []
+    method = "the same from nothing, as many steps"
+    return [replace(row, role="reference", method=method) for row in rows if row.role == "result" and not row.against]
+
+
 def _versions(recipe: RecipeOptions, networks: Mapping[str, Path]) -> Mapping[str, str]:
-    """With which versions the denoiser was made: by the sidecar of its job, or, where it was only copied, by its plan."""
+    """With which versions the model was made: by the sidecar of its job, or, where it was only copied, by its plan."""
     name = "provenance.json" if recipe.weights is None else "model.json"
-    sidecar = networks["diffusion"] / name if "diffusion" in networks else None
+    folder = _last(networks)
+    sidecar = folder / name if folder else None
     versions: dict[str, str] = read_json(sidecar).get("versions", {}) if sidecar and sidecar.is_file() else {}
     return versions
 
 
 def _flow(datasets: Sequence[Path], networks: Mapping[str, Path], *, frozen: bool) -> list[Step]:
-    """Who came from the cohort into the training of the denoiser."""
+    """Who came from the cohort into the training of the model."""
     if not datasets:
         return []
-    folder = networks.get("diffusion")
+    folder = _last(networks)
     return recipe_flow(datasets, read_json(folder / "model.json") if folder else None, frozen=frozen)
+
+
+def _last(networks: Mapping[str, Path]) -> Path | None:
+    """The network that results come from: the denoiser, or the regression of a translation that draws nothing."""
+    return networks.get("diffusion", networks.get("regression"))
 
 
 def _cases(results: Mapping[str, Path], chosen: Judged | None, datasets: Sequence[Path]) -> Cases | None:

@@ -15,12 +15,14 @@ import logging
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -32,6 +34,7 @@ from pipeline_lib.dataset.pack import pack_chunk
 from pipeline_lib.dataset.packed import PackedDataset
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_directory
+from pipeline_lib.metrics.bootstrap import bootstrap_mean
 from pipeline_lib.models.segmentation import ROLE, STRUCTURES, logits
 from pipeline_lib.models.unet import UNet
 from pipeline_lib.training.data import shown_rows
@@ -57,6 +60,8 @@ NOISE = 0.1
 """Largest standard deviation of the noise that training images get, in [-1, 1]."""
 BLURRED = 0.4
 """Share of training images that are blurred by 3 x 3 voxels."""
+RESAMPLES = 4000
+"""Of people, for the intervals of its figures."""
 
 
 class SegmenterStep(Step):
@@ -188,7 +193,7 @@ def train_segmenter(
             if notice is not None:
                 shutil.copyfile(notice, folder / notice.name)
     for figure in figures:
-        log.info("%s: %s", figure["metric"], figure["value"])
+        log.info("%s: %s", figure["name"], figure["value"])
 
 
 def _packed(chunk: Path, labels: Path, pattern: str, ventricles: Sequence[int], out: Path, data: DataOptions) -> Path:
@@ -220,24 +225,17 @@ def _held_out(module: nn.Module, images: PackedDataset) -> tuple[pd.DataFrame, l
         rows.append([person, own["age"].iloc[0], own["group"].iloc[0], *both, *shares])
     columns = ["participant", "age", "group", *(f"dice {name}" for name in STRUCTURES), "share found", "share labelled"]
     table = pd.DataFrame(rows, columns=columns)
-    figures = [
-        {
-            "metric": f"Dice of the {name}, mean over test people",
-            "value": round(float(table[f"dice {name}"].mean()), 4),
-            "standard_deviation": round(float(table[f"dice {name}"].std()), 4),
-            "people": len(table),
-        }
-        for name in STRUCTURES
-    ]
-    error = np.abs(table["share found"] - table["share labelled"]) / table["share labelled"]
-    figures.append(
-        {
-            "metric": "relative error of the ventricles' share of the brain, median over test people",
-            "value": round(float(error.median()), 4),
-            "people": len(table),
-        }
-    )
-    return table, figures
+    measured = {f"Dice of the {name}": table[f"dice {name}"] for name in STRUCTURES}
+    error = (table["share found"] - table["share labelled"]).abs() / table["share labelled"]
+    measured["relative error of the ventricles' share of the brain"] = error
+    return table, [_figure(name, values.to_numpy(dtype=float)) for name, values in measured.items()]
+
+
+def _figure(name: str, of_people: NDArray[np.float64]) -> dict[str, Any]:
+    """A mean over test people, as a bundle states it."""
+    mean = bootstrap_mean(of_people, resamples=RESAMPLES, seed=0)
+    said = {"name": name, "part": "", "unit": "", "role": "result", "method": ROLE, "against": ""}
+    return {**said, **asdict(mean), "people": len(of_people)}
 
 
 def main() -> int:

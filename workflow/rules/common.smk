@@ -162,6 +162,18 @@ def regressions(wildcards):
     return [made(wildcards.recipe, "regression")] if has_one else []
 
 
+def last_network(wildcards):
+    """The network that a translation's prediction comes from: its denoiser, or its regression alone."""
+    alone = plan.recipes[wildcards.recipe].draws_nothing
+    return made(wildcards.recipe, "regression" if alone else "diffusion")
+
+
+def from_nothing(wildcards):
+    """The evaluation of the same recipe started from nothing, where the configuration has one to compare with."""
+    other = plan.from_nothing(wildcards.recipe)
+    return [made(other, "evaluation")] if other else []
+
+
 def latents_of_chunk(wildcards):
     """A chunk's latents, where its recipe has any."""
     latent = plan.roles(wildcards.recipe)

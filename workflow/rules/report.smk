@@ -27,6 +27,7 @@ use rule stage as report_recipe with:
     input:
         stages=stages_of,
         datasets=chunks_of("dataset"),
+        from_nothing=from_nothing,
     output:
         report(
             f"{results}/report/{{recipe}}.html",

@@ -49,7 +49,7 @@ use rule stage as train_regression with:
 
 use rule stage as infer_translation with:
     input:
-        diffusion=made("{recipe}", "diffusion"),
+        diffusion=last_network,
         autoencoders=autoencoders,
         regression=regressions,
         floor=made("{recipe}", "floor"),
@@ -75,7 +75,7 @@ use rule stage as infer_translation with:
 
 use rule stage as evaluate_translation with:
     input:
-        diffusion=made("{recipe}", "diffusion"),
+        diffusion=last_network,
         inference=chunks_of("inference", "validation", "test"),
         datasets=chunks_of("dataset", "validation", "test"),
     output:

@@ -11,6 +11,7 @@ parser = stage_parser(__doc__)
 parser.add_argument("recipe", help="its name in the configuration")
 parser.add_argument("--stages", nargs="+", type=folder, required=True, help="finished stages, results/<recipe>/<stage>")
 parser.add_argument("--datasets", nargs="+", type=folder, required=True, help="its packed chunks")
+parser.add_argument("--from-nothing", type=folder, help="evaluation of the same recipe started from nothing")
 
 with stage(parser) as arguments:
     options = json.loads(arguments.options)
@@ -22,4 +23,5 @@ with stage(parser) as arguments:
         {path.as_posix().split(f"/{arguments.recipe}/", 1)[1]: path for path in stages},
         arguments.out,
         arguments.datasets,
+        arguments.from_nothing,
     )
