@@ -1,4 +1,4 @@
-"""How noise level, residual, smoothing and parts of an anomaly score trade off, on validation people only.
+"""How noise level, residual, smoothing, rim and parts of an anomaly score trade off, on validation people only.
 
 python benchmarks/anomaly_choice.py config/soop.yaml results/soop selfsupervised > docs/anomaly_choice.md
 
@@ -21,15 +21,16 @@ from pipeline_lib.inference.baselines import Standard, excess_map, intensity_map
 from pipeline_lib.inference.chunks import open_array, read_index
 from pipeline_lib.inference.denoise import load_denoiser
 from pipeline_lib.inference.healthy import healthy_images
-from pipeline_lib.inference.mapping import mapped
+from pipeline_lib.inference.mapping import BY_PLACE, mapped
 from pipeline_lib.inference.score import combined, lesions_are_dark, smoothed
-from pipeline_lib.inference.standards import IMAGES
+from pipeline_lib.inference.standards import IMAGES, measure_places, standards_of
 from pipeline_lib.metrics.detection import average_precision
 
 LEVELS: tuple[tuple[float, ...], ...] = (
     (1,), (0.98,), (0.95,), (0.9,), (0.85,), (0.7,), (0.5,), (1, 0.98, 0.95, 0.9, 0.85), (0.98, 0.95, 0.9, 0.85, 0.7),
 )  # fmt: skip
 BOXES = (1, 3, 5, 7, 9)
+EROSIONS = (1, 2, 3)
 FLOOR = ("intensity", "intensity_asymmetry")
 RESIDUAL = ("residual", "residual_asymmetry")
 
@@ -38,6 +39,7 @@ RESIDUAL = ("residual", "residual_asymmetry")
 class Images:
     """Healthy training images and validation images with their truth."""
 
+    train: list[Path]
     healthy: list[tuple[Path, Any]]
     validation: list[Path]
 
@@ -50,10 +52,10 @@ class Images:
         return found
 
 
-def changed(recipe: RecipeOptions, box: float, **score: Any) -> RecipeOptions:
+def changed(recipe: RecipeOptions, box: float, erosion: float = 0, **score: Any) -> RecipeOptions:
     """The recipe with another score."""
     values = recipe.model_dump(exclude_unset=True)
-    evaluation = {**values.get("evaluation", {}), "smoothing": "box", "smoothing_mm": box}
+    evaluation = {**values.get("evaluation", {}), "smoothing": "box", "smoothing_mm": box, "erosion_mm": erosion}
     values["evaluation"] = evaluation | ({"score": score} if score else {})
     return RecipeOptions.model_validate(values)
 
@@ -63,12 +65,9 @@ def precisions(
 ) -> Iterator[tuple[str, float]]:
     """Average precision of each mix of parts; ``recipe`` names every part."""
     denoiser = load_denoiser(recipe, model)
-    healthy = [mapped(recipe, denoiser, chunk, index) for chunk, index in images.healthy]
-    inside = np.concatenate([each.mask for each in healthy])
-    standards = {
-        name: Standard.of(np.concatenate([each.parts[name] for each in healthy]), inside) for name in healthy[0].parts
-    }
-    found = [mapped(recipe, denoiser, chunk, read_index(chunk)) for chunk in images.validation]
+    places = measure_places(recipe, denoiser, images.train)
+    standards = standards_of([mapped(recipe, denoiser, chunk, index, places) for chunk, index in images.healthy])
+    found = [mapped(recipe, denoiser, chunk, read_index(chunk), places) for chunk in images.validation]
     truth = images.truth()
     for title, weights in mixes.items():
         scores = [
@@ -118,19 +117,24 @@ def main() -> None:
         split: sorted(path for path in (folder / "dataset").glob(f"{split}-*") if len(read_index(path)))
         for split in ("train", "validation")
     }
-    images = Images(healthy_images(chunks["train"], recipe.data.train_groups, IMAGES), chunks["validation"])
+    healthy = healthy_images(chunks["train"], recipe.data.train_groups, IMAGES)
+    images = Images(chunks["train"], healthy, chunks["validation"])
     if arguments.floor:
         floors(recipe, images)
         return
     marks = {"segmentation": 1.0} if recipe.denoiser.synthetic_lesions else {}
     mixes: dict[str, dict[str, float]] = {
         "residual": {"residual": 1},
+        "by place": {BY_PLACE: 1},
         "+ asymmetry": dict.fromkeys(RESIDUAL, 1.0),
+        "+ by place": dict.fromkeys((*RESIDUAL, BY_PLACE), 1.0),
         "+ intensity": dict.fromkeys((*RESIDUAL, *FLOOR), 1.0),
+        "+ intensity, by place": dict.fromkeys((*RESIDUAL, BY_PLACE, *FLOOR), 1.0),
     }
     if marks:
         mixes |= {
             "segmentation": marks,
+            "segmentation + by place": {BY_PLACE: 1, **marks},
             "segmentation + intensity": {**dict.fromkeys(FLOOR, 1.0), "segmentation": 1},
             **{
                 f"all, segmentation {w}": {**dict.fromkeys((*RESIDUAL, *FLOOR), 1.0), "segmentation": w}
@@ -138,22 +142,24 @@ def main() -> None:
             },
         }
     named = {"floor": dict.fromkeys(FLOOR, 1.0), **mixes}
-    every = {**dict.fromkeys((*RESIDUAL, *FLOOR), 1.0), **marks}
+    every = {**dict.fromkeys((*RESIDUAL, BY_PLACE, *FLOOR), 1.0), **marks}
 
     def row(title: str, **options: Any) -> None:
-        box = options.pop("box", arguments.box)
+        box, erosion = options.pop("box", arguments.box), options.pop("erosion", 0)
         levels = options.pop("levels", recipe.evaluation.score.levels or [0.9])
         score = {"levels": list(levels), "residual": "signed", "weights": every} | options
-        found = dict(precisions(changed(recipe, box, **score), folder / "diffusion", images, named))
+        found = dict(precisions(changed(recipe, box, erosion, **score), folder / "diffusion", images, named))
         print(f"| {title} | " + " | ".join(f"{found[name]:.3f}" for name in named) + " |", flush=True)
 
     print(f"| | {' | '.join(named)} |\n|---|{'---:|' * len(named)}")
     for levels in LEVELS:
         row(f"abar {', '.join(f'{level:g}' for level in levels)}; box {arguments.box:g}", levels=levels)
-    for kind in ("squared", "l1"):
+    for kind in ("squared", "l1", "ssim"):
         row(f"{kind}; box {arguments.box:g}", residual=kind)
     for box in BOXES:
         row(f"box {box}", box=box)
+    for erosion in EROSIONS:
+        row(f"box {arguments.box:g}; rim of {erosion} left out", erosion=erosion)
 
 
 if __name__ == "__main__":

@@ -630,7 +630,9 @@ class SamplingOptions(Options):
     )
 
 
-Part = Literal["residual", "residual_asymmetry", "intensity", "intensity_asymmetry", "segmentation"]
+Part = Literal[
+    "residual", "residual_asymmetry", "residual_by_place", "intensity", "intensity_asymmetry", "segmentation"
+]  # fmt: skip
 
 
 Residual = Literal["squared", "l1", "signed", "ssim"]
@@ -657,8 +659,8 @@ class ScoreOptions(Options):
         {"residual": 1.0},
         min_length=1,
         description="Parts of the score with their weights. Where there are several, each is standardised on healthy training "
-        "images first. `_asymmetry` is the excess over the mirrored neighbourhood, `segmentation` needs "
-        "denoiser.synthetic_lesions.",
+        "images first. `_asymmetry` is the excess over the mirrored neighbourhood, `_by_place` stands in standard deviations of "
+        "healthy training images around the same place, `segmentation` needs denoiser.synthetic_lesions.",
     )
 
 

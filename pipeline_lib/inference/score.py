@@ -90,6 +90,8 @@ def parts_of(
 ) -> dict[str, Maps]:
     """The parts that ``evaluation.score.weights`` names, smoothed, each ``(N, 1, *spatial)``.
 
+    ``residual_by_place`` is the residual yet, see `places.Places`.
+
     Args:
         images, mask: ``(N, C, *spatial)`` and ``(N, 1, *spatial)``.
         residual, segmentation: of the model.
@@ -101,7 +103,8 @@ def parts_of(
     """
     found: dict[str, Maps] = {}
     for name in recipe.evaluation.score.weights:
-        base, _, asymmetry = name.partition("_")
+        base, _, how = name.partition("_")
+        asymmetry = how == "asymmetry"
         if base == "intensity":
             raw = intensity_map(images, mask, dark=lesions_are_dark(recipe))
         elif base == "residual":

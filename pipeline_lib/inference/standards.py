@@ -14,17 +14,20 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_directory, read_json, read_table, write_json
 from pipeline_lib.inference.baselines import Standard, excess_map, intensity_map
 from pipeline_lib.inference.chunks import open_array
-from pipeline_lib.inference.denoise import load_denoiser
+from pipeline_lib.inference.denoise import Denoiser, load_denoiser
 from pipeline_lib.inference.geometry import voxel_size
 from pipeline_lib.inference.healthy import healthy_images
-from pipeline_lib.inference.mapping import mapped
+from pipeline_lib.inference.mapping import BY_PLACE, Mapped, mapped
+from pipeline_lib.inference.places import Places, levels_of
 from pipeline_lib.inference.score import Maps, lesions_are_dark, smoothed
 
-FILE, FLOORS, THRESHOLDS = "standards.json", "floors.json", "thresholds.tsv"
+FILE, FLOORS, THRESHOLDS, PLACES = "standards.json", "floors.json", "thresholds.tsv", "places.npz"
 IMAGES = 200
 """At most so many images, evenly spread."""
 FLOOR_IMAGES = 500
 """The same for the floors, which cost less."""
+PLACE_IMAGES = 1000
+"""At most so many images, by chance, for what is known place by place."""
 
 
 def measure_standards(recipe: RecipeOptions, diffusion: Path, train: list[Path], out: Path) -> None:
@@ -32,7 +35,8 @@ def measure_standards(recipe: RecipeOptions, diffusion: Path, train: list[Path],
 
     They are of people the model was trained on, whose residuals are a little smaller than a stranger's: the parts are
     brought to one unit, nobody is judged. ``standards.json`` is empty where the score has one part, which needs no unit,
-    ``floors.json`` where no training image is healthy or images do not show left and right.
+    ``floors.json`` where no training image is healthy or images do not show left and right. ``places.npz`` is there where a
+    part of the score is taken by place.
 
     Args:
         recipe: ``evaluation.score`` says which parts.
@@ -43,21 +47,54 @@ def measure_standards(recipe: RecipeOptions, diffusion: Path, train: list[Path],
     Raises:
         UserError: no training image is healthy.
     """
+    weights = recipe.evaluation.score.weights
     standards: dict[str, Standard] = {}
-    if len(recipe.evaluation.score.weights) > 1:
+    places = None
+    if len(weights) > 1 or BY_PLACE in weights:
         healthy = healthy_images(train, recipe.data.train_groups, IMAGES)
         if not healthy:
             raise UserError("no training image without a lesion: the parts of evaluation.score.weights have no unit")
         denoiser = load_denoiser(recipe, diffusion)
-        found = [mapped(recipe, denoiser, chunk, index) for chunk, index in healthy]
-        mask = np.concatenate([each.mask for each in found])
-        standards = {
-            name: Standard.of(np.concatenate([each.parts[name] for each in found]), mask)
-            for name in recipe.evaluation.score.weights
-        }
+        places = measure_places(recipe, denoiser, train) if BY_PLACE in weights else None
+        standards = standards_of([mapped(recipe, denoiser, chunk, index, places) for chunk, index in healthy])
     with atomic_directory(out) as folder:
-        for name, units in ((FILE, standards), (FLOORS, _floors(recipe, train))):
+        for name, units in ((FILE, standards if len(weights) > 1 else {}), (FLOORS, _floors(recipe, train))):
             write_json(folder / name, {part: asdict(standard) for part, standard in units.items()})
+        if places is not None:
+            places.save(folder / PLACES)
+
+
+def standards_of(healthy: Sequence[Mapped]) -> dict[str, Standard]:
+    """The unit of every part, from healthy images."""
+    mask = np.concatenate([each.mask for each in healthy])
+    return {
+        name: Standard.of(np.concatenate([each.parts[name] for each in healthy]), mask) for name in healthy[0].parts
+    }
+
+
+def measure_places(recipe: RecipeOptions, denoiser: Denoiser, train: Sequence[Path]) -> Places:
+    """How the smoothed residual varies from place to place in healthy training images."""
+    healthy = healthy_images(train, recipe.data.train_groups, PLACE_IMAGES, by_chance=True)
+    found = [mapped(recipe, denoiser, chunk, index) for chunk, index in healthy]
+    return Places.of(
+        np.concatenate([each.parts[BY_PLACE] for each in found]),
+        np.concatenate([each.mask for each in found]),
+        np.concatenate([levels_of(index) for _, index in healthy]),
+    )
+
+
+def read_places(recipe: RecipeOptions, folder: Path) -> Places | None:
+    """What `measure_standards` wrote of places; None where no part of the score needs it.
+
+    Raises:
+        UserError: a part needs it and it is not there.
+    """
+    if BY_PLACE not in recipe.evaluation.score.weights:
+        return None
+    path = folder / PLACES
+    if not path.is_file():
+        raise UserError(f"{path} is missing: evaluation.score.weights {BY_PLACE} needs it; measure the standards again")
+    return Places.read(path)
 
 
 def read_standards(folder: Path, name: str = FILE) -> dict[str, Standard]:

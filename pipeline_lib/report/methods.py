@@ -435,6 +435,7 @@ def _undone(recipe: RecipeOptions) -> int:
 PARTS = {
     "residual": "the residual",
     "residual_asymmetry": "the residual's excess over the mirrored neighbourhood",
+    "residual_by_place": "the residual in standard deviations of healthy training images around the same place",
     "intensity": "intensity by median and MAD",
     "intensity_asymmetry": "the excess of intensity over the mirrored neighbourhood",
     "segmentation": "the network's own mark of a lesion",
