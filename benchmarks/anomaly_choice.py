@@ -22,7 +22,7 @@ from pipeline_lib.inference.chunks import open_array, read_index
 from pipeline_lib.inference.denoise import load_denoiser
 from pipeline_lib.inference.healthy import healthy_images
 from pipeline_lib.inference.mapping import BY_PLACE, mapped
-from pipeline_lib.inference.score import combined, lesions_are_dark, smoothed
+from pipeline_lib.inference.score import combined, contrasts_of, lesions_are_dark, smoothed
 from pipeline_lib.inference.standards import IMAGES, measure_places, standards_of
 from pipeline_lib.metrics.detection import average_precision
 
@@ -66,13 +66,18 @@ def precisions(
     """Average precision of each mix of parts; ``recipe`` names every part."""
     denoiser = load_denoiser(recipe, model)
     places = measure_places(recipe, denoiser, images.train)
-    standards = standards_of([mapped(recipe, denoiser, chunk, index, places) for chunk, index in images.healthy])
-    found = [mapped(recipe, denoiser, chunk, read_index(chunk), places) for chunk in images.validation]
+    standards = standards_of(recipe, denoiser, images.healthy, places)
+    indices = [read_index(chunk) for chunk in images.validation]
+    found = [
+        mapped(recipe, denoiser, chunk, index, places) for chunk, index in zip(images.validation, indices, strict=True)
+    ]
     truth = images.truth()
     for title, weights in mixes.items():
         scores = [
-            combined({name: each.parts[name] for name in weights}, each.mask, weights, standards)[each.mask]
-            for each in found
+            combined(
+                {name: each.parts[name] for name in weights}, each.mask, weights, standards, contrasts_of(recipe, index)
+            )[each.mask]
+            for each, index in zip(found, indices, strict=True)
         ]
         yield title, average_precision(np.concatenate(scores), truth)
 
@@ -86,7 +91,8 @@ def floors(recipe: RecipeOptions, images: Images) -> None:
 
         def parts(chunk: Path, rows: Any, evaluation: Any = evaluation) -> tuple[dict[str, np.ndarray], np.ndarray]:
             brain = np.asarray(open_array(chunk, "mask")[rows]) > 0
-            grey = intensity_map(open_array(chunk, "data")[rows], brain, dark=lesions_are_dark(recipe))
+            dark = lesions_are_dark(recipe, read_index(chunk).iloc[rows])
+            grey = intensity_map(open_array(chunk, "data")[rows], brain, dark=dark)
             level = smoothed(grey, brain, evaluation, 1)
             return {"intensity": level, "intensity_asymmetry": excess_map(level, brain, 1)}, brain
 

@@ -252,3 +252,30 @@ def test_a_ledger_that_is_no_file_is_refused_and_never_waited_for(cohort: dict, 
     cohort["cohort"]["splits"] = str(tmp_path / place)
     with pytest.raises(UserError, match="is no file; name the ledger"):
         Plan(cohort)
+
+
+BOTH = {"task": "anomaly", "data": {"modality": ["T1w", "FLAIR"], "size": [64, 64]}}
+
+
+def test_a_person_with_two_contrasts_gives_both_to_one_split(cohort: dict, tmp_path: Path) -> None:
+    write_sheet(tmp_path, [row.replace("T1w", modality) for row in sheet_of(12) for modality in ("T1w", "FLAIR")])
+    cohort["recipes"] = {"both": {**BOTH, "denoiser": {"condition": "modality"}}, "one": {"task": "anomaly"}}
+    plan = Plan(cohort)
+    places: dict[str, set[str]] = {}
+    for chunk in plan.chunks(recipe="both"):
+        for scan in plan.scans(chunk):
+            places.setdefault(scan.participant, set()).add(chunk.split("-")[0])
+    assert all(len(splits) == 1 for splits in places.values())
+    assert plan.modalities("both") == {"T1w", "FLAIR"}
+    assert plan.family("both") == "anat"
+    alone = Plan({**cohort, "recipes": {"one": {"task": "anomaly"}}})
+    assert plan.options("denoiser", "one") == alone.options("denoiser", "one")
+
+
+def test_a_contrast_that_is_nowhere_is_named_and_one_alone_says_nothing(cohort: dict, tmp_path: Path) -> None:
+    cohort["recipes"] = {"both": BOTH}
+    with pytest.raises(UserError, match=r"recipes.both.data.modality: no FLAIR scan in the train split"):
+        Plan(cohort)
+    cohort["recipes"] = {"one": {"task": "anomaly", "denoiser": {"condition": "modality"}}}
+    with pytest.raises(UserError, match="condition: modality: of .* all that have one have T1w"):
+        Plan(cohort)

@@ -251,7 +251,7 @@ def _software(versions: Mapping[str, str]) -> str:
 def _data(recipe: RecipeOptions) -> str:
     data = recipe.data
     size = " x ".join(str(n) for n in data.size)
-    what = "images" if data.modality == "image" else f"{data.modality} scans"
+    what = "images" if data.modality == "image" else f"{_and(list(data.modalities))} scans"
     if data.dimensions == 2 and data.modality != "image":
         cut = data.slices
         text = (
