@@ -279,3 +279,16 @@ def test_a_contrast_that_is_nowhere_is_named_and_one_alone_says_nothing(cohort: 
     cohort["recipes"] = {"one": {"task": "anomaly", "denoiser": {"condition": "modality"}}}
     with pytest.raises(UserError, match="condition: modality: of .* all that have one have T1w"):
         Plan(cohort)
+
+
+def test_an_atlas_that_is_not_there_is_said_before_anything_runs(cohort: dict, tmp_path: Path) -> None:
+    image = tmp_path / "aal_dseg.nii.gz"
+    cohort["report"] = {"atlas": str(image)}
+    with pytest.raises(UserError, match=r"report.atlas: .*aal_dseg.nii.gz is not there; .* pipeline_lib.report atlas"):
+        Plan(cohort)
+    image.touch()
+    with pytest.raises(UserError, match="aal_dseg.tsv is not there"):
+        Plan(cohort)
+    image.with_name("aal_dseg.tsv").touch()
+    assert Plan(cohort).atlas() == [str(image), str(image.with_name("aal_dseg.tsv"))]
+    assert "atlas" not in Plan(cohort).options("report_scans")
