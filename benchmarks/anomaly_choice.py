@@ -2,7 +2,7 @@
 
 python benchmarks/anomaly_choice.py config/soop.yaml results/soop selfsupervised > docs/anomaly_choice.md
 
-With --floor only what needs no model, by smoothing. Every score is standardised on healthy training images. Test people are not read.
+With --floor only what needs no model, by smoothing; with --residuals not levels and boxes. Every score is standardised on healthy training images. Test people are not read.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("--box", type=float, default=7, help="of the table of levels")
     parser.add_argument("--floor", action="store_true", help="only what needs no model")
+    parser.add_argument("--residuals", action="store_true", help="only residuals and rims, at the recipe's levels")
     arguments = parser.parse_args()
     recipe = read_config(arguments.configfile).recipes[arguments.recipe]
     folder = arguments.results / arguments.recipe
@@ -158,11 +159,11 @@ def main() -> None:
         print(f"| {title} | " + " | ".join(f"{found[name]:.3f}" for name in named) + " |", flush=True)
 
     print(f"| | {' | '.join(named)} |\n|---|{'---:|' * len(named)}")
-    for levels in LEVELS:
+    for levels in () if arguments.residuals else LEVELS:
         row(f"abar {', '.join(f'{level:g}' for level in levels)}; box {arguments.box:g}", levels=levels)
-    for kind in ("squared", "l1", "ssim"):
+    for kind in ("signed", "l1", "squared", "ssim"):
         row(f"{kind}; box {arguments.box:g}", residual=kind)
-    for box in BOXES:
+    for box in () if arguments.residuals else BOXES:
         row(f"box {box}", box=box)
     for erosion in EROSIONS:
         row(f"box {arguments.box:g}; rim of {erosion} left out", erosion=erosion)
