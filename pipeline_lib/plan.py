@@ -307,7 +307,7 @@ class Plan:
                 return f"set denoiser.start_from: {bundle}{fitting}"
             if like and plan.get("role") == "image" and recipe.autoencoder is not None:
                 return f"set autoencoder.start_from: {bundle}"
-        return f"no bundle of {recipe.data.modality} ships; start_from takes one of your own"
+        return f"no bundle of {' and '.join(recipe.data.modalities)} ships; start_from takes one of your own"
 
     def _trained_groups(self) -> set[str]:
         """The groups that recipes train on; empty where a recipe trains on all of them."""

@@ -326,6 +326,11 @@ class DataOptions(Options):
         "background, -5 to 5 of them; the background becomes black. Of `image` only; of scans see `preprocess`.",
     )
     train_groups: list[str] = Field([], description="Groups used for training; empty means every group.")
+    lesion_free: bool = Field(
+        False,
+        description="Anomaly: train on images without a lesion only, also of scans that have one elsewhere. Scans that nobody looked "
+        "at are left out, unless their group is among `train_groups`.",
+    )
 
     @property
     def modalities(self) -> tuple[str, ...]:

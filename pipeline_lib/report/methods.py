@@ -270,6 +270,8 @@ def _data(recipe: RecipeOptions) -> str:
         )
     if data.train_groups:
         text += f" Only people of {_and(data.train_groups)} were used for training."
+    if data.lesion_free:
+        text += " Only images without a lesion were used for training."
     return text
 
 
