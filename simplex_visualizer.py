@@ -218,7 +218,6 @@ def main(arguments: list[str]) -> None:
     st.write(f"At timestep {t} the share of signal is {process.abar(t):.3f}. As a recipe has it:")
     block = {
         "diffusion": {"noise": noise, **schedule},
-        "sampling": {"start": round((t + 1) / process.timesteps, 4)},
         "evaluation": {"score": {"levels": [round(process.abar(t), 4)]}},
     }
     st.code(yaml.safe_dump(block, sort_keys=False), language="yaml")

@@ -22,6 +22,7 @@ from pipeline_lib.bundle_plan import FinishedRecipe, finished_recipe
 from pipeline_lib.cohort.importers import Found, from_bids, from_folder, from_pictures
 from pipeline_lib.cohort.sheet import write_sheet
 from pipeline_lib.config.load import load_config
+from pipeline_lib.config.schema import TOGETHER
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_table, write_text
 
@@ -139,14 +140,22 @@ def snakemake(study: Study, cores: int, profile: str, more: Sequence[str]) -> li
 def _scans(folder: Path, data: dict[str, Any], pattern: str, lesion_pattern: str) -> Found:
     """The scans of the recipe's modality, and of its target where there are any."""
     modality = data["modality"]
+    modalities = modality.split(TOGETHER)
     if modality == "image":
         return from_pictures(folder, lesion_pattern=lesion_pattern)
     bids = not pattern and any(path.is_dir() for path in folder.glob("sub-*"))
-    found = from_bids(folder) if bids else _plain(folder, pattern, modality, lesion_pattern)
+    if not bids and len(modalities) > 1 and "{modality}" not in pattern:
+        raise UserError(
+            f"{folder}: the model is for {' and '.join(modalities)}; say where each is, for instance "
+            "--pattern '{participant}_{modality}.nii.gz'"
+        )
+    found = from_bids(folder) if bids else _plain(folder, pattern, modalities[0], lesion_pattern)
     there = sorted({scan.modality for scan in found.scans})
-    found.scans = [scan for scan in found.scans if scan.modality in (modality, data.get("target"))]
-    if not any(scan.modality == modality for scan in found.scans):
-        raise UserError(f"{folder}: no {modality} scan, which the model is for; there are {', '.join(there)}")
+    found.scans = [scan for scan in found.scans if scan.modality in (*modalities, data.get("target"))]
+    if not any(scan.modality in modalities for scan in found.scans):
+        raise UserError(
+            f"{folder}: no {' or '.join(modalities)} scan, which the model is for; there are {', '.join(there)}"
+        )
     return found
 
 

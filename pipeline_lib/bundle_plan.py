@@ -28,12 +28,15 @@ FITTED: Mapping[str, Mapping[str, str]] = {
     "standards": {
         "standards.json": "standards/standards.json",
         "floors.json": "standards/floors.json",
+        "places.npz": "standards/places.npz",
         "thresholds.tsv": "evaluation/thresholds.tsv",
     },
     "floor": {"coefficients.json": "floor/coefficients.json"},
 }
 """What was fitted to training and validation people and travels with a recipe: folder of a frozen recipe to its files,
 each with its place in the folder of a finished one."""
+ONLY_SOME = frozenset({"places.npz"})
+"""Of these, what some recipes have and others have no need of."""
 
 NOT_COMPARED = ("preprocess.quality", "data.slices.from_mm", "data.slices.to_mm", "data.slices.every_mm")
 """Which scans were let in and where slices lie says nothing about how an image was made."""
@@ -160,7 +163,7 @@ def finished_recipe(name: str | Path) -> FinishedRecipe:
     for part, files in FITTED.items():
         places = {file: folder / (place if of_results else f"fitted/{file}") for file, place in files.items()}
         if any(path.is_file() for path in places.values()):
-            parts[part] = places
+            parts[part] = {file: path for file, path in places.items() if file not in ONLY_SOME or path.is_file()}
     missing = [path for files in parts.values() for path in files.values() if not path.is_file()]
     if missing:
         raise UserError(

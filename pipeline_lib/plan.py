@@ -82,6 +82,7 @@ class Plan:
         self._rows_key = RowsKey(Path(cohort.root), Path(cohort.results) / "ingest")
         if cohort.strict and present.excluded:  # by a fault, and not because somebody wants it so
             raise UserError("\n".join(map(str, present.problems)))
+        self.atlas()
         if check_recipes:
             self.check_recipes()
 
@@ -133,7 +134,7 @@ class Plan:
 
     def family(self, recipe: str) -> str:
         """The family of scans that a recipe uses: anat, dmri or image."""
-        return FAMILIES[self.recipes[recipe].data.modality]
+        return FAMILIES[self.recipes[recipe].data.modalities[0]]
 
     def scans(self, chunk: str) -> list[Scan]:
         """The scans of a chunk, in the order of the ledger."""
@@ -235,6 +236,22 @@ class Plan:
             return ""
         return f"srun --nodes {training.nodes} --ntasks-per-node {training.devices} --kill-on-bad-exit=1"
 
+    def atlas(self) -> list[str]:
+        """Image and table of the atlas that names the places of findings; empty without one.
+
+        Raises:
+            UserError: one of them is missing.
+        """
+        report = self.config.report
+        files = [path for path in (report.atlas, report.atlas_table) if path]
+        for path in files:
+            if not Path(path).is_file():
+                raise UserError(
+                    f"configuration: report.atlas: {path} is not there; give an image of regions with its table of names beside it, "
+                    "or fetch one: python -m pipeline_lib.report atlas aal atlases"
+                )
+        return files
+
     def save_ledger(self) -> None:
         """Write the ledger where new scans were placed; it only ever grows."""
         if self.ledger.rows != self.known.rows:
@@ -295,7 +312,7 @@ class Plan:
                 scan.participant
                 for chunk in self.chunks("train", recipe=name)
                 for scan in self._scans[chunk]
-                if scan.modality == recipe.data.modality and (not groups or scan.group in groups)
+                if scan.modality in recipe.data.modalities and (not groups or scan.group in groups)
             }
             if 0 < len(people) < FEW_PEOPLE:
                 lines.append(
@@ -315,7 +332,7 @@ class Plan:
                 return f"set denoiser.start_from: {bundle}{fitting}"
             if like and plan.get("role") == "image" and recipe.autoencoder is not None:
                 return f"set autoencoder.start_from: {bundle}"
-        return f"no bundle of {recipe.data.modality} ships; start_from takes one of your own"
+        return f"no bundle of {' and '.join(recipe.data.modalities)} ships; start_from takes one of your own"
 
     def _trained_groups(self) -> set[str]:
         """The groups that recipes train on; empty where a recipe trains on all of them."""
@@ -390,6 +407,7 @@ class Plan:
                     f"different families ({', '.join(sorted(families))}), which share no chunk and make no pairs"
                 )
             problems += self._untold_conditions(name, recipe)
+            problems += self._absent_contrasts(name, recipe)
             for split in self.splits(name):
                 if not self.chunks(split, recipe=name):
                     wanted = " and ".join(sorted(self.modalities(name)))
@@ -403,13 +421,26 @@ class Plan:
         if problems:
             raise UserError("\n".join(problems))
 
+    def _absent_contrasts(self, name: str, recipe: RecipeOptions) -> list[str]:
+        """Of several modalities, those of which there is nothing to learn from; one alone is missed by its chunks."""
+        if len(recipe.data.modalities) == 1 or self.frozen(name):
+            return []
+        chunks = self.chunks("train", recipe=name)
+        there = {scan.modality for chunk in chunks for scan in self._scans[chunk]}
+        return [
+            f"configuration: recipes.{name}.data.modality: no {modality} scan in the train split; take it out of the list, "
+            f"or add scans to {self.config.cohort.subjects}"
+            for modality in recipe.data.modalities
+            if chunks and modality not in there
+        ]
+
     def _untold_conditions(self, name: str, recipe: RecipeOptions) -> list[str]:
         """What a model cannot learn, or cannot be asked for, because no scan it is trained on has it."""
         trained = [
             scan
             for chunk in self.chunks("train", recipe=name)
             for scan in self._scans[chunk]
-            if scan.modality == recipe.data.modality and scan.group in (recipe.data.train_groups or [scan.group])
+            if scan.modality in recipe.data.modalities and scan.group in (recipe.data.train_groups or [scan.group])
         ]
         problems = []
         for condition in recipe.denoiser.condition if trained else ():
@@ -450,7 +481,7 @@ class Plan:
     def modalities(self, recipe: str) -> set[str]:
         """Those whose scans a recipe uses."""
         data = self.recipes[recipe].data
-        return {data.modality} | ({data.target} if data.target else set())
+        return {*data.modalities} | ({data.target} if data.target else set())
 
     def autoencoder_script(self, recipe: str) -> str:
         """Name of the script that trains a recipe's autoencoders."""

@@ -171,8 +171,8 @@ def _status(results: Path, chunk: str) -> list[dict[str, str]]:
 
 
 def _scans(plan: Plan, chunk: str, recipe: str) -> list[Scan]:
-    modality = plan.recipes[recipe].data.modality
-    return [scan for scan in plan.scans(chunk) if scan.modality == modality]
+    modalities = plan.recipes[recipe].data.modalities
+    return [scan for scan in plan.scans(chunk) if scan.modality in modalities]
 
 
 def _hidden(scan: Scan) -> str:

@@ -22,6 +22,8 @@ CONTENT = {".npy", ".safetensors"}
 """Arrays and weights; tables count by the columns that a training reads, and curves not at all."""
 NOT_LEARNED = {"lesion.npy"}
 """Arrays of a packed chunk that are for the evaluation; no training reads them."""
+BY_IMAGE = ["has_lesion", "lesion"]
+"""Columns of a packed index by which lesion-free images are chosen."""
 TRAINED_ON = "trained_on.tsv"
 """Written beside a trained model: its scans and their values, as pseudonyms, so that what changed can be told."""
 
@@ -54,9 +56,10 @@ def with_run_time(options: Mapping[str, Any], settings: Mapping[str, Any]) -> di
 
 
 def counted_columns(options: Mapping[str, Any]) -> list[str]:
-    """Columns of the index that a training reads: its conditions, and the group where it chooses by it."""
+    """Columns of the index that a training reads: its conditions, and those by which it chooses its images."""
     conditions = (options.get("denoiser") or {}).get("condition") or []
     chosen_by = ["group"] if trained_groups(options) else []
+    chosen_by += BY_IMAGE if (options.get("data") or {}).get("lesion_free") else []
     return sorted({*conditions, *chosen_by})
 
 
@@ -90,7 +93,7 @@ def trained_on(options: Mapping[str, Any], inputs: Sequence[Path]) -> tuple[list
 
     A model folder may be passed on, so it names nobody: scans, people and values are pseudonyms.
     """
-    columns = [name for name in counted_columns(options) if name != "slice"]
+    columns = [name for name in counted_columns(options) if name not in ("slice", *BY_IMAGE)]
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for folder in inputs:
         for row in _index(folder):

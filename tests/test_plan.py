@@ -262,3 +262,43 @@ def test_what_the_same_reaches_from_nothing_is_looked_for_among_the_recipes(coho
     plan = Plan({**cohort, "recipes": {"longer": longer, "more": more, "alone": alone}})
     assert {name: plan.from_nothing(name) for name in plan.recipes} == {"longer": "", "more": "alone", "alone": ""}
     assert Plan({**cohort, "recipes": {"more": more, "longer": longer}}).from_nothing("more") == ""
+
+
+BOTH = {"task": "anomaly", "data": {"modality": ["T1w", "FLAIR"], "size": [64, 64]}}
+
+
+def test_a_person_with_two_contrasts_gives_both_to_one_split(cohort: dict, tmp_path: Path) -> None:
+    write_sheet(tmp_path, [row.replace("T1w", modality) for row in sheet_of(12) for modality in ("T1w", "FLAIR")])
+    cohort["recipes"] = {"both": {**BOTH, "denoiser": {"condition": "modality"}}, "one": {"task": "anomaly"}}
+    plan = Plan(cohort)
+    places: dict[str, set[str]] = {}
+    for chunk in plan.chunks(recipe="both"):
+        for scan in plan.scans(chunk):
+            places.setdefault(scan.participant, set()).add(chunk.split("-")[0])
+    assert all(len(splits) == 1 for splits in places.values())
+    assert plan.modalities("both") == {"T1w", "FLAIR"}
+    assert plan.family("both") == "anat"
+    alone = Plan({**cohort, "recipes": {"one": {"task": "anomaly"}}})
+    assert plan.options("denoiser", "one") == alone.options("denoiser", "one")
+
+
+def test_a_contrast_that_is_nowhere_is_named_and_one_alone_says_nothing(cohort: dict, tmp_path: Path) -> None:
+    cohort["recipes"] = {"both": BOTH}
+    with pytest.raises(UserError, match=r"recipes.both.data.modality: no FLAIR scan in the train split"):
+        Plan(cohort)
+    cohort["recipes"] = {"one": {"task": "anomaly", "denoiser": {"condition": "modality"}}}
+    with pytest.raises(UserError, match="condition: modality: of .* all that have one have T1w"):
+        Plan(cohort)
+
+
+def test_an_atlas_that_is_not_there_is_said_before_anything_runs(cohort: dict, tmp_path: Path) -> None:
+    image = tmp_path / "aal_dseg.nii.gz"
+    cohort["report"] = {"atlas": str(image)}
+    with pytest.raises(UserError, match=r"report.atlas: .*aal_dseg.nii.gz is not there; .* pipeline_lib.report atlas"):
+        Plan(cohort)
+    image.touch()
+    with pytest.raises(UserError, match="aal_dseg.tsv is not there"):
+        Plan(cohort)
+    image.with_name("aal_dseg.tsv").touch()
+    assert Plan(cohort).atlas() == [str(image), str(image.with_name("aal_dseg.tsv"))]
+    assert "atlas" not in Plan(cohort).options("report_scans")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ def build(
         for part, files in finished.parts.items():
             if WEIGHTS not in files:
                 for file, path in files.items():
-                    write_text(folder / "fitted" / file, path.read_text(encoding="utf-8"))
+                    (folder / "fitted").mkdir(exist_ok=True)
+                    shutil.copyfile(path, folder / "fitted" / file)
                 continue
             place = folder if part == finished.last else folder / part
             more = (

@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
+import numpy as np
 import torch
 
 from pipeline_lib.bundle_plan import AUTOENCODER, CARD, LICENCE, PLAN, SHIPPED, WEIGHTS, find_bundle, read_plan
@@ -49,6 +51,9 @@ def _faults(folder: Path) -> Iterator[str]:
 
 
 def _faults_of_fitted(path: Path) -> Iterator[str]:
+    if path.suffix == ".npz":
+        yield from _faults_of_arrays(path)
+        return
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".tsv":
         if (header := text.partition("\n")[0]) and not set(COLUMNS) <= set(header.split("\t")):
@@ -58,6 +63,20 @@ def _faults_of_fitted(path: Path) -> Iterator[str]:
         json.loads(text)
     except ValueError as error:
         yield f"{path} cannot be read: {error}"
+
+
+def _faults_of_arrays(path: Path) -> Iterator[str]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            numbers = {name: arrays[name] for name in arrays.files if arrays[name].dtype.kind == "f"}
+    except (OSError, ValueError, BadZipFile) as error:
+        yield f"{path} cannot be read: {error}"
+        return
+    yield from (
+        f"{path}: {name} holds values that are not finite"
+        for name, each in numbers.items()
+        if not np.isfinite(each).all()
+    )
 
 
 def _faults_of_network(folder: Path) -> Iterator[str]:

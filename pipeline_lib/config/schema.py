@@ -13,7 +13,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from pipeline_lib.tasks import TASKS
 
@@ -57,12 +66,34 @@ def _folder_to_write(text: str) -> str:
     return path
 
 
+def _contrasts(written: Any) -> Any:
+    """Several modalities as one name, ``FLAIR+T1w``, whatever their order; what is no list of names is left to the types."""
+    if not isinstance(written, list | tuple) or not written or not all(isinstance(name, str) for name in written):
+        return written
+    if foreign := [name for name in written if name not in ANATOMICAL]:
+        if len(written) == 1:
+            return foreign[0]
+        raise ValueError(f"{foreign[0]} cannot be one of several modalities; those may be {', '.join(ANATOMICAL)}")
+    if repeated := [name for name in written if written.count(name) > 1]:
+        raise ValueError(f"{repeated[0]} is there twice; name each modality once")
+    return TOGETHER.join(sorted(written))
+
+
 def _rising(limits: tuple[float, float]) -> tuple[float, float]:
     if limits[0] >= limits[1]:
         raise ValueError(f"{limits[0]:g} to {limits[1]:g} holds nothing; the lower limit comes first")
     return limits
 
 
+ANATOMICAL = ("T1w", "T2w", "FLAIR", "PD")
+"""Modalities of one channel in the template's space, of which a recipe may see several."""
+TOGETHER = "+"
+"""Between the names of several modalities."""
+Modality = Annotated[
+    str,
+    BeforeValidator(_contrasts),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"enum": [*ANATOMICAL]}, "minItems": 1}]}),
+]
 Positive = Annotated[int, Field(gt=0, le=1_000_000_000)]
 Side = Annotated[int, Field(gt=0, le=8192)]
 Channels = Annotated[int, Field(gt=0, le=8192)]
@@ -100,7 +131,7 @@ STATE = Path("state")
 """What is kept between runs."""
 BRAIN_MM = {"axial": (-72, 82), "coronal": (-107, 73), "sagittal": (-72, 72)}
 """Where the template's brain begins and ends across each plane, mm of MNI152."""
-CONDITIONS = ("group", "age", "sex", "site", "slice")
+CONDITIONS = ("group", "age", "sex", "site", "slice", "modality")
 """What a model can be told of every image; a cohort's covariates come to it."""
 Task = Annotated[str, AfterValidator(_task), Field(json_schema_extra={"enum": list(TASKS)})]
 
@@ -269,7 +300,11 @@ class SliceOptions(Options):
 class DataOptions(Options):
     """What a recipe sees of each scan."""
 
-    modality: str = Field("T1w", description="Modality column of the sheet; for translation, the source.")
+    modality: Modality = Field(
+        "T1w",
+        description="Modality column of the sheet; for translation, the source. A list, as [T1w, FLAIR], shows one model scans of "
+        "each, with intensities normalised scan by scan; denoiser.condition modality tells it which is which.",
+    )
     target: str | None = Field(None, description="Modality to be predicted (translation only).")
     dimensions: Literal[2, 3] = Field(2, description="Slices or volumes.")
     size: list[Side] = Field(
@@ -291,6 +326,16 @@ class DataOptions(Options):
         "background, -5 to 5 of them; the background becomes black. Of `image` only; of scans see `preprocess`.",
     )
     train_groups: list[str] = Field([], description="Groups used for training; empty means every group.")
+    lesion_free: bool = Field(
+        False,
+        description="Anomaly: train on images without a lesion only, also of scans that have one elsewhere. Scans that nobody looked "
+        "at are left out, unless their group is among `train_groups`.",
+    )
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The one modality, or each of several."""
+        return tuple(self.modality.split(TOGETHER))
 
 
 class AugmentOptions(Options):
@@ -632,7 +677,9 @@ class SamplingOptions(Options):
     )
 
 
-Part = Literal["residual", "residual_asymmetry", "intensity", "intensity_asymmetry", "segmentation"]
+Part = Literal[
+    "residual", "residual_asymmetry", "residual_by_place", "intensity", "intensity_asymmetry", "segmentation"
+]  # fmt: skip
 
 
 Residual = Literal["squared", "l1", "signed", "ssim"]
@@ -653,14 +700,14 @@ class ScoreOptions(Options):
         "local structure (1 - SSIM).",
     )
     lesions: Literal["auto", "bright", "dark"] = Field(
-        "auto", description="How lesions differ from healthy tissue; auto: dark on T1w, bright on all else."
+        "auto", description="How lesions differ from healthy tissue; auto: dark on T1w scans, bright on all others."
     )
     weights: dict[Part, Annotated[float, Field(ge=-1e6, le=1e6)]] = Field(
         {"residual": 1.0},
         min_length=1,
         description="Parts of the score with their weights. Where there are several, each is standardised on healthy training "
-        "images first. `_asymmetry` is the excess over the mirrored neighbourhood, `segmentation` needs "
-        "denoiser.synthetic_lesions.",
+        "images first. `_asymmetry` is the excess over the mirrored neighbourhood, `_by_place` stands in standard deviations of "
+        "healthy training images around the same place, `segmentation` needs denoiser.synthetic_lesions.",
     )
 
 
@@ -804,6 +851,8 @@ class RecipeOptions(Options):
         task = TASKS[self.task]
         if task.source_and_target and self.data.target is None:
             raise ValueError(f"{self.task} needs data.target")
+        if task.source_and_target and len(self.data.modalities) > 1:
+            raise ValueError(f"{self.task} predicts data.target from one modality: write one data.modality")
         if task.source_and_target and self.autoencoder is None and self.regression is None:
             raise ValueError(
                 f"{self.task} needs a regression, whose residual is diffused, or an autoencoder, for a diffusion of latents"
@@ -817,12 +866,28 @@ class RecipeOptions(Options):
         return self
 
 
+class ReportOptions(Options):
+    """The HTML report."""
+
+    atlas: FilePath | None = Field(
+        None,
+        description="NIfTI file of numbered regions in MNI152 space, with a table of the columns index and name beside it (.tsv): "
+        "names the region of each finding. `python -m pipeline_lib.report atlas` fetches one by nilearn.",
+    )
+
+    @property
+    def atlas_table(self) -> str | None:
+        """The table of names beside the atlas."""
+        return re.sub(r"\.nii(\.gz)?$", "", self.atlas) + ".tsv" if self.atlas else None
+
+
 class Config(Options):
     """The whole configuration file."""
 
     cohort: CohortOptions = Field(CohortOptions(), description="Who takes part.")
     split: SplitOptions = Field(SplitOptions(), description="Train, validation, test.")
     preprocess: PreprocessOptions = Field(PreprocessOptions(), description="Preprocessing.")
+    report: ReportOptions = Field(ReportOptions(), description="The HTML report.")
     recipes: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)], RecipeOptions] = Field(
         {}, description="The models to make, by name: options, or the path of a YAML file with them."
     )
@@ -838,7 +903,7 @@ class Config(Options):
     def _slices_show_brain(self) -> Config:
         for name, recipe in self.recipes.items():
             slices, (low, high) = recipe.data.slices, BRAIN_MM[recipe.data.slices.plane]
-            registered = self.preprocess.space == "MNI152" and recipe.data.modality in ("T1w", "T2w", "FLAIR", "PD")
+            registered = self.preprocess.space == "MNI152" and set(recipe.data.modalities) <= set(ANATOMICAL)
             if recipe.data.dimensions == 2 and registered and not (slices.from_mm < high and slices.to_mm > low):
                 raise ValueError(
                     f"recipes.{name}.data.slices: no brain lies between {slices.from_mm:g} and {slices.to_mm:g} mm; "

@@ -11,6 +11,7 @@ from pipeline_lib.tasks.task import covers
 ONLY_WHERE: dict[str, tuple[str, Callable[[RecipeOptions], bool]]] = {
     "data.target": ("the task translates", lambda recipe: TASKS[recipe.task].source_and_target),
     "data.target_channels": ("the task translates", lambda recipe: TASKS[recipe.task].source_and_target),
+    "data.lesion_free": ("the task is anomaly", lambda recipe: recipe.task == "anomaly" or not recipe.data.lesion_free),
     "data.slices": (
         "data.dimensions is 2 and the modality has volumes",
         lambda recipe: recipe.data.dimensions == 2 and recipe.data.modality != "image",

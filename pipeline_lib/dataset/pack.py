@@ -32,7 +32,7 @@ def pack_chunk(preprocessed: Path, data: DataOptions, out: Path, *, alone: bool 
     """Pack the scans of one preprocessed chunk that a recipe sees.
 
     Writes ``data.npy`` float32 (N, C, *size) in [-1, 1], ``mask.npy`` uint8 (N, 1, *size), ``index.tsv``,
-    ``left_out.tsv`` (scan, reason), ``layout.json`` and ``prepared.json``; ``target.npy`` where ``data.target`` is set and
+    ``left_out.tsv`` (scan, reason), ``layout.json`` and ``prepared.json``; in the index the modality, where there are several; ``target.npy`` where ``data.target`` is set and
     ``lesion.npy`` where a scan has one. A chunk may hold no image at all: N is then 0.
 
     Args:
@@ -44,6 +44,7 @@ def pack_chunk(preprocessed: Path, data: DataOptions, out: Path, *, alone: bool 
     root = Path(preprocessed)
     pairs, left_out = source_and_target(read_table(root / "status.tsv"), data, alone=alone)
     lesions = any("lesion" in outputs_of(row) for pair in pairs for row in pair if row is not None)
+    columns = COLUMNS if len(data.modalities) == 1 else (*COLUMNS, "modality")
     rows: list[dict[str, Any]] = []
     views: list[FieldOfView] = []
     with atomic_directory(out) as folder:
@@ -58,9 +59,9 @@ def pack_chunk(preprocessed: Path, data: DataOptions, out: Path, *, alone: bool 
                     continue
                 for image in packed:
                     _append(arrays, image, data)
-                    rows.append(_index_row(row, image))
+                    rows.append({**_index_row(row, image), "modality": row["modality"]})
                 views += [image.view for image in packed[:1] if image.view is not None]
-        write_table(folder / "index.tsv", COLUMNS, rows)
+        write_table(folder / "index.tsv", columns, rows)
         write_table(folder / "left_out.tsv", ("scan", "reason"), left_out)
         write_json(folder / "layout.json", _layout(data))
         write_prepared(folder, Path(preprocessed), data)

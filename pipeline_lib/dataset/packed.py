@@ -40,6 +40,12 @@ def read_index(folder: Path) -> pd.DataFrame:
     return frame.join(pd.DataFrame(covariates, index=frame.index)) if any(covariates) else frame
 
 
+def without_lesion(index: pd.DataFrame, *, known: bool) -> pd.Series:
+    """Which images have no lesion; ``known``: also those of scans that nobody looked at."""
+    free: pd.Series = index["has_lesion"].astype(str).str.lower() != "true"
+    return free if known else free & (index["lesion"].astype(str) != "")
+
+
 def brain_outside(index: pd.DataFrame) -> float | None:
     """Share of the brain that the images leave out, the mean over scans; None for pictures."""
     if "brain_outside" not in index:
@@ -55,7 +61,12 @@ class PackedArrays(Dataset[dict[str, Tensor]]):
     required: ClassVar[frozenset[str]]
 
     def __init__(
-        self, folders: Sequence[Path], *, conditions: Conditions | None = None, only_groups: Sequence[str] = ()
+        self,
+        folders: Sequence[Path],
+        *,
+        conditions: Conditions | None = None,
+        only_groups: Sequence[str] = (),
+        lesion_free: bool = False,
     ) -> None:
         """Read the indices; arrays are opened when first used.
 
@@ -63,6 +74,7 @@ class PackedArrays(Dataset[dict[str, Tensor]]):
             folders: chunk folders; those without images are fine.
             conditions: what ``condition`` says of each row.
             only_groups: keep rows of these groups only; empty keeps all.
+            lesion_free: keep images without a lesion, of scans that somebody looked at or whose group is named.
         """
         self.folders = [Path(folder) for folder in folders]
         indices, self._rows = [], []
@@ -70,6 +82,8 @@ class PackedArrays(Dataset[dict[str, Tensor]]):
             index = read_index(folder)
             if only_groups:
                 index = index[index["group"].isin(list(only_groups))]
+            if lesion_free:
+                index = index[without_lesion(index, known=bool(only_groups))]
             self._rows.append(index.index.to_numpy())
             indices.append(index)
         self.index = pd.concat(indices, ignore_index=True) if indices else pd.DataFrame(columns=TEXT_COLUMNS)
@@ -149,10 +163,11 @@ class PackedDataset(PackedArrays):
         *,
         conditions: Conditions | None = None,
         only_groups: Sequence[str] = (),
+        lesion_free: bool = False,
         augment: Augmentation | None = None,
     ) -> None:
         """As `PackedArrays`; ``augment`` changes every sample drawn."""
-        super().__init__(folders, conditions=conditions, only_groups=only_groups)
+        super().__init__(folders, conditions=conditions, only_groups=only_groups, lesion_free=lesion_free)
         self.augment = augment
         if augment is not None:
             self._left_right = [read_json(folder / "layout.json")["left_right"] for folder in self.folders]

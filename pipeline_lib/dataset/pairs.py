@@ -21,7 +21,7 @@ def outputs_of(row: Status) -> dict[str, str]:
 def source_and_target(
     status: Sequence[Status], data: DataOptions, *, alone: bool = False
 ) -> tuple[list[tuple[Status, Status | None]], list[dict[str, str]]]:
-    """Scans of the recipe's modality with their targets, and rows for those without a partner.
+    """Scans of the recipe's modality, or of any of several, with their targets, and rows for those without a partner.
 
     A target is a scan of its own; without one, the maps that were fitted to the scan.
 
@@ -34,7 +34,7 @@ def source_and_target(
     """
     excluded = {(row["modality"], pair_key(row)): row["reason"] for row in status if row["ok"] != "true"}
     status = [row for row in status if row["ok"] == "true"]
-    sources = [row for row in status if row["modality"] == data.modality]
+    sources = [row for row in status if row["modality"] in data.modalities]
     if data.target is None:
         return [(row, None) for row in sources], []
     targets: dict[str, Status] = {}

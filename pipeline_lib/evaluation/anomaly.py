@@ -29,6 +29,7 @@ from pipeline_lib.evaluation.detection import (
 )
 from pipeline_lib.evaluation.lesioned import (
     Maps,
+    Person,
     Scorer,
     brain_of,
     lesion_of,
@@ -42,6 +43,7 @@ from pipeline_lib.inference.baselines import excess_map
 from pipeline_lib.inference.chunks import matching, open_array, read_index
 from pipeline_lib.inference.pictures import plane
 from pipeline_lib.inference.refusal import caution
+from pipeline_lib.inference.score import combined, contrasts_of
 from pipeline_lib.inference.standards import FLOORS, THRESHOLDS, intensity_scores, read_standards, read_thresholds
 
 DIFFUSION = "diffusion"
@@ -104,7 +106,7 @@ def evaluate_anomaly(
             members = [person for name, person in parts if name == group]
             of_group = replace(about, group=group)
             metrics += levels_of(statistics_of(members, threshold, of_group), of_group, members, recipe)
-        for part, members in size_halves(test):
+        for part, members in [*_by_contrast(pairs, scorer, recipe), *size_halves(test)]:
             of_half = replace(about, part=part)
             rows = levels_of(statistics_of(members, threshold, of_half), of_half, members, recipe)
             metrics += [row for row in rows if row.name in BY_HALF and row.part == part]
@@ -120,6 +122,15 @@ def evaluate_anomaly(
             pd.concat(curves).to_csv(folder / "precision_recall.tsv", sep="\t", index=False)
 
 
+def _by_contrast(
+    pairs: Sequence[tuple[Path, Path]], scorer: Scorer, recipe: RecipeOptions
+) -> list[tuple[str, list[Person]]]:
+    """Test people with their scans of each of several contrasts, apart."""
+    several = recipe.data.modalities if len(recipe.data.modalities) > 1 else ()
+    found = {contrast: people_of(pairs, scorer, recipe, contrast) for contrast in several}
+    return [(contrast, [person for person in people if person.split == "test"]) for contrast, people in found.items()]
+
+
 def _scorers(recipe: RecipeOptions, standards: Path, datasets: Sequence[Path]) -> dict[str, tuple[Role, Scorer]]:
     """Every method with its role; the model first, whose maps are smoothed already."""
 
@@ -133,11 +144,12 @@ def _scorers(recipe: RecipeOptions, standards: Path, datasets: Sequence[Path]) -
     units = read_standards(standards, FLOORS)
     if not units:
         return scorers
-    left_right, level, excess = read_json(datasets[0] / "layout.json")["left_right"], units["level"], units["excess"]
+    left_right = read_json(datasets[0] / "layout.json")["left_right"]
 
     def asymmetry(inferred: Path, packed: Path, index: pd.DataFrame) -> Maps:
         scores, mask = intensity(inferred, packed, index), brain_of(packed, index)
-        return np.where(mask, level(scores) + excess(excess_map(scores, mask, left_right)), 0).astype(np.float32)
+        parts = {"level": scores, "excess": excess_map(scores, mask, left_right)}
+        return combined(parts, mask, dict.fromkeys(parts, 1.0), units, contrasts_of(recipe, index))
 
     return {**scorers, ASYMMETRY: ("floor", asymmetry)}
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.inference.chunks import open_array, read_index
 from pipeline_lib.inference.geometry import affine_of, voxel_size
+from pipeline_lib.inference.score import contrasts_of
 from pipeline_lib.metrics.detection import auroc, average_precision
 from pipeline_lib.metrics.lesions import Components, components
 
@@ -105,12 +106,15 @@ def lesion_of(packed: Path, index: pd.DataFrame) -> Masks:
     return mask & (np.asarray(open_array(packed, "lesion")[index["row"].to_numpy(dtype=int)]) > 0)
 
 
-def people_of(pairs: Sequence[tuple[Path, Path]], scorer: Scorer, recipe: RecipeOptions) -> list[Person]:
-    """Scores of one method, person by person, of those whose lesions are known."""
+def people_of(
+    pairs: Sequence[tuple[Path, Path]], scorer: Scorer, recipe: RecipeOptions, contrast: str = ""
+) -> list[Person]:
+    """Scores of one method, person by person, of those whose lesions are known; of several contrasts, all or one."""
     parts: dict[tuple[str, str], list[tuple[str, float, Maps, Masks, Masks, str]]] = {}
     for inferred, packed in pairs:
         index = read_index(inferred)
         index = index[lesion_known(index, recipe.data.train_groups)] if len(index) else index
+        index = index[contrasts_of(recipe, index) == contrast] if contrast else index
         if index.empty:
             continue
         mask, lesion, scores = brain_of(packed, index), lesion_of(packed, index), scorer(inferred, packed, index)

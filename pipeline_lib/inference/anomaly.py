@@ -18,8 +18,8 @@ from pipeline_lib.inference.denoise import load_denoiser
 from pipeline_lib.inference.mapping import mapped
 from pipeline_lib.inference.maps import write_maps
 from pipeline_lib.inference.refusal import keep_unseen
-from pipeline_lib.inference.score import combined
-from pipeline_lib.inference.standards import read_standards
+from pipeline_lib.inference.score import combined, contrasts_of
+from pipeline_lib.inference.standards import read_places, read_standards
 
 
 def infer_anomaly(recipe: RecipeOptions, diffusion: Path, standards: Path, dataset: Path, out: Path) -> None:
@@ -38,9 +38,9 @@ def infer_anomaly(recipe: RecipeOptions, diffusion: Path, standards: Path, datas
     denoiser = load_denoiser(recipe, diffusion)
     refuse_prepared_otherwise(diffusion, denoiser.info, dataset)
     kept, refused = keep_unseen(read_index(dataset), denoiser.info, recipe.sampling.allow_trained_people)
-    found = mapped(recipe, denoiser, dataset, kept)
+    found = mapped(recipe, denoiser, dataset, kept, read_places(recipe, standards))
     weights = {str(name): weight for name, weight in recipe.evaluation.score.weights.items()}
-    maps = combined(found.parts, found.mask, weights, read_standards(standards))
+    maps = combined(found.parts, found.mask, weights, read_standards(standards), contrasts_of(recipe, kept))
     with atomic_directory(out) as folder:
         for name, array in (("maps", maps), ("reconstruction", found.reconstruction)):
             np.save(folder / f"{name}.npy", array.astype(np.float32))

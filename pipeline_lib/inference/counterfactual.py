@@ -202,7 +202,7 @@ def _write_images(
             affine = np.array(json.loads(row["affine"]))
             sidecar["SpatialReference"] = row["space"]
             for kind, values_of_voxels in (("counterfactual", (image + 1) / 2), ("difference", difference / 2)):
-                path = folder / "nifti" / f"{name}_desc-{kind}_{recipe.data.modality}.nii.gz"
+                path = folder / "nifti" / f"{name}_desc-{kind}_{row.get('modality', recipe.data.modality)}.nii.gz"
                 write_nifti(path, values_of_voxels, affine, sidecar, space=row["space"])
 
 

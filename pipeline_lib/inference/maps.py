@@ -62,5 +62,7 @@ def _description(score: ScoreOptions) -> str:
     """What a value of the map is."""
     if list(score.weights) == ["residual"]:
         return f"{score.residual} difference to the healthy reconstruction, 0 outside the brain"
+    if list(score.weights) == ["residual_by_place"]:
+        return f"{score.residual} difference to the healthy reconstruction, in standard deviations of its place, 0 outside the brain"
     parts = " + ".join(f"{weight:g} {name}" for name, weight in score.weights.items())
     return f"{parts}, in standard deviations of healthy training images, 0 outside the brain"

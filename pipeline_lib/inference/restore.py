@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline_lib.config.schema import ScoreOptions
+from pipeline_lib.inference.baselines import Dark
 from pipeline_lib.inference.denoise import Denoiser
 from pipeline_lib.inference.score import difference
 from pipeline_lib.training.steps import seed_of
@@ -34,7 +35,7 @@ class Restored:
 
 
 def restore(
-    denoiser: Denoiser, score: ScoreOptions, images: Array, index: pd.DataFrame, *, dark: bool = False
+    denoiser: Denoiser, score: ScoreOptions, images: Array, index: pd.DataFrame, *, dark: Dark = False
 ) -> Restored:
     """Images ``(N, C, *spatial)`` as ``score`` says.
 
@@ -42,7 +43,7 @@ def restore(
 
     Args:
         index: a row an image, with ``scan``, ``slice`` and what the model is told.
-        dark: whether lesions are darker than what they lie in.
+        dark: whether lesions are darker than what they lie in, of all images or of each.
     """
     if score.levels:
         return restore_from_levels(denoiser, score, images, index, dark=dark)
@@ -68,7 +69,7 @@ def reconstruct(denoiser: Denoiser, images: Array, index: pd.DataFrame) -> Array
 
 
 def restore_from_levels(
-    denoiser: Denoiser, score: ScoreOptions, images: Array, index: pd.DataFrame, *, dark: bool = False
+    denoiser: Denoiser, score: ScoreOptions, images: Array, index: pd.DataFrame, *, dark: Dark = False
 ) -> Restored:
     """Images restored in one step from every level and draw, all of a batch's in one pass (after Kascenas 2022).
 
@@ -78,6 +79,7 @@ def restore_from_levels(
     times = [_timestep(denoiser, level) for level in score.levels for _ in range(score.draws)]
     kept = [level == 1 for level in score.levels for _ in range(score.draws)]
     seeds = _seeds(denoiser, index)
+    dark = np.broadcast_to(dark, len(images))
     parts: list[Restored] = []
     for first in range(0, len(images), denoiser.sampling.batch_size):
         batch = slice(first, first + denoiser.sampling.batch_size)
@@ -91,7 +93,7 @@ def restore_from_levels(
         condition = None if told is None else told[batch].repeat(len(times), 1)
         x0, logits = denoiser.restore_once(torch.cat(noisy), t, condition)
         each = x0.numpy().reshape(len(times), *clean.shape)
-        residuals = [difference(images[batch], one, score.residual, dark=dark) for one in each]
+        residuals = [difference(images[batch], one, score.residual, dark=dark[batch]) for one in each]
         marked = None if logits is None else logits.unflatten(0, (len(times), -1)).mean(0).numpy()
         parts.append(Restored(each.mean(0), np.mean(residuals, axis=0), marked))
     if not parts:

@@ -210,7 +210,8 @@ def write_samples(
         sidecar["SpatialReference"] = space or "that of the held-out people"
         if recipe.data.dimensions == 3 and not space:
             sidecar["SpatialReference"] = "voxel axes right, anterior, superior; origin in the middle of the volume"
-        path = folder / "nifti" / f"{entry['id']}_desc-synthetic_{recipe.data.modality}.nii.gz"
+        contrast = told.get("modality", recipe.data.modality)
+        path = folder / "nifti" / f"{entry['id']}_desc-synthetic_{contrast}.nii.gz"
         write_nifti(path, (image + 1) / 2, affine, sidecar, space=space)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from skimage.metrics import structural_similarity
 
 from pipeline_lib.config.schema import EvaluationOptions, RecipeOptions, Residual
 from pipeline_lib.errors import UserError
-from pipeline_lib.inference.baselines import Standard, excess_map, intensity_map
+from pipeline_lib.inference.baselines import Dark, Units, excess_map, in_units, intensity_map, sign_of
 from pipeline_lib.metrics.smoothing import smooth
 
 DARK_LESIONS = ("T1w",)
@@ -21,10 +22,21 @@ Maps = NDArray[np.float32]
 Masks = NDArray[np.bool_]
 
 
-def lesions_are_dark(recipe: RecipeOptions) -> bool:
-    """Whether lesions are looked for as dark, by the configuration or the modality."""
+def contrasts_of(recipe: RecipeOptions, index: pd.DataFrame) -> NDArray[np.object_]:
+    """The modality of each image of an index, ``(N,)``."""
+    several = len(recipe.data.modalities) > 1
+    found: NDArray[np.object_] = (
+        index["modality"].to_numpy(dtype=object) if several else np.full(len(index), recipe.data.modality, dtype=object)
+    )
+    return found
+
+
+def lesions_are_dark(recipe: RecipeOptions, index: pd.DataFrame) -> Masks:
+    """Whether lesions are looked for as dark, by the configuration or the modality of each image, ``(N,)``."""
     said = recipe.evaluation.score.lesions
-    return recipe.data.modality in DARK_LESIONS if said == "auto" else said == "dark"
+    if said == "auto":
+        return np.isin(contrasts_of(recipe, index).astype(str), DARK_LESIONS)
+    return np.full(len(index), said == "dark")
 
 
 def difference(
@@ -32,7 +44,7 @@ def difference(
     reconstruction: NDArray[np.floating],
     kind: Residual,
     *,
-    dark: bool,
+    dark: Dark,
 ) -> Maps:
     """``(N, 1, *spatial)`` difference of ``(N, C, *spatial)`` images, a mean over channels.
 
@@ -46,8 +58,8 @@ def difference(
         each = each**2
     elif kind == "l1":
         each = np.abs(each)
-    elif dark:
-        each = -each
+    else:
+        each = each * sign_of(dark, each)
     return each.mean(axis=1, keepdims=True).astype(np.float32)
 
 
@@ -85,14 +97,18 @@ def parts_of(
     *,
     residual: Maps,
     segmentation: Maps | None,
+    dark: Dark,
     left_right: int | None,
     voxel: float,
 ) -> dict[str, Maps]:
     """The parts that ``evaluation.score.weights`` names, smoothed, each ``(N, 1, *spatial)``.
 
+    ``residual_by_place`` is the residual yet, see `places.Places`.
+
     Args:
         images, mask: ``(N, C, *spatial)`` and ``(N, 1, *spatial)``.
         residual, segmentation: of the model.
+        dark: whether lesions are dark.
         left_right: spatial axis from left to right; None where a slice shows one side.
         voxel: side of a voxel, mm.
 
@@ -101,9 +117,10 @@ def parts_of(
     """
     found: dict[str, Maps] = {}
     for name in recipe.evaluation.score.weights:
-        base, _, asymmetry = name.partition("_")
+        base, _, how = name.partition("_")
+        asymmetry = how == "asymmetry"
         if base == "intensity":
-            raw = intensity_map(images, mask, dark=lesions_are_dark(recipe))
+            raw = intensity_map(images, mask, dark=dark)
         elif base == "residual":
             raw = residual
         elif segmentation is not None:
@@ -120,16 +137,21 @@ def parts_of(
 
 
 def combined(
-    parts: Mapping[str, Maps], mask: Masks, weights: Mapping[str, float], standards: Mapping[str, Standard]
+    parts: Mapping[str, Maps],
+    mask: Masks,
+    weights: Mapping[str, float],
+    standards: Units,
+    contrasts: NDArray[np.object_],
 ) -> Maps:
     """Parts in units of healthy images, added with their weights; a single part stays in its own units.
 
     Args:
         parts: from `parts_of`, ``(N, 1, *spatial)`` each.
         standards: of each part where there are several.
+        contrasts: of each image, ``(N,)``.
     """
     if len(parts) == 1:
         (only,) = parts.values()
         return only
-    total = sum(weights[name] * standards[name](part) for name, part in parts.items())
+    total = sum(weights[name] * in_units(standards, name, part, contrasts) for name, part in parts.items())
     return np.where(mask, total, 0).astype(np.float32)

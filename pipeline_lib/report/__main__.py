@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from pipeline_lib.errors import UserError, print_anything
+from pipeline_lib.report.atlas import fetch
 from pipeline_lib.report.compare import compare
 from pipeline_lib.report.floors import floors
 from pipeline_lib.report.live import follow
@@ -31,6 +32,10 @@ def main() -> None:
     live.add_argument("--out", type=Path, help="the page to write (default: report/live.html of the results)")
     live.add_argument("--every", type=float, default=30, help="seconds between two versions (default: %(default)s)")
     live.add_argument("--once", action="store_true", help="write it once")
+    atlas = commands.add_parser("atlas", help="fetch an atlas by nilearn, which names the places of findings")
+    atlas.set_defaults(run=lambda arguments: fetch(arguments.name, arguments.folder))
+    atlas.add_argument("name", help="aal, destrieux_2009, harvard_oxford:cort-maxprob-thr25-1mm, ...")
+    atlas.add_argument("folder", type=Path, help="where it is written")
     print_anything()
     arguments = parser.parse_args()
     try:

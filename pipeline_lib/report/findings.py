@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline_lib.imaging.nifti import Volume
+from pipeline_lib.report.atlas import Regions
 
 Mask = NDArray[np.bool_]
 
@@ -23,6 +24,8 @@ class Finding:
         mean: of its scores.
         place: of the peak, mm to the right, to the front, up (RAS+).
         known: whether it touches a lesion that somebody drew; None where nobody looked.
+        region: of the atlas, that holds the most of it; empty: none does; None: there is no atlas of its space.
+        share: of its volume in that region.
     """
 
     volume: float
@@ -30,14 +33,19 @@ class Finding:
     mean: float
     place: tuple[float, float, float]
     known: bool | None
+    region: str | None = None
+    share: float = 0.0
 
 
-def findings(scores: Volume, threshold: float, lesion: Mask | None = None) -> list[Finding]:
+def findings(
+    scores: Volume, threshold: float, lesion: Mask | None = None, regions: Regions | None = None
+) -> list[Finding]:
     """Parts that share an edge or a corner, by their volume.
 
     Args:
         scores: a map, ``(X, Y, Z)``.
         lesion: what is known to be lesion, on the same grid.
+        regions: of an atlas, on the same grid.
     """
     labels, number = ndimage.label(scores.data >= threshold, ndimage.generate_binary_structure(3, 3))
     numbers = np.arange(1, number + 1)
@@ -47,6 +55,7 @@ def findings(scores: Volume, threshold: float, lesion: Mask | None = None) -> li
     peaks = ndimage.maximum_position(scores.data, labels, numbers)
     means = ndimage.mean(scores.data, labels, numbers)
     touched = ndimage.sum_labels(lesion, labels, numbers) > 0 if lesion is not None else [None] * number
+    places = [regions.most(labels == number) if regions else (None, 0.0) for number in numbers]
     found = [
         Finding(
             float(size) * scores.voxel_ml,
@@ -54,8 +63,9 @@ def findings(scores: Volume, threshold: float, lesion: Mask | None = None) -> li
             float(mean),
             _millimetres(scores, peak),
             None if known is None else bool(known),
+            *place,
         )
-        for size, peak, mean, known in zip(sizes, peaks, means, touched, strict=True)
+        for size, peak, mean, known, place in zip(sizes, peaks, means, touched, places, strict=True)
     ]
     return sorted(found, key=lambda finding: -finding.volume)
 

@@ -251,7 +251,7 @@ def _software(versions: Mapping[str, str]) -> str:
 def _data(recipe: RecipeOptions) -> str:
     data = recipe.data
     size = " x ".join(str(n) for n in data.size)
-    what = "images" if data.modality == "image" else f"{data.modality} scans"
+    what = "images" if data.modality == "image" else f"{_and(list(data.modalities))} scans"
     if data.dimensions == 2 and data.modality != "image":
         cut = data.slices
         text = (
@@ -270,6 +270,8 @@ def _data(recipe: RecipeOptions) -> str:
         )
     if data.train_groups:
         text += f" Only people of {_and(data.train_groups)} were used for training."
+    if data.lesion_free:
+        text += " Only images without a lesion were used for training."
     return text
 
 
@@ -439,6 +441,7 @@ def _undone(recipe: RecipeOptions) -> int:
 PARTS = {
     "residual": "the residual",
     "residual_asymmetry": "the residual's excess over the mirrored neighbourhood",
+    "residual_by_place": "the residual in standard deviations of healthy training images around the same place",
     "intensity": "intensity by median and MAD",
     "intensity_asymmetry": "the excess of intensity over the mirrored neighbourhood",
     "segmentation": "the network's own mark of a lesion",

@@ -13,6 +13,7 @@ import pandas as pd
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions
 from pipeline_lib.files import read_table, write_table
 from pipeline_lib.imaging.contrasts import CONTRASTS, MOST_BELOW
+from pipeline_lib.report.atlas import Atlas
 from pipeline_lib.report.measures import MEASURES, Measure
 from pipeline_lib.report.methods import methods_text, scan_paragraph
 from pipeline_lib.report.page import Picture, Provenance, load_picture, number, read_provenance, write_page
@@ -48,6 +49,7 @@ def write_scan_pages(
     cohort: CohortOptions,
     out: Path,
     inferred: Sequence[Inferred] = (),
+    atlas: Atlas | None = None,
 ) -> None:
     """Write ``out/{scan}.html`` for every scan of a chunk, or ``out/pictures.html`` for all, and ``out/scans.tsv``.
 
@@ -60,6 +62,7 @@ def write_scan_pages(
         cohort: name and note shown on every page.
         out: the folder to write, ``results/report/scans/{chunk}``.
         inferred: what recipes made of the chunk, for the viewer.
+        atlas: by which places of findings are named.
     """
     opened = {row["scan"]: row for row in read_table(ingest / "status.tsv")}
     rows = {row["scan"]: row for row in read_table(preprocess / "status.tsv")}
@@ -71,7 +74,7 @@ def write_scan_pages(
     names = list(rows)
     for position, (scan, row) in enumerate(rows.items()):
         logs = [("Ingest", _log(ingest, opened.get(scan))), ("Preprocess", _log(preprocess, row))]
-        view = _view(scan, ingest, opened.get(scan), preprocess, row, inferred)
+        view = _view(scan, ingest, opened.get(scan), preprocess, row, inferred, atlas)
         write_page(
             out / f"{scan}.html",
             "scan.html",
@@ -158,10 +161,11 @@ def _view(
     preprocess: Path,
     row: Mapping[str, str],
     inferred: Sequence[Inferred],
+    atlas: Atlas | None,
 ) -> View:
     native = {name: ingest / path for name, path in _outputs(opened or {}).items()}
     prepared = {name: preprocess / path for name, path in _outputs(row).items() if (preprocess / path).is_file()}
-    return view_of(scan, native, prepared, inferred)
+    return view_of(scan, native, prepared, inferred, atlas)
 
 
 def _findings(scan: str, view: View) -> Download | None:
@@ -170,6 +174,7 @@ def _findings(scan: str, view: View) -> Download | None:
         {"scan": scan, "recipe": found.recipe, "threshold": found.threshold}
         | dict(zip("xyz", one.place, strict=True))
         | {"volume_ml": one.volume, "peak": one.peak, "mean": one.mean, "known_lesion": one.known}
+        | ({} if one.region is None else {"region": one.region, "region_share": one.share})
         for found in view.found
         for one in found.findings
     ]

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline_lib.dataset.volumes import space_of
 from pipeline_lib.files import read_table
 from pipeline_lib.imaging.nifti import Volume, read_volume
 from pipeline_lib.imaging.quality import SOME, TILE, mosaic
@@ -20,6 +21,7 @@ from pipeline_lib.inference.chunks import open_array, read_index
 from pipeline_lib.inference.geometry import affine_of
 from pipeline_lib.inference.maps import NAME
 from pipeline_lib.inference.pictures import plane
+from pipeline_lib.report.atlas import Atlas, Regions
 from pipeline_lib.report.findings import Finding, findings
 from pipeline_lib.report.page import Picture, picture_of
 from pipeline_lib.report.volumes import Frame, Layer, map_layer, mask_layer, scan_layer
@@ -82,13 +84,20 @@ class Inferred:
         return self.index[self.index["scan"] == scan]
 
 
-def view_of(scan: str, native: Mapping[str, Path], prepared: Mapping[str, Path], inferred: Iterable[Inferred]) -> View:
+def view_of(
+    scan: str,
+    native: Mapping[str, Path],
+    prepared: Mapping[str, Path],
+    inferred: Iterable[Inferred],
+    atlas: Atlas | None = None,
+) -> View:
     """What there is of a scan.
 
     Args:
         native: files of the ingested scan by name.
         prepared: files of the preprocessed scan by name; without image and mask there is nothing to view.
         inferred: recipes that were applied to its chunk.
+        atlas: of the template's space, by which findings of scans registered to it are named.
     """
     if not {"image", "mask"} <= prepared.keys():
         return View()
@@ -108,7 +117,8 @@ def view_of(scan: str, native: Mapping[str, Path], prepared: Mapping[str, Path],
         if path.is_file():
             scores = read_volume(path)
             layers.append(map_layer(frame, f"Anomaly map, {each.recipe}", scores, each.threshold))
-            found.append(_found(each, scores, lesion))
+            regions = atlas.on(scores) if atlas is not None and space_of(path) == "MNI152" else None
+            found.append(_found(each, scores, lesion, regions))
         layers += _spread(frame, each, rows)
         pairs += _made(each, rows)
     if lesion is not None:
@@ -130,11 +140,11 @@ def _threshold(evaluation: Path) -> float | None:
     return float(chosen[0]) if chosen and chosen[0] else None
 
 
-def _found(inferred: Inferred, scores: Volume, lesion: Volume | None) -> Found:
+def _found(inferred: Inferred, scores: Volume, lesion: Volume | None, regions: Regions | None) -> Found:
     if inferred.threshold is None:
         return Found(inferred.recipe, None, ())
     known = resample(lesion, scores, None).data >= 0.5 if lesion is not None else None
-    return Found(inferred.recipe, inferred.threshold, tuple(findings(scores, inferred.threshold, known)))
+    return Found(inferred.recipe, inferred.threshold, tuple(findings(scores, inferred.threshold, known, regions)))
 
 
 def _spread(frame: Frame, inferred: Inferred, rows: pd.DataFrame) -> list[Layer]:

@@ -101,8 +101,9 @@ def _train_denoiser(
         validation = LatentDataset(validation_chunks, conditions=conditions, only_groups=only)
     else:
         augment = augmentation(training.augment, training.seed)
-        images = PackedDataset(train_chunks, conditions=conditions, only_groups=only, augment=augment)
-        validation = PackedDataset(validation_chunks, conditions=conditions, only_groups=only)
+        chosen: dict[str, Any] = {"only_groups": only, "lesion_free": recipe.data.lesion_free}
+        images = PackedDataset(train_chunks, conditions=conditions, augment=augment, **chosen)
+        validation = PackedDataset(validation_chunks, conditions=conditions, **chosen)
     refuse_empty(images, what, train_chunks, recipe.data)
     prepared_of([*train_chunks, *validation_chunks])
     training = in_steps(training, len(images), what)
@@ -189,5 +190,6 @@ def process_of(recipe: RecipeOptions, grid: Sequence[int]) -> dict[str, Any]:
 
 def _conditions(recipe: RecipeOptions, chunks: Sequence[Path]) -> Conditions:
     """What the network is told, encoded over the images that it is trained on."""
-    index = PackedArrays(chunks, only_groups=recipe.data.train_groups).index
+    data = recipe.data
+    index = PackedArrays(chunks, only_groups=data.train_groups, lesion_free=data.lesion_free).index
     return Conditions.fitted(recipe.denoiser.condition, index) if len(index) else Conditions()

@@ -17,6 +17,8 @@ import yaml
 from tiny_chunks import packed
 from tiny_training import train
 
+from pipeline_lib.config.load import load_config
+
 pytestmark = pytest.mark.browser
 testing = pytest.importorskip("streamlit.testing.v1", reason="streamlit is not installed: pip install '.[visualizer]'")
 PAGE = "simplex_visualizer.py"
@@ -57,8 +59,8 @@ def test_sliders_change_the_configuration_that_is_written(page: Any) -> None:
     written = block(page)
     assert written["diffusion"]["noise"]["octaves"] == 2
     assert written["diffusion"]["schedule"] == "linear"
-    assert written["sampling"]["start"] == 0.001
     assert written["evaluation"]["score"]["levels"] == [0.9999], "1 - beta of the first of 1,000 steps, 1e-4"
+    assert load_config({"recipes": {"anomaly": {"task": "anomaly", **written}}}), "a recipe takes it as it is"
 
 
 def test_a_trained_model_brings_its_own_schedule_and_slices(page: Any, recipe: Path) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import pipeline_lib
 from pipeline_lib.config.describe import describe_options
 from pipeline_lib.config.load import config_schema, load_config, read_config
-from pipeline_lib.config.part import options_of
+from pipeline_lib.config.part import options_of, read_part, recipe_part
 from pipeline_lib.config.schema import BRAIN_MM, Config, Options, RecipeOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.imaging.registration import template
@@ -127,7 +127,11 @@ def test_zero_snr_with_eps_is_refused(demo: dict) -> None:
     ("denoiser", "sampling", "expected"),
     [
         ({"condition": ["age", "age"]}, {}, "age is there twice"),
-        ({"condition": ["grp"]}, {}, r"grp is not known; write any of group, age, sex, site, slice, education"),
+        (
+            {"condition": ["grp"]},
+            {},
+            r"grp is not known; write any of group, age, sex, site, slice, modality, education",
+        ),
         (
             {"condition": ["age"], "drop_condition": 0},
             {"guidance": 2},
@@ -321,3 +325,38 @@ def test_the_brain_is_where_the_template_has_it() -> None:
     for axis, plane in enumerate(("sagittal", "coronal", "axial")):
         ends = reference.affine[axis, axis] * corners[axis] + reference.affine[axis, 3]
         assert BRAIN_MM[plane] == pytest.approx((ends.min(), ends.max()), abs=2)
+
+
+def recipe_of(modality: object, **more: object) -> RecipeOptions:
+    return RecipeOptions.model_validate({"task": "anomaly", **more, "data": {"modality": modality}})
+
+
+def test_several_modalities_are_one_name_whatever_their_order() -> None:
+    both = recipe_of(["T1w", "FLAIR"])
+    assert both.data.modalities == ("FLAIR", "T1w")
+    assert both == recipe_of(["FLAIR", "T1w"]) == RecipeOptions.model_validate(both.model_dump())
+    assert read_part(recipe_part(both, ("data",))).data.modalities == ("FLAIR", "T1w")
+
+
+def test_one_modality_in_a_list_is_the_same_as_without() -> None:
+    assert recipe_part(recipe_of(["T1w"]), ("data",)) == recipe_part(recipe_of("T1w"), ("data",))
+    assert '"modality": "T1w"' in recipe_part(recipe_of("T1w"), ("data",)), "as every finished stage was given it"
+
+
+@pytest.mark.parametrize(
+    ("modality", "task", "expected"),
+    [
+        (["T1w", "dwi"], "anomaly", "dwi cannot be one of several modalities; those may be T1w, T2w, FLAIR, PD"),
+        (["T1w", "image"], "generation", "image cannot be one of several modalities"),
+        (["T1w", "T1w"], "anomaly", "T1w is there twice"),
+        ([], "anomaly", "data.modality"),
+        (["T1w", "FLAIR"], "translation", "predicts data.target from one modality"),
+    ],
+)
+def test_modalities_that_one_model_cannot_see_together_are_refused(
+    modality: list[str], task: str, expected: str
+) -> None:
+    data = {"modality": modality, **({"target": "T2w"} if task == "translation" else {})}
+    more = {"regression": {}} if task == "translation" else {}
+    with pytest.raises(UserError, match=expected):
+        load_config({"recipes": {"one": {"task": task, "data": data, **more}}})

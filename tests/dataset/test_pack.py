@@ -19,8 +19,9 @@ from pipeline_lib.dataset.pack import pack_chunk
 from pipeline_lib.dataset.packed import PackedDataset
 from pipeline_lib.dataset.people import hashed_id, refuse_trained_people, trained_people
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_table
+from pipeline_lib.files import read_table, write_json
 from pipeline_lib.imaging.status import write_status
+from pipeline_lib.state import trained_on, training_key
 
 PEOPLE = [("a", "CN"), ("b", "AD")]
 
@@ -155,3 +156,31 @@ def test_covariates_reach_the_dataset_as_what_they_are(tmp_path: Path) -> None:
     assert index["genotype"].fillna("").tolist() == ["33"] * 3 + ["34"] * 3 + [""] * 3
     assert index["education"].tolist()[:3] == [12.0] * 3
     assert index["education"].isna().tolist() == [False] * 3 + [True] * 6
+
+
+def test_lesion_free_images_of_lesioned_scans_are_kept_and_unknown_scans_are_not(tmp_path: Path) -> None:
+    folder = packed(tmp_path, "train-anat-0001", PEOPLE, lesion=True)
+    path = folder / "index.tsv"
+    index = pd.read_csv(path, sep="\t", keep_default_na=False)
+    index["has_lesion"] = ["true", "false", "false"] * 2
+    index["lesion"] = ["mask"] * 3 + [""] * 3  # nobody looked at the second scan
+    index.to_csv(path, sep="\t", index=False)
+    chosen = PackedDataset([folder], lesion_free=True)
+    assert chosen.index[["participant", "slice"]].to_numpy().tolist() == [["a", 10], ["a", 20]]
+    np.testing.assert_array_equal(chosen[0]["image"], np.load(folder / "data.npy")[1])
+    healthy = PackedDataset([folder], only_groups=["AD"], lesion_free=True)
+    assert healthy.index["participant"].tolist() == ["b", "b"], "a group that is trained on as healthy"
+    assert len(PackedDataset([folder])) == 6
+
+
+def test_a_lesion_that_is_found_later_changes_the_key_of_a_training_without_lesions(tmp_path: Path) -> None:
+    folder = packed(tmp_path, "train-anat-0001", PEOPLE)
+    write_json(folder / "provenance.json", {"outputs": {}})
+    options = {"data": {"lesion_free": True}, "denoiser": {}}
+    keys = [training_key("r", "denoiser", "code", each, [folder]) for each in (options, {"data": {}, "denoiser": {}})]
+    assert trained_on(options, [folder])[0] == ["chunk", "scan", "person", "sha256"]
+    text = (folder / "index.tsv").read_text()
+    (folder / "index.tsv").write_text(text.replace("\tfalse\t", "\ttrue\t", 1))
+    after = [training_key("r", "denoiser", "code", each, [folder]) for each in (options, {"data": {}, "denoiser": {}})]
+    assert after[0] != keys[0]
+    assert after[1] == keys[1]

@@ -17,7 +17,7 @@ from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.anomaly import ASYMMETRY, DIFFUSION, INTENSITY, evaluate_anomaly
 from pipeline_lib.evaluation.detection import CHANCE
-from pipeline_lib.files import read_json
+from pipeline_lib.files import read_json, write_json
 from pipeline_lib.inference.baselines import Standard, excess_map, intensity_map
 from pipeline_lib.inference.standards import FLOORS, measure_standards
 from pipeline_lib.metrics.detection import average_precision
@@ -330,3 +330,47 @@ def test_scans_without_truth_are_mapped_and_not_scored(
     rows = evaluated([test], make_model([]), tmp_path / "out")
     assert all(row["value"] is None for row in rows)
     assert all("nobody said whether they have lesions: 2 test people (a, b)" in row["note"] for row in rows)
+
+
+def test_people_with_two_contrasts_are_judged_once_and_by_contrast_too(
+    make_anomaly_chunk: Callable, make_model: Callable, tmp_path: Path
+) -> None:
+    recipe = RecipeOptions.model_validate(
+        {"task": "anomaly", "data": {"modality": ["FLAIR", "T1w"]}, "evaluation": {"bootstrap": 20}}
+    )
+    chunks = [
+        make_anomaly_chunk(f"{split}-anat-0001", list("abcd"), seed=n) for n, split in enumerate(("validation", "test"))
+    ]
+    for chunk in chunks:
+        for folder in (chunk.dataset, chunk.inference):
+            index = pd.read_csv(folder / "index.tsv", sep="\t")
+            index["modality"] = ["FLAIR", "T1w"] * 4
+            index.to_csv(folder / "index.tsv", sep="\t", index=False)
+    standards = tmp_path / "standards"
+    for name in ("standards.json", "floors.json"):
+        write_json(standards / name, {})
+    evaluate_anomaly(
+        recipe,
+        make_model(["z"]),
+        [chunk.inference for chunk in chunks],
+        [chunk.dataset for chunk in chunks],
+        standards,
+        tmp_path / "out",
+    )
+    metrics = pd.read_csv(tmp_path / "out" / "metrics.tsv", sep="\t", keep_default_na=False)
+    found = metrics[(metrics["name"] == "pixel AP") & (metrics["role"] == "result") & (metrics["against"] == "")]
+    found = found[found["group"] == "all"].set_index("part")
+    assert set(found.index) == {"", "FLAIR", "T1w"}
+    assert found["people"].astype(int).tolist() == [4, 4, 4], "a person is one, however many scans there are"
+    assert found.loc["", "images"] == 8
+    assert found.loc["FLAIR", "images"] == 4
+    truth, scores, mask = (
+        np.load(folder / name)[::2]
+        for folder, name in (
+            (chunks[1].dataset, "lesion.npy"),
+            (chunks[1].inference, "maps.npy"),
+            (chunks[1].dataset, "mask.npy"),
+        )
+    )
+    wanted = average_precision_score(truth[mask > 0], scores[mask > 0])
+    assert float(found.loc["FLAIR", "value"]) == pytest.approx(wanted, abs=1e-4)

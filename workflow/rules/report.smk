@@ -8,6 +8,7 @@ use rule stage as report_scans with:
         inference=applied("inference", "{chunk}"),
         dataset=applied("dataset", "{chunk}"),
         evaluation=applied("evaluation"),
+        atlas=plan.atlas(),
     output:
         made("report", "scans", "{chunk}"),
     log:
