@@ -25,7 +25,9 @@ def main() -> None:
     one = commands.add_parser("floors", help="how many recipes beat their floor, and what the others fall short by")
     one.set_defaults(run=lambda arguments: floors(arguments.results))
     one.add_argument("results", type=Path, help="a folder of results")
-    live = commands.add_parser("live", help="a page of what is done, runs and is left, by stage, written again until the run has ended")
+    live = commands.add_parser(
+        "live", help="a page of what is done, runs and is left, by stage, written again until the run has ended"
+    )
     live.set_defaults(run=_live)
     live.add_argument("results", type=Path, nargs="?", default=Path("results"), help="(default: %(default)s)")
     live.add_argument("--out", type=Path, help="the page to write (default: report/live.html of the results)")

@@ -73,10 +73,8 @@ def follow(
             raise UserError(
                 f"{results / 'logs'}: no run has started here yet; name the folder of results, as in the configuration"
             )
-        if run is None:
-            running = any(training.state in ("runs", "silent") for training in trainings)
-        else:
-            running = not run.ended
+        open_trainings = [training for training in trainings if training.state in ("runs", "silent")]
+        running = bool(open_trainings) if run is None else not run.ended
         write_page(
             out,
             "live.html",

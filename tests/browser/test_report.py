@@ -166,6 +166,23 @@ def test_slider_goes_through_the_values_of_a_condition(browser: Any, report: Pat
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
+def test_the_condition_that_changes_is_chosen(browser: Any, report: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    opened(browser, report / "synthesis.html")
+    assert texts(browser, "select.films option") == ["age", "group"]
+    visible = "return [...document.querySelectorAll('.film')].map(film => film.checkVisibility())"
+    assert browser.execute_script(visible) == [True, False]
+    set_value(browser, "select.films", "film-1")
+    assert browser.execute_script(visible) == [False, True]
+    slider = browser.find_element("css selector", "#film-1 input")
+    slider.send_keys(Keys.END)
+    assert texts(browser, "#film-1 output") == [EVIL]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert browser.execute_script(visible) == [True, True], "on paper all"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
 def test_methods_are_copied_with_their_references(browser: Any, report: Path) -> None:
     opened(browser, report / "generation.html")
     click(browser, ".copy[data-from=methods-text]")
@@ -224,7 +241,14 @@ def drawn(browser: Any) -> bytes:
 def test_viewer_shows_the_map_over_the_scan_and_findings_lead_there(browser: Any, report: Path) -> None:
     opened(browser, report / SCAN)
     assert browser.execute_script("return document.querySelector('.no-viewer').hidden")
-    assert texts(browser, ".layers legend") == ["Scan", "Anomaly map, anomaly", "Known lesion", "Brain mask"]
+    legends = texts(browser, ".layers legend")
+    assert legends == [
+        "Scan",
+        "Anomaly map, anomaly",
+        *texts(browser, "select.map option")[1:],
+        "Known lesion",
+        "Brain mask",
+    ]
     places = texts(browser, "button.place")
     assert len(places) == 2
     assert texts(browser, "[aria-label='Findings of anomaly'] td:last-child") == ["touched", "no"]
@@ -246,6 +270,23 @@ def test_sliders_of_the_viewer_change_what_is_drawn(browser: Any, report: Path) 
     set_value(browser, ".layers .opacity", "0")
     assert drawn(browser) not in (shown, higher)
     assert texts(browser, ".layers output")[0] == "0%"
+
+
+def test_the_map_over_the_scan_is_chosen(browser: Any, report: Path) -> None:
+    opened(browser, report / SCAN)
+    maps = texts(browser, "select.map option")
+    assert [title for title in maps if title.startswith("Uncertainty")] == [
+        f"Uncertainty of {name}, translation" for name in ("ICVF", "ODI", "ISOVF")
+    ]
+    shown = {drawn(browser)}
+    for n, title in enumerate(maps[1:], start=2):
+        set_value(browser, "select.map", f"layer-{n}")
+        assert texts(browser, ".layers [data-kind=map]:not([hidden]) legend") == [title]
+        assert texts(browser, ".viewer [role=status]")[0].split("; ")[1].startswith(f"{title}: ")
+        shown.add(drawn(browser))
+    assert len(shown) == len(maps)
+    click(browser, "button.place")
+    assert texts(browser, ".layers [data-kind=map]:not([hidden]) legend") == ["Anomaly map, anomaly"]
 
 
 def test_arrow_keys_move_the_crosshair(browser: Any, report: Path) -> None:

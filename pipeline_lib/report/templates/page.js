@@ -282,6 +282,15 @@ for (const film of document.querySelectorAll(".film")) {
   wind();
 }
 
+for (const select of document.querySelectorAll("select.films")) {
+  const show = () => {
+    for (const option of select.options) document.getElementById(option.value).classList.toggle("unchosen", !option.selected);
+  };
+  select.hidden = false;
+  select.addEventListener("change", show);
+  show();
+}
+
 for (const button of document.querySelectorAll("button.copy")) {
   button.hidden = false;
   button.addEventListener("click", () => {
