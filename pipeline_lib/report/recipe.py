@@ -16,7 +16,7 @@ from pipeline_lib.config.schema import CohortOptions, RecipeOptions
 from pipeline_lib.dataset.conditions import Conditions
 from pipeline_lib.dataset.image import MOST_OUTSIDE
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.metric import Metric, best
+from pipeline_lib.evaluation.metric import REMARKS, Metric, best
 from pipeline_lib.files import read_table
 from pipeline_lib.inference.pictures import save
 from pipeline_lib.report.captions import CAPTIONS, caption_of
@@ -28,7 +28,7 @@ from pipeline_lib.report.flow import Step, recipe_flow
 from pipeline_lib.report.methods import recipe_methods
 from pipeline_lib.report.page import THUMBNAIL_WIDTH, Picture, load_picture, number, read_provenance, write_page
 from pipeline_lib.report.plots import Plot
-from pipeline_lib.report.records import again, read_record
+from pipeline_lib.report.records import again, read_list, read_record
 from pipeline_lib.report.run import as_yaml, seeds
 from pipeline_lib.report.tables import download, packed, tsv
 from pipeline_lib.report.verdict import (
@@ -151,6 +151,7 @@ def write_recipe_page(
     chosen = headline(task.headline, found)
     missing = _missing(metrics)
     said = verdict(task, metrics, chosen, missing)
+    remarks = [line for folder in results.values() for line in _remarks(folder)]
     trained = [_trained(task, key, folder) for key, folder in networks.items()]
     options = without_run_time(recipe.model_dump(mode="json"))
     flow = _flow(datasets, networks, frozen=recipe.weights is not None)
@@ -167,6 +168,7 @@ def write_recipe_page(
             recipe=recipe,
             task=task,
             verdict=said,
+            remarks=remarks,
             galleries=_galleries(task, pictures, results),
             films=films_of(results),
             embedding=_embedding(results),
@@ -186,8 +188,16 @@ def write_recipe_page(
             configuration=as_yaml({"recipes": {name: options}}),
             seeds=seeds(options),
             provenance=[item for item in made if item],
-            card=asdict(_card(name, task, chosen, said, pictures, flow, seeds(options))),
+            card=asdict(_card(name, task, chosen, said, remarks, pictures, flow, seeds(options))),
         )
+
+
+def _remarks(folder: Path) -> list[str]:
+    """What an evaluation says in plain words."""
+    path = folder / REMARKS
+    if not path.is_file():
+        return []
+    return [str(line) for line in read_list(path)]
 
 
 def _versions(recipe: RecipeOptions, networks: Mapping[str, Path]) -> Mapping[str, str]:
@@ -405,6 +415,7 @@ def _card(
     task: Task,
     chosen: Judged | None,
     said: Verdict,
+    remarks: Sequence[str],
     pictures: Mapping[str, Sequence[Path]],
     flow: Sequence[Step],
     seeded: Sequence[tuple[str, int]],
@@ -423,7 +434,7 @@ def _card(
         baselines=tuple(f"{row.role}, {row.method}: {number(row.value)}" for row in rows if RANK[row.role] == 1),
         outcome=said.outcome,
         verdict=said.sentence,
-        detail=said.detail,
+        detail=" ".join(text for text in (said.detail, *remarks) if text),
         flow=tuple(flow),
         seeds=tuple(seeded),
         thumbnail=(thumbnail.still or thumbnail.source) if thumbnail else "",

@@ -16,16 +16,33 @@ def read_record(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
     Raises:
         UserError: it cannot be read, or lacks one of ``keys``.
     """
+    record = _read(path)
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: is damaged (no object); {again(path)}")
+    if lacking := sorted(set(keys) - record.keys()):
+        raise UserError(f"{path}: is damaged (lacks {', '.join(lacking)}); {again(path)}")
+    return record
+
+
+def read_list(path: Path) -> list[Any]:
+    """A JSON list.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    found = _read(path)
+    if not isinstance(found, list):
+        raise UserError(f"{path}: is damaged (no list); {again(path)}")
+    return found
+
+
+def _read(path: Path) -> Any:
     try:
-        record = read_json(path)
+        return read_json(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {again(path)}") from None
     except ValueError as error:  # no JSON, or no text
         raise UserError(f"{path}: is damaged ({error}); {again(path)}") from None
-    lacking = sorted(set(keys) - record.keys()) if isinstance(record, dict) else sorted(keys) or ["an object"]
-    if lacking:
-        raise UserError(f"{path}: is damaged (lacks {', '.join(lacking)}); {again(path)}")
-    return dict(record)
 
 
 def again(path: Path) -> str:
