@@ -102,3 +102,35 @@ use rule stage as report_index with:
         **runs("report_index", "report"),
     message:
         "Report index"
+
+
+# A folder that Snakemake's report takes whole is possible in report.zip only: with one, `--report report.html` ends.
+whole = functools.partial(
+    report,
+    caption="../report/archive.rst",
+    category="Cohort",
+    labels={"page": "all pages, linked: index, recipes, scans"},
+    htmlindex="index.html",
+)
+
+
+use rule stage as report_archive with:
+    input:
+        index=f"{results}/report/index.html",
+        recipes=[f"{results}/report/{recipe}.html" for recipe in plan.recipes],
+        scans=[made("report", "scans", chunk) for chunk in plan.chunks()],
+    output:
+        whole(directory(f"{results}/report/archive"))
+        if any(word.endswith(".zip") for word in sys.argv)
+        else directory(f"{results}/report/archive"),
+    log:
+        log_of("report_archive"),
+    benchmark:
+        benchmark_of("report_archive")
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        **runs("report_archive"),
+    message:
+        "Pages of the report for one archive"
