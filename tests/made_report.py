@@ -166,7 +166,8 @@ def make_translation(folder: Path, scan: str, volumes: int = 3) -> None:
     for n in range(volumes):
         spread[0, n, 10 + n, 10, 10] = 0.2 * (n + 1)
     np.save(inference / "spread.npy", spread)
-    np.save(inference / "prediction.npy", np.where(brain[::4, ::4, ::4], 0.0, -1.0)[None, None].repeat(volumes, 1))
+    inside = brain[::4, ::4, ::4]
+    np.save(inference / "prediction.npy", np.stack([np.where(inside, 0.5 * n, -1.0) for n in range(volumes)])[None])
     affine = (reference.affine @ np.diag([4, 4, 4, 1])).tolist()
     index = pd.DataFrame(
         {"scan": [scan], "participant": "00001", "age": "50", "affine": json.dumps(affine), "slice": ""}

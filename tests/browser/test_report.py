@@ -27,16 +27,21 @@ WAIT = 120
 
 def opened(browser: Any, page: Path) -> Any:
     """A page whose scripts have done what they do at the start."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
     browser.get(page.as_uri())
-    waiting = (
+    wait(
+        browser,
         "return document.querySelectorAll('.explorer[hidden], .scatter[hidden]').length === 0"
         " && [...document.querySelectorAll('.viewer')].every(box => box.dataset.ready"
-        " || !document.querySelector('.no-viewer').hidden)"
+        " || !document.querySelector('.no-viewer').hidden)",
     )
-    WebDriverWait(browser, WAIT).until(lambda driver: driver.execute_script(waiting))
     return browser
+
+
+def wait(browser: Any, until: str) -> None:
+    """Until a script returns true."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, WAIT).until(lambda driver: driver.execute_script(until))
 
 
 def texts(browser: Any, selector: str) -> list[str]:
@@ -155,6 +160,7 @@ def test_slider_goes_through_the_values_of_a_condition(browser: Any, report: Pat
         said.append((texts(browser, ".film output")[0], browser.execute_script(at)))
         slider.send_keys(Keys.ARROW_RIGHT)
     assert said == [("as scanned", "0px 0%"), ("20.5", "0px 33.3333%"), ("60", "0px 66.6667%"), (EVIL, "0px 100%")]
+    wait(browser, "return document.querySelector('.film img').naturalHeight > 0")
     one, whole = browser.execute_script(
         "const i = document.querySelector('.film img'); return [i.clientWidth / i.clientHeight, i.naturalWidth / i.naturalHeight]"
     )

@@ -114,7 +114,7 @@ def test_every_predicted_volume_has_its_uncertainty(tmp_path: Path) -> None:
     assert maps == [
         text for name in ("ICVF", "ODI", "ISOVF") for text in (f"{name} as predicted", f"Uncertainty of {name}")
     ]
-    assert layers["ICVF as predicted, translation"].high == pytest.approx(0.5), "from 0 to 1"
+    assert layers["ISOVF as predicted, translation"].high == pytest.approx(1), "from 0 to 1"
     highest = [layers[f"Uncertainty of {name}, translation"].high for name in ("ICVF", "ODI", "ISOVF")]
     assert highest == pytest.approx([highest[0], 2 * highest[0], 3 * highest[0]])
     assert highest[0] == pytest.approx(0.1), "half of .2, which is on the scale from -1 to 1"

@@ -104,14 +104,17 @@ use rule stage as report_index with:
         "Report index"
 
 
-# A folder that Snakemake's report takes whole is possible in report.zip only: with one, `--report report.html` ends.
-whole = functools.partial(
-    report,
-    caption="../report/archive.rst",
-    category="Cohort",
-    labels={"page": "all pages, linked: index, recipes, scans"},
-    htmlindex="index.html",
-)
+def taken_whole(folder):
+    """A folder as one entry of Snakemake's report: possible in report.zip only, `--report report.html` would end with an error."""
+    if not any(word.endswith(".zip") for word in sys.argv):
+        return directory(folder)
+    return report(
+        directory(folder),
+        caption="../report/archive.rst",
+        category="Cohort",
+        labels={"page": "all pages, linked: index, recipes, scans"},
+        htmlindex="index.html",
+    )
 
 
 use rule stage as report_archive with:
@@ -120,9 +123,7 @@ use rule stage as report_archive with:
         recipes=[f"{results}/report/{recipe}.html" for recipe in plan.recipes],
         scans=[made("report", "scans", chunk) for chunk in plan.chunks()],
     output:
-        whole(directory(f"{results}/report/archive"))
-        if any(word.endswith(".zip") for word in sys.argv)
-        else directory(f"{results}/report/archive"),
+        taken_whole(f"{results}/report/archive"),
     log:
         log_of("report_archive"),
     benchmark:
