@@ -16,6 +16,7 @@ from pipeline_lib.evaluation.metric import Metric
 from pipeline_lib.files import write_json, write_table
 from pipeline_lib.imaging.nifti import Volume, write_volume
 from pipeline_lib.imaging.registration import template
+from pipeline_lib.imaging.stacks import FILE, Place
 from pipeline_lib.report.index import write_index
 from pipeline_lib.report.recipe import write_recipe_page
 from pipeline_lib.report.scans import write_scan_pages
@@ -154,6 +155,26 @@ def make_volumes(folder: Path, scan: str, threshold: str = "0.5") -> tuple[dict[
     write_table(folder / "anomaly" / "evaluation" / "thresholds.tsv", list(row), [row])
     names = {name: f"{name}.nii.gz" for name in ("image", "mask", "native_mask", "lesion")}
     return {"image": "native.nii.gz"}, names | {"to_MNI152": "to.tfm"}
+
+
+def make_pictures(folder: Path, number: int) -> list[dict[str, str]]:
+    """The status of a chunk of pictures, each brighter than the one before; every tenth, from the eighth, cannot be read."""
+    stacks = np.concatenate([np.full(20 * 20, min(255, 8 * n), np.uint8) for n in range(number)])
+    rows = []
+    for n in range(number):
+        ok = n % 10 != 7
+        rows.append(
+            _person(n)
+            | {"scan": f"p{n}", "participant": f"p{n}", "modality": "image", "group": "cat" if n % 2 else "dog"}
+            | {"ok": str(ok).lower(), "stage": "" if ok else "ingest", "reason": "" if ok else f"p{n}.png: {EVIL}"}
+            | {"log": "", "sha256": "0", "slices": "1"}
+            | {"outputs": json.dumps({"image": str(Place(400 * n, (1, 20, 20, 1)))} if ok else {})}
+        )
+    for stage in ("ingest", "preprocess"):
+        write_table(folder / stage / "status.tsv", list(rows[0]), rows)
+        (folder / stage / FILE).parent.mkdir(parents=True)
+        np.save(folder / stage / FILE, stacks)
+    return rows
 
 
 def make_translation(folder: Path, scan: str, volumes: int = 3) -> None:

@@ -176,7 +176,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
-    environment.filters["link"] = urllib.parse.quote
+    environment.filters["link"] = functools.partial(urllib.parse.quote, safe="/#")
     return environment
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_report import EVIL
+from made_report import COHORT, EVIL, make_pictures
 
 from pipeline_lib.cohort.ratings import read_ratings
+from pipeline_lib.config.schema import PreprocessOptions
+from pipeline_lib.report.scans import write_scan_pages
 
 pytestmark = pytest.mark.browser
 
@@ -395,4 +397,25 @@ def test_ratings_are_kept_shown_in_the_index_and_exported_for_the_next_run(
     click(browser, ".rating .clear")
     assert texts(browser, ".rating [role=status]") == ["Not rated. 1 scan rated in this browser."]
     browser.execute_script("localStorage.clear()")
+    assert browser.get_log("browser") == []
+
+
+def test_every_picture_is_found_by_its_group_and_by_its_address(browser: Any, tmp_path: Path) -> None:
+    make_pictures(tmp_path, 120)
+    out = tmp_path / "report" / "scans" / "test-image-0001"
+    write_scan_pages(tmp_path / "ingest", tmp_path / "preprocess", PreprocessOptions(), COHORT, out)
+    browser.get_log("browser")
+    opened(browser, out / "pictures.html")
+    assert texts(browser, ".explorer [role=status]") == ["1 to 50 of 120"]
+    set_value(browser, "select[data-name=group]", "cat")
+    assert set(column(browser, "Group")) == {"cat"}
+    set_value(browser, "select[data-name=group]", "all")
+    browser.execute_script("location.hash = 'p26'")
+    wait(browser, "return document.querySelectorAll('.explorer tbody tr').length === 1")
+    wait(browser, "return document.querySelector('canvas.tile').dataset.ready === 'true'")
+    shade = "return document.querySelector('canvas.tile').getContext('2d').getImageData(40, 40, 1, 1).data[0]"
+    assert browser.execute_script(shade) == pytest.approx(8 * 26, abs=6)
+    assert browser.execute_script("return document.querySelector('canvas.tile').ariaLabel") == "Picture of p26"
+    set_value(browser, ".explorer input", "p27")
+    assert column(browser, "Reason") == [f"p27.png: {EVIL}"]
     assert browser.get_log("browser") == []

@@ -16,7 +16,7 @@ from typing import Any
 import made_report
 import numpy as np
 import pytest
-from made_report import make_report
+from made_report import make_pictures, make_report
 from matplotlib.figure import Figure
 from packed_table import unpacked
 from PIL import Image
@@ -29,6 +29,7 @@ from pipeline_lib.report.captions import CAPTIONS
 from pipeline_lib.report.film import films_of
 from pipeline_lib.report.index import read_card, write_index
 from pipeline_lib.report.page import PICTURE_LIMIT, load_picture
+from pipeline_lib.report.pictures import LARGE
 from pipeline_lib.report.recipe import write_recipe_page
 from pipeline_lib.report.run import COMMAND
 from pipeline_lib.report.scans import write_scan_pages
@@ -401,6 +402,23 @@ def test_pictures_have_one_page_a_chunk_and_a_line_in_the_index(tmp_path: Path, 
     links = {reference for reference in page.references if reference.endswith(".html")}
     assert links == {"anomaly.html", "scans/test-image-0001/pictures.html"}
     assert "p38<" not in page.text, "no line a picture that passed"
+
+
+def test_every_picture_of_a_chunk_has_a_row_and_a_tile(tmp_path: Path) -> None:
+    rows = make_pictures(tmp_path, 30)
+    out = tmp_path / "report" / "scans" / "test-image-0001"
+    write_scan_pages(tmp_path / "ingest", tmp_path / "preprocess", PreprocessOptions(), COHORT, out)
+    page = check(out / "pictures.html")
+    found = unpacked(page.text, "pictures-table")
+    assert [row["scan"] for row in found] == [row["scan"] for row in rows]
+    assert [row["tile"] for row in found][:9] == ["0", "1", "2", "3", "4", "5", "6", "", "7"], "one could not be read"
+    assert found[7]["reason"] == f"p7.png: {made_report.EVIL}"
+    sheet = re.search('<script type="text/plain" id="sheet-0">data:image/webp;base64,(.*?)</script>', page.text)
+    assert sheet
+    with Image.open(io.BytesIO(base64.b64decode(sheet[1]))) as image:
+        assert image.size == (25 * LARGE, 2 * LARGE)
+        shades = [np.asarray(image)[LARGE // 2, LARGE * n + LARGE // 2, 0] for n in (0, 6, 7)]
+    assert shades == pytest.approx([0, 48, 64], abs=6), "tiles in the order of the rows that were read"
 
 
 def test_every_picture_the_library_draws_has_a_caption(repository: Path) -> None:
