@@ -33,6 +33,7 @@ rule all:
     input:
         when_recipes_fit([f"{results}/report/index.html"]),
         [f"{results}/report/figures/{recipe}" for recipe in plan.recipes],
+        f"{results}/report/archive",
         native_maps(),
     localrule: True
 

@@ -58,7 +58,7 @@ def of_people(chunks: Sequence[Path], segmenter: str, out: Path) -> None:
     samples["seed"] = samples["id"]
     images = validation.images[np.arange(len(samples))]
     result = Metric("", None, method="validation people", split="held-out")
-    metrics, tables = measure_meaning(recipe, train, test, images, validation.features, samples, held_out, result)
+    metrics, tables, _ = measure_meaning(recipe, train, test, images, validation.features, samples, held_out, result)
     (out / "evaluation").mkdir(parents=True, exist_ok=True)
     write_metrics(out / "evaluation", metrics, pd.DataFrame())
     for name, rows in tables.items():

@@ -16,6 +16,7 @@ from pipeline_lib.evaluation.metric import Metric
 from pipeline_lib.files import write_json, write_table
 from pipeline_lib.imaging.nifti import Volume, write_volume
 from pipeline_lib.imaging.registration import template
+from pipeline_lib.imaging.stacks import FILE, Place
 from pipeline_lib.report.index import write_index
 from pipeline_lib.report.recipe import write_recipe_page
 from pipeline_lib.report.scans import write_scan_pages
@@ -102,6 +103,7 @@ def _scans(folder: Path, out: Path, number: int) -> tuple[list[dict[str, str]], 
     unknown = ("split", "chunk", "included")  # to the stages that write these tables
     shown = [{name: value for name, value in row.items() if name not in unknown} for row in statuses[:WITH_PAGES]]
     opened, prepared = make_volumes(folder, VIEWED)
+    make_translation(folder, VIEWED)
     for stage, outputs in (("ingest", opened), ("preprocess", prepared | {"figure": "figure.png"})):
         own = [row | ({"outputs": json.dumps(outputs)} if row["scan"] == VIEWED else {}) for row in shown]
         write_table(folder / stage / CHUNK / "status.tsv", list(own[0]), own)
@@ -114,9 +116,8 @@ def _scans(folder: Path, out: Path, number: int) -> tuple[list[dict[str, str]], 
         COHORT,
         pages,
         [
-            Inferred.of(
-                *(folder / "anomaly" / part for part in (f"inference/{CHUNK}", f"dataset/{CHUNK}", "evaluation"))
-            )
+            Inferred.of(*(folder / recipe / part for part in (f"inference/{CHUNK}", f"dataset/{CHUNK}", "evaluation")))
+            for recipe in ("anomaly", "translation")
         ],
     )
     names = [*_person(0), "page", "ok", "stage", "reason", *MEASURED]
@@ -154,6 +155,46 @@ def make_volumes(folder: Path, scan: str, threshold: str = "0.5") -> tuple[dict[
     write_table(folder / "anomaly" / "evaluation" / "thresholds.tsv", list(row), [row])
     names = {name: f"{name}.nii.gz" for name in ("image", "mask", "native_mask", "lesion")}
     return {"image": "native.nii.gz"}, names | {"to_MNI152": "to.tfm"}
+
+
+def make_pictures(folder: Path, number: int) -> list[dict[str, str]]:
+    """The status of a chunk of pictures, each brighter than the one before; every tenth, from the eighth, cannot be read."""
+    stacks = np.concatenate([np.full(20 * 20, min(255, 8 * n), np.uint8) for n in range(number)])
+    rows = []
+    for n in range(number):
+        ok = n % 10 != 7
+        rows.append(
+            _person(n)
+            | {"scan": f"p{n}", "participant": f"p{n}", "modality": "image", "group": "cat" if n % 2 else "dog"}
+            | {"ok": str(ok).lower(), "stage": "" if ok else "ingest", "reason": "" if ok else f"p{n}.png: {EVIL}"}
+            | {"log": "", "sha256": "0", "slices": "1"}
+            | {"outputs": json.dumps({"image": str(Place(400 * n, (1, 20, 20, 1)))} if ok else {})}
+        )
+    for stage in ("ingest", "preprocess"):
+        write_table(folder / stage / "status.tsv", list(rows[0]), rows)
+        (folder / stage / FILE).parent.mkdir(parents=True)
+        np.save(folder / stage / FILE, stacks)
+    return rows
+
+
+def make_translation(folder: Path, scan: str, volumes: int = 3) -> None:
+    """Predicted volumes of a scan, whose draws differ in one place each."""
+    reference, brain = template()
+    inference, dataset = folder / "translation" / "inference" / CHUNK, folder / "translation" / "dataset" / CHUNK
+    for path in (inference, dataset):
+        path.mkdir(parents=True)
+    spread = np.zeros((1, volumes, *brain[::4, ::4, ::4].shape), np.float32)
+    for n in range(volumes):
+        spread[0, n, 10 + n, 10, 10] = 0.2 * (n + 1)
+    np.save(inference / "spread.npy", spread)
+    inside = brain[::4, ::4, ::4]
+    np.save(inference / "prediction.npy", np.stack([np.where(inside, 0.5 * n, -1.0) for n in range(volumes)])[None])
+    affine = (reference.affine @ np.diag([4, 4, 4, 1])).tolist()
+    index = pd.DataFrame(
+        {"scan": [scan], "participant": "00001", "age": "50", "affine": json.dumps(affine), "slice": ""}
+    )
+    index.to_csv(inference / "index.tsv", sep="\t", index=False)
+    write_json(dataset / "prepared.json", {"data": {"target": "noddi"}})
 
 
 def _checks(rows: list[dict[str, str]]) -> dict[str, Any]:
@@ -297,10 +338,14 @@ def _synthesis(folder: Path) -> dict[str, Path]:
     table.to_csv(embedding / "embedding.tsv", sep="\t", index=False)
     _picture(folder / "synthesis" / "samples" / "grid.png", rng)
     changed = folder / "synthesis" / "counterfactuals"
-    changed.mkdir(parents=True)
-    np.save(changed / "scans.npy", np.full((2, 1, 12, 10), -1, np.float32))
-    np.save(changed / "changed.npy", np.stack([np.full((2, 1, 12, 10), n / 5, np.float32) for n in range(3)], axis=1))
-    write_json(changed / "counterfactuals.json", {"condition": "age", "values": [20.5, 60.0, EVIL]})
+    asked = {"age": [20.5, 60.0, EVIL], "group": ["CN", EVIL]}
+    for condition, values in asked.items():
+        (changed / condition).mkdir(parents=True)
+        np.save(changed / condition / "scans.npy", np.full((2, 1, 12, 10), -1, np.float32))
+        frames = [np.full((2, 1, 12, 10), n / 5, np.float32) for n in range(len(values))]
+        np.save(changed / condition / "changed.npy", np.stack(frames, axis=1))
+        _picture(changed / f"counterfactuals_{condition}.png", rng)
+    write_json(changed / "counterfactuals.json", asked)
     return {
         "samples": folder / "synthesis" / "samples",
         "counterfactuals": changed,

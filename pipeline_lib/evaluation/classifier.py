@@ -21,7 +21,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pipeline_lib.config.schema import EvaluationOptions
-from pipeline_lib.evaluation.contrasts import FEWEST, Contrast, contrasts_of
+from pipeline_lib.evaluation.contrasts import Contrast, contrasts_of, enough
 from pipeline_lib.evaluation.metric import Metric
 from pipeline_lib.evaluation.sets import Real
 from pipeline_lib.metrics.bootstrap import Interval, bootstrap_groups
@@ -29,6 +29,7 @@ from pipeline_lib.metrics.distribution import Features
 
 NAME = "AUC of a classifier"
 SAMPLES, TRAINING, BOTH = "fitted to samples", "fitted to training people", "fitted to training people and samples"
+SAMPLES_PART, HELD_OUT_PART = "on samples", "on held-out people"
 REGULARISATION = 0.01
 """C of the logistic regression: features are standardised and images of a person are alike."""
 ITERATIONS = 2000
@@ -40,6 +41,8 @@ def classify(
 ) -> list[Metric]:
     """AUC of real to samples, samples to real and both, for every two kinds that samples were told of.
 
+    Where held-out people of a kind are too few, only the first.
+
     Args:
         known: training people; ``other`` held-out people.
         features: of the samples ``(N, D)``, by the network that measured ``known`` and ``other``.
@@ -48,9 +51,8 @@ def classify(
         result: says split and note.
     """
     metrics: list[Metric] = []
-    for contrast in contrasts_of(samples, other.index, options.ages):
-        if min((contrast.kinds(known.index) == kind).sum() for kind in (contrast.ones, contrast.others)) >= FEWEST:
-            metrics += _contrast(contrast, known, other, features, samples, options, result)
+    for contrast in contrasts_of(samples, known.index, options.ages):
+        metrics += _contrast(contrast, known, other, features, samples, options, result)
     return metrics
 
 
@@ -65,8 +67,6 @@ def _contrast(
 ) -> Iterator[Metric]:
     trained, drawn = contrast.kinds(known.index), contrast.kinds(samples)
     by_real = _fitted(known.features, trained, options.seed)
-    by_samples = _fitted(features, drawn, options.seed)
-    by_both = _fitted(np.concatenate([known.features, features]), np.concatenate([trained, drawn]), options.seed)
     about = replace(
         result, name=f"{NAME}, {contrast.others} against {contrast.ones}", direction="higher", unit="", method=TRAINING
     )
@@ -76,9 +76,13 @@ def _contrast(
         return bootstrap_groups(_area, ones, others, resamples=options.bootstrap, seed=options.seed)
 
     of_samples = _scores(by_real, features, contrast)
-    yield replace(about, part="on samples", role="reference", images=int((drawn != "").sum())).measured(
+    yield replace(about, part=SAMPLES_PART, role="reference", images=int((drawn != "").sum())).measured(
         interval(of_samples, drawn), "do samples look like what they were asked for"
     )
+    if not enough(contrast, other.index):
+        return
+    by_samples = _fitted(features, drawn, options.seed)
+    by_both = _fitted(np.concatenate([known.features, features]), np.concatenate([trained, drawn]), options.seed)
     people = pd.DataFrame({"participant": other.people, "kind": contrast.kinds(other.index)})
     for name, model in (("real", by_real), ("samples", by_samples), ("both", by_both)):
         people[name] = _scores(model, other.features, contrast)
@@ -88,7 +92,7 @@ def _contrast(
         .agg({"kind": "first", "real": "mean", "samples": "mean", "both": "mean"})
     )
     kinds = people["kind"].to_numpy(dtype=str)
-    on = replace(about, part="on held-out people", people=len(people))
+    on = replace(about, part=HELD_OUT_PART, people=len(people))
     scores = {name: people[name].to_numpy() for name in ("real", "samples", "both")}
     yield replace(on, role="reference").measured(interval(scores["real"], kinds), "what real images alone allow")
     yield replace(on, role="result", method=SAMPLES).measured(

@@ -43,19 +43,26 @@ def contrasts_of(samples: pd.DataFrame, people: pd.DataFrame, ages: tuple[float,
 
     Args:
         samples: a row a sample, as `sampling.write_samples` writes them.
-        people: index of the held-out images.
+        people: index of real images, of which there have to be enough people of either kind.
         ages: young are below the first, old from the second on.
     """
+    return [pair for pair in told_apart(samples, ages) if enough(pair, people)]
+
+
+def told_apart(samples: pd.DataFrame, ages: tuple[float, float]) -> list[Contrast]:
+    """What enough samples of either kind were told, whoever there is to hold them against."""
     groups: Sequence[str] = sorted(set(samples["group"]) - {"all", ""}) if "group" in samples else []
     pairs = [Contrast(*pair) for pair in itertools.combinations(groups, 2)][:MOST]
     if "age" in samples:
         pairs.append(Contrast(f"under {ages[0]:g}", f"{ages[1]:g}+", ages))
-    return [pair for pair in pairs if _enough(pair, samples, people)]
+    return [
+        pair
+        for pair in pairs
+        if all((pair.kinds(samples) == kind).sum() >= FEWEST for kind in (pair.ones, pair.others))
+    ]
 
 
-def _enough(pair: Contrast, samples: pd.DataFrame, people: pd.DataFrame) -> bool:
-    drawn, known = pair.kinds(samples), pair.kinds(people)
-    return all(
-        (drawn == kind).sum() >= FEWEST and people["participant"][known == kind].nunique() >= FEWEST
-        for kind in (pair.ones, pair.others)
-    )
+def enough(pair: Contrast, people: pd.DataFrame) -> bool:
+    """Whether there are people enough of both kinds."""
+    known = pair.kinds(people)
+    return all(people["participant"][known == kind].nunique() >= FEWEST for kind in (pair.ones, pair.others))

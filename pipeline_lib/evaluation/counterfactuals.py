@@ -35,11 +35,17 @@ def measure_counterfactuals(
         other: held-out people, whose slope over age or difference between groups at the same slice stands beside it.
         result: says method and note.
     """
-    about = read_json(folder / "counterfactuals.json")
-    if about["condition"] is None:
-        return []
-    people = pd.read_csv(folder / "people.tsv", sep="\t", keep_default_na=False)
     metrics = []
+    for condition, values in read_json(folder / "counterfactuals.json").items():
+        people = pd.read_csv(folder / f"counterfactuals_{condition}.tsv", sep="\t", keep_default_na=False)
+        metrics += _round_trip(people, options, replace(result, part=f"people spread over {condition}"))
+        if segmenter is not None and len(people) >= FEWEST:
+            changed = np.load(folder / condition / "changed.npy", mmap_mode="r")
+            metrics += _ventricles(changed, segmenter, people, condition, values, other, options, result)
+    return metrics
+
+
+def _round_trip(people: pd.DataFrame, options: EvaluationOptions, result: Metric) -> Iterator[Metric]:
     for column, name, unit in (("psnr", "PSNR", "dB"), ("mean_absolute_error", "mean absolute error", "")):
         row = replace(
             result, name=f"{ROUND_TRIP}, {name}", unit=unit, people=len(people), images=len(people),
@@ -47,14 +53,11 @@ def measure_counterfactuals(
         )  # fmt: skip
         values = people[column].to_numpy(dtype=float) / (1 if unit else 2)
         interval = bootstrap_mean(values, resamples=options.bootstrap, seed=options.seed)
-        metrics.append(row.measured(interval, "inverted and made again under the person's own conditions"))
-    if segmenter is not None and len(people) >= FEWEST:
-        metrics += _ventricles(folder, segmenter, people, about["condition"], about["values"], other, options, result)
-    return metrics
+        yield row.measured(interval, "inverted and made again under the person's own conditions")
 
 
 def _ventricles(
-    folder: Path,
+    changed: NDArray[np.floating],
     segmenter: Segmenter,
     people: pd.DataFrame,
     condition: str,
@@ -63,7 +66,6 @@ def _ventricles(
     options: EvaluationOptions,
     result: Metric,
 ) -> Iterator[Metric]:
-    changed = np.load(folder / "changed.npy", mmap_mode="r")
     shares = 100 * segmenter.shares(changed.reshape(-1, *changed.shape[2:])).reshape(changed.shape[:2])
     result = replace(result, people=len(people), images=int(shares.size), note=joined(segmenter.figures, result.note))
     real = _at_slices(segmenter, other, people)

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.evaluation.meaning import measure_meaning
-from pipeline_lib.evaluation.metric import Metric, write_metrics
+from pipeline_lib.evaluation.metric import REMARKS, Metric, write_metrics
 from pipeline_lib.evaluation.sets import (
     Memory,
     Yardstick,
@@ -20,7 +20,7 @@ from pipeline_lib.evaluation.sets import (
     real_sets,
     write_copies,
 )
-from pipeline_lib.files import atomic_directory
+from pipeline_lib.files import atomic_directory, write_json
 from pipeline_lib.metrics.distribution import extract
 
 FINAL = "diffusion"
@@ -44,8 +44,8 @@ def evaluate_generation(
         samples: folder of `sample_generation`.
         train: packed chunk folders of the training split; none where the recipe is frozen.
         held_out: packed chunk folders of people the model has not seen.
-        out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``nearest.tsv``, ``nearest.npz`` and,
-            with a segmenter, ``ventricles.tsv``.
+        out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``nearest.tsv``, ``nearest.npz``,
+            ``remarks.json`` and, with a segmenter, ``ventricles.tsv``.
 
     Raises:
         UserError: there is no real image, or held-out people were in training.
@@ -67,11 +67,12 @@ def evaluate_generation(
         metrics += memory.measure(memory.look_up(images), about) if memory else []
     about = replace(result, note=note)
     table = read_samples(samples)
-    found, tables = measure_meaning(recipe, known, other, final, features, table, held_out, about)
+    found, tables, remarks = measure_meaning(recipe, known, other, final, features, table, held_out, about)
     metrics += found
     with atomic_directory(out) as folder:
         for name, rows in tables.items():
             rows.to_csv(folder / name, sep="\t", index=False)
+        write_json(folder / REMARKS, remarks)
         write_metrics(folder, metrics, held_out_table(memory, other))
         if memory and near:
             write_copies(folder, [f"sample {n + 1}" for n in range(len(final))], final, near, memory)

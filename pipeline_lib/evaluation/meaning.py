@@ -14,6 +14,7 @@ from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.evaluation.classifier import classify
 from pipeline_lib.evaluation.counterfactuals import measure_counterfactuals
 from pipeline_lib.evaluation.diversity import measure_diversity
+from pipeline_lib.evaluation.effect import measure_change, remarks_on
 from pipeline_lib.evaluation.metric import VENTRICLES, Metric
 from pipeline_lib.evaluation.sets import Real
 from pipeline_lib.evaluation.ventricles import measure_ventricles
@@ -31,8 +32,8 @@ def measure_meaning(
     chunks: Sequence[Path],
     result: Metric,
     counterfactuals: Path | None = None,
-) -> tuple[list[Metric], dict[str, pd.DataFrame]]:
-    """A classifier's AUC, diversity, and with a segmenter the ventricles, of samples and of scans made again.
+) -> tuple[list[Metric], dict[str, pd.DataFrame], list[str]]:
+    """A classifier's AUC, what another group changes, diversity, and with a segmenter the ventricles, of samples and of scans made again.
 
     Args:
         known: training people, None where the recipe is frozen; ``other`` held-out people.
@@ -42,12 +43,14 @@ def measure_meaning(
         counterfactuals: folder of `make_counterfactuals`.
 
     Returns:
-        Metrics, and tables by file name.
+        Metrics, tables by file name, and what is to be said of the conditions in plain words.
     """
     options = recipe.evaluation
     metrics = measure_diversity(images, samples, other, options, result)
     if known is not None:
         metrics += classify(known, other, features, samples, options, result)
+    metrics += measure_change(images, samples, known or other, options, result)
+    remarks = remarks_on(metrics, samples, options, trained_here=known is not None)
     tables: dict[str, pd.DataFrame] = {}
     segmenter = None
     if options.segmenter is not None:
@@ -57,4 +60,4 @@ def measure_meaning(
     if counterfactuals is not None:
         about = replace(result, method="counterfactuals")
         metrics += measure_counterfactuals(counterfactuals, segmenter, other, options, about)
-    return metrics, tables
+    return metrics, tables, remarks

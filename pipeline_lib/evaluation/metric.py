@@ -24,6 +24,8 @@ Direction = Literal["higher", "lower", "neither"]
 """Which values are better."""
 VENTRICLES = "ventricles.tsv"
 """File beside the metrics with the ventricles of each image (`ventricles.measure_ventricles`)."""
+REMARKS = "remarks.json"
+"""File beside the metrics with plain sentences that the page of the recipe shows below its verdict."""
 ROLES: tuple[Role, ...] = get_args(Role)
 
 

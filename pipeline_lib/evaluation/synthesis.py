@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.evaluation.meaning import measure_meaning
-from pipeline_lib.evaluation.metric import Metric, write_metrics
+from pipeline_lib.evaluation.metric import REMARKS, Metric, write_metrics
 from pipeline_lib.evaluation.sets import (
     Memory,
     Yardstick,
@@ -20,7 +20,7 @@ from pipeline_lib.evaluation.sets import (
     real_sets,
     write_copies,
 )
-from pipeline_lib.files import atomic_directory
+from pipeline_lib.files import atomic_directory, write_json
 from pipeline_lib.metrics.distribution import extract
 
 METHOD = "diffusion"
@@ -44,8 +44,8 @@ def evaluate_synthesis(
         samples: folder of `sample_synthesis`.
         train: packed chunk folders of the training split; none where the recipe is frozen.
         held_out: packed chunk folders of people the model has not seen.
-        out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``nearest.tsv``, ``nearest.npz`` and, with a
-            segmenter, ``ventricles.tsv``.
+        out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``nearest.tsv``, ``nearest.npz``,
+            ``remarks.json`` and, with a segmenter, ``ventricles.tsv``.
         counterfactuals: folder of `make_counterfactuals`.
 
     Raises:
@@ -72,11 +72,14 @@ def evaluate_synthesis(
         about = replace(result, role="checkpoint", step=step)
         metrics += memory.measure(memory.look_up(earlier), about) if memory else []
     about = replace(result, note=note)
-    found, tables = measure_meaning(recipe, known, other, images, features, table, held_out, about, counterfactuals)
+    found, tables, remarks = measure_meaning(
+        recipe, known, other, images, features, table, held_out, about, counterfactuals
+    )
     metrics += found
     with atomic_directory(out) as folder:
         for name, rows in tables.items():
             rows.to_csv(folder / name, sep="\t", index=False)
+        write_json(folder / REMARKS, remarks)
         write_metrics(folder, metrics, held_out_table(memory, other))
         if memory and near:
             write_copies(folder, list(table["id"]), images, near, memory)

@@ -24,7 +24,7 @@ from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.dataset.conditions import Condition, Value
 from pipeline_lib.dataset.people import refuse_trained_people
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_directory, sha256_file
+from pipeline_lib.files import atomic_directory, sha256_file, write_json
 from pipeline_lib.inference.chunks import open_array
 from pipeline_lib.inference.denoise import Denoiser, load_denoiser
 from pipeline_lib.inference.geometry import write_nifti
@@ -55,44 +55,42 @@ class Made:
 def make_counterfactuals(
     recipe: RecipeOptions, diffusion: Path, held_out: list[Path], out: Path, autoencoder: Path | None = None
 ) -> None:
-    """Make held-out scans again under other values of the first condition that is not the slice.
+    """Make held-out scans again under other values of each condition but the slice, one condition at a time.
 
     Args:
         recipe: ``sampling.counterfactuals`` says of how many people; ``sampling.steps`` how finely they are inverted. Values are
             those of ``sampling.conditions``, else every category, or `NUMBERS` of a number.
         diffusion: folder of the trained denoiser.
         held_out: packed chunks of people it has not seen.
-        out: folder for ``scans.npy``, ``returned.npy`` and ``changed.npy`` (see `Made`), ``people.tsv`` (a row a scan: its own
-            value, the round trip's error), ``counterfactuals.json`` (condition and values), ``counterfactuals.png``, and in
-            ``png/`` and ``nifti/`` every image, and its difference from the round trip, with a sidecar.
+        out: folder for ``counterfactuals.json`` (each condition's values); of each condition ``<condition>/`` with
+            ``scans.npy``, ``returned.npy`` and ``changed.npy`` (see `Made`), ``counterfactuals_<condition>.tsv`` (a row a scan:
+            its own value, the round trip's error) and ``.png``; and in ``png/`` and ``nifti/`` every image, and its difference
+            from the round trip, with a sidecar.
         autoencoder: folder of the autoencoder whose latents the denoiser was trained on; None: it was trained on images.
 
     Raises:
         UserError: every held-out person was in the model's training.
     """
     denoiser = _deterministic(load_denoiser(recipe, diffusion))
-    varied = next((each for each in denoiser.conditions if each.name != "slice"), None)
+    varied = [each for each in denoiser.conditions if each.name != "slice"]
     people = held_out_people(recipe, held_out)
     if len(people):
         people = refuse_trained_people(people, denoiser.info, recipe.sampling.allow_trained_people)
-    chosen = people.iloc[:0] if varied is None else _chosen(people, varied, recipe.sampling.counterfactuals)
+    space = None if autoencoder is None else load_latent_space(autoencoder)
+    asked: dict[str, list[Value]] = {}
     with atomic_directory(out) as folder:
-        if varied is None or chosen.empty:
-            _write(folder, pd.DataFrame(), None, ())
-            return
-        values = values_of(varied, recipe)
-        space = None if autoencoder is None else load_latent_space(autoencoder)
-        made = _made(denoiser, space, held_out, chosen, varied, values)
-        table = chosen[["scan", "participant", "group", "age", "sex", "slice", "affine", "space"]].copy()
-        table["own"] = chosen[varied.name]
-        axes = tuple(range(1, made.scans.ndim))
-        table["mean_absolute_error"] = np.abs(made.returned - made.scans).mean(axis=axes)
-        table["psnr"] = 10 * np.log10(4 / np.maximum(((made.returned - made.scans) ** 2).mean(axis=axes), 1e-12))
-        _write(folder, table, varied, values)
-        for name in ("scans", "returned", "changed"):
-            np.save(folder / f"{name}.npy", getattr(made, name))
-        _write_images(folder, made, table, varied, values, diffusion / "model.safetensors", recipe)
-        save(_picture(made, table, varied, values), folder / "counterfactuals.png")
+        for each in varied:
+            chosen = _chosen(people, each, recipe.sampling.counterfactuals)
+            if chosen.empty:
+                continue
+            values = values_of(each, recipe)
+            made = _made(denoiser, space, held_out, chosen, each, values)
+            table = _table(chosen, made, each)
+            _write(folder, made, table, each)
+            _write_images(folder, made, table, each, values, diffusion / "model.safetensors", recipe)
+            save(_picture(made, table, each, values), folder / f"counterfactuals_{each.name}.png")
+            asked[each.name] = list(values)
+        write_json(folder / "counterfactuals.json", asked)
 
 
 def values_of(varied: Condition, recipe: RecipeOptions) -> tuple[Value, ...]:
@@ -162,10 +160,22 @@ def _encoded(images: Tensor, space: LatentSpace | None) -> Tensor:
     return images if space is None else space.encode(images)
 
 
-def _write(folder: Path, table: pd.DataFrame, varied: Condition | None, values: Sequence[Value]) -> None:
-    about = {"condition": varied.name if varied else None, "values": list(values)}
-    (folder / "counterfactuals.json").write_text(json.dumps(about, indent=2) + "\n")
-    table.drop(columns=["affine", "space"], errors="ignore").to_csv(folder / "people.tsv", sep="\t", index=False)
+def _table(chosen: pd.DataFrame, made: Made, varied: Condition) -> pd.DataFrame:
+    """A row a scan: whose it is, its own value, and the error of the round trip."""
+    table = chosen[["scan", "participant", "group", "age", "sex", "slice", "affine", "space"]].copy()
+    table["own"] = chosen[varied.name]
+    axes = tuple(range(1, made.scans.ndim))
+    table["mean_absolute_error"] = np.abs(made.returned - made.scans).mean(axis=axes)
+    table["psnr"] = 10 * np.log10(4 / np.maximum(((made.returned - made.scans) ** 2).mean(axis=axes), 1e-12))
+    return table
+
+
+def _write(folder: Path, made: Made, table: pd.DataFrame, varied: Condition) -> None:
+    (folder / varied.name).mkdir()
+    for name in ("scans", "returned", "changed"):
+        np.save(folder / varied.name / f"{name}.npy", getattr(made, name))
+    told = table.drop(columns=["affine", "space"])
+    told.to_csv(folder / f"counterfactuals_{varied.name}.tsv", sep="\t", index=False)
 
 
 def _write_images(

@@ -1,5 +1,5 @@
 """``python -m pipeline_lib.report compare A B``: two folders of results side by side; ``floors RESULTS``: what beats its floor;
-``live RESULTS``: training as it runs."""
+``live RESULTS``: a run as it goes on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def main() -> None:
     one = commands.add_parser("floors", help="how many recipes beat their floor, and what the others fall short by")
     one.set_defaults(run=lambda arguments: floors(arguments.results))
     one.add_argument("results", type=Path, help="a folder of results")
-    live = commands.add_parser("live", help="a page of the trainings that run, written again until they are done")
+    live = commands.add_parser(
+        "live", help="a page of what is done, runs and is left, by stage, written again until the run has ended"
+    )
     live.set_defaults(run=_live)
     live.add_argument("results", type=Path, nargs="?", default=Path("results"), help="(default: %(default)s)")
     live.add_argument("--out", type=Path, help="the page to write (default: report/live.html of the results)")

@@ -54,3 +54,8 @@ CAPTIONS = {
         "Line plot of training and validation loss against training steps.",
     ),
 }
+
+
+def caption_of(stem: str) -> str:
+    """Which caption a picture has: ``counterfactuals_age`` that of ``counterfactuals``; empty: none."""
+    return next((name for name in (stem, stem.partition("_")[0]) if name in CAPTIONS), "")

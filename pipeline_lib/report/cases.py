@@ -79,7 +79,7 @@ def scan_pages(datasets: Iterable[Path]) -> dict[str, tuple[tuple[str, str], ...
     for folder in datasets:
         pictures = ChunkName.parse(folder.name).family == "image"
         for row in read_table(folder / "index.tsv"):
-            page = PICTURES if pictures else f"{row['scan']}.html"
+            page = f"{PICTURES}#{row['scan']}" if pictures else f"{row['scan']}.html"
             pages.setdefault(row["participant"], {})[row["scan"]] = f"scans/{folder.name}/{page}"
     return {participant: tuple(scans.items()) for participant, scans in pages.items()}
 

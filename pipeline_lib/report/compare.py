@@ -12,11 +12,13 @@ import pandas as pd
 
 from pipeline_lib.config.schema import CohortOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.metric import Metric, read_metrics
-from pipeline_lib.files import read_json, read_table
+from pipeline_lib.evaluation.metric import Metric
+from pipeline_lib.files import read_table
 from pipeline_lib.metrics.bootstrap import bootstrap_mean
 from pipeline_lib.report.page import write_page
+from pipeline_lib.report.records import read_record
 from pipeline_lib.report.stages import SHARED
+from pipeline_lib.report.verdict import metrics_of
 from pipeline_lib.state import SIDECAR
 
 TITLE = "Two runs"
@@ -34,14 +36,16 @@ class Run:
         code: stage to the hashes of its code.
         options: stage to its options, flat.
         people: participant to split.
-        included: scans that passed every stage.
+        scans: participant to hashes of their scans (their names where no hash was kept).
+        included: scans that passed every stage, each with its hash.
     """
 
     folder: Path
     code: dict[str, set[str]] = field(default_factory=dict)
     options: dict[str, dict[str, str]] = field(default_factory=dict)
     people: dict[str, str] = field(default_factory=dict)
-    included: set[str] = field(default_factory=set)
+    scans: dict[str, set[str]] = field(default_factory=dict)
+    included: set[tuple[str, str]] = field(default_factory=set)
     metrics: dict[str, list[Metric]] = field(default_factory=dict)
 
 
@@ -102,6 +106,8 @@ def compare(first: Path, second: Path, out: Path) -> list[str]:
         options=options,
         code=code,
         people=people,
+        same=len(same_people(one, other)),
+        namesakes=len(_namesakes(one, other)),
         results=results,
         alone=alone,
     )
@@ -125,7 +131,7 @@ def read_run(folder: Path) -> Run:
     """
     run = Run(folder)
     for sidecar in sorted(folder.rglob(f"*{SIDECAR}")):
-        made = read_json(sidecar)
+        made = read_record(sidecar)
         if not {"stage", "options", "code"} <= made.keys():
             raise UserError(
                 f"{sidecar}: no stage of this workflow wrote it; name the folder that `cohort.results` names"
@@ -135,11 +141,13 @@ def read_run(folder: Path) -> Run:
         run.options.setdefault(stage, {}).update(_flat(options))
     for table in sorted((folder / "cohort").glob("*.tsv")):
         for row in read_table(table):
+            content = row.get("voxels_sha256") or row.get("sha256") or row["scan"]
             run.people[row["participant"]] = row["split"]
+            run.scans.setdefault(row["participant"], set()).add(content)
             if row["included"] == "true":
-                run.included.add(row["scan"])
+                run.included.add((row["scan"], content))
     for evaluation in sorted(folder.glob("*/evaluation")):
-        run.metrics[evaluation.parent.name] = read_metrics(evaluation)
+        run.metrics[evaluation.parent.name] = metrics_of(evaluation)
     if not run.code:
         raise UserError(f"{folder}: holds no results of a run; name the folder that `cohort.results` names")
     return run
@@ -191,15 +199,27 @@ def _code(one: Run, other: Run) -> list[Changed]:
     ]
 
 
+def same_people(one: Run, other: Run) -> set[str]:
+    """Participants who are the same person in both runs: those of one identifier with a scan in common."""
+    return {person for person in one.scans.keys() & other.scans.keys() if one.scans[person] & other.scans[person]}
+
+
+def _namesakes(one: Run, other: Run) -> set[str]:
+    """Participants of one identifier in both runs who are not the same person."""
+    return (one.people.keys() & other.people.keys()) - same_people(one, other)
+
+
 def _people(one: Run, other: Run) -> list[tuple[str, int, list[str]]]:
     """Who is in one run and not the other, and who changed sides: what, how many, names."""
-    both = one.people.keys() & other.people.keys()
+    both, namesakes = same_people(one, other), _namesakes(one, other)
+    first, second = one.included - other.included, other.included - one.included
     found = {
-        "People in the first only": one.people.keys() - other.people.keys(),
-        "People in the second only": other.people.keys() - one.people.keys(),
+        "People in the first only": one.people.keys() - both - namesakes,
+        "People in the second only": other.people.keys() - both - namesakes,
+        "Same identifier, no scan in common": namesakes,
         "People of another split": {person for person in both if one.people[person] != other.people[person]},
-        "Scans included in the first only": one.included - other.included,
-        "Scans included in the second only": other.included - one.included,
+        "Scans included in the first only": {scan for scan, _ in first},
+        "Scans included in the second only": {scan for scan, _ in second},
     }
     return [(what, len(names), sorted(names)) for what, names in found.items()]
 
@@ -220,7 +240,9 @@ def _levels(before: Sequence[Metric], after: Sequence[Metric]) -> tuple[tuple[st
 
 def _paired(one: Run, other: Run, recipe: str) -> tuple[Paired, ...]:
     """Differences of the finished model, person by person, in every number both runs have of test people."""
-    return tuple(_differences(*(_per_person(run, recipe) for run in (one, other))))
+    same = same_people(one, other)
+    tables = [_per_person(run, recipe) for run in (one, other)]
+    return tuple(_differences(*(table[table["participant"].isin(same)] if len(table) else table for table in tables)))
 
 
 def _per_person(run: Run, recipe: str) -> pd.DataFrame:

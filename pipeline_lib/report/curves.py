@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline_lib.evaluation.metric import Metric, best, read_metrics
+from pipeline_lib.evaluation.metric import Metric, best
 from pipeline_lib.report.plots import Plot, Series, plot
 from pipeline_lib.report.tables import download
+from pipeline_lib.report.verdict import metrics_of
 
 SET_DISTANCES = ("FID", "KID")
 HISTORY, LEVELS, CURVE = "history.csv", "noise_levels.tsv", "precision_recall.tsv"
@@ -24,7 +25,7 @@ def plots_of(folder: Path, prefix: str) -> list[Plot]:
         prefix: put before the names of the tables that a reader saves.
     """
     plots = [*_losses(folder, prefix), *_noise_levels(folder, prefix), *_precision_recall(folder, prefix)]
-    metrics = read_metrics(folder)
+    metrics = metrics_of(folder)
     plots += [_over_steps(metrics, name, prefix) for name in SET_DISTANCES]
     return [drawn for drawn in plots if drawn is not None]
 

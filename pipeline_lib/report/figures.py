@@ -10,8 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline_lib.evaluation.metric import VENTRICLES, Metric, read_metrics
+from pipeline_lib.evaluation.metric import VENTRICLES, Metric
 from pipeline_lib.inference.pictures import Row, Tile, mosaic
+from pipeline_lib.report.verdict import metrics_of
 
 TRANSLATED = {
     "floor": "floor",
@@ -31,7 +32,6 @@ DATA = {
     "grid": "samples.tsv",
     "conditions": "samples.tsv",
     "reverse": "samples.tsv",
-    "counterfactuals": "people.tsv",
     "strip": "history.csv",
     "loss": "history.csv",
 }
@@ -54,7 +54,7 @@ def figures_of(folder: Path) -> Iterator[tuple[str, Figure]]:
             yield "examples", _anomalies(views) if "methods" in views else _translations(views)
     if (folder / "spectrum.tsv").is_file():
         yield "spectrum", _spectra(pd.read_csv(folder / "spectrum.tsv", sep="\t"))
-    metrics = read_metrics(folder)
+    metrics = metrics_of(folder)
     if len({metric.group for metric in metrics if metric.name in SET_DISTANCES}) > 1:
         yield "distances", _by_group(metrics)
     if (folder / VENTRICLES).is_file():

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from pipeline_lib.files import read_json
 from pipeline_lib.imaging.quality import TILE
 from pipeline_lib.inference.pictures import plane
 from pipeline_lib.report.page import Picture, picture_of
+from pipeline_lib.report.records import read_record
 
 PEOPLE, VALUES = 5, 50
 """Shown side by side, and one after the other: a WebP picture has at most 16,383 pixels a side."""
@@ -28,24 +28,24 @@ class Film:
     left_out: int
 
 
-def film_of(results: Mapping[str, Path]) -> Film | None:
-    """The frames of the stage of counterfactuals; None where it changed nothing."""
+def films_of(results: Mapping[str, Path]) -> list[Film]:
+    """The frames of the stage of counterfactuals, a film a condition."""
     folder = results.get("counterfactuals")
-    if folder is None or not (folder / "changed.npy").is_file():
-        return None
-    about = read_json(folder / "counterfactuals.json")
+    if folder is None or not (folder / "counterfactuals.json").is_file():
+        return []
+    return [_film(folder / name, name, values) for name, values in read_record(folder / "counterfactuals.json").items()]
+
+
+def _film(folder: Path, condition: str, asked: Sequence[str | float]) -> Film:
     scans, changed = (np.load(folder / f"{name}.npy") for name in ("scans", "changed"))
     people = np.unique(np.linspace(0, len(scans) - 1, min(PEOPLE, len(scans))).round().astype(int))
-    values = about["values"][:VALUES]
+    values = asked[:VALUES]
     rows = [scans[people], *np.moveaxis(changed[people, : len(values)], 1, 0)]
     labels = ["as scanned", *(f"{value:g}" if isinstance(value, float) else str(value) for value in values)]
     frames = np.concatenate([np.concatenate([_tile(image) for image in row], axis=1) for row in rows])
-    alt = f"{len(people)} held-out people side by side: {', '.join(labels)}; {about['condition']} changes from row to row."
+    alt = f"{len(people)} held-out people side by side: {', '.join(labels)}; {condition} changes from row to row."
     return Film(
-        about["condition"],
-        picture_of(Image.fromarray(frames), "frames", alt=alt),
-        tuple(labels),
-        len(about["values"]) - len(values),
+        condition, picture_of(Image.fromarray(frames), "frames", alt=alt), tuple(labels), len(asked) - len(values)
     )
 
 

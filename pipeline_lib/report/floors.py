@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.metric import read_metrics
-from pipeline_lib.files import read_json
-from pipeline_lib.report.verdict import Verdict, headline, judged, verdict
+from pipeline_lib.report.records import read_record
+from pipeline_lib.report.verdict import Verdict, headline, judged, metrics_of, verdict
 from pipeline_lib.tasks import TASKS
 
 
@@ -32,8 +31,8 @@ def floors(results: Path) -> list[str]:
 
 
 def _verdict(evaluation: Path) -> tuple[Verdict, bool]:
-    task = TASKS[read_json(evaluation / "provenance.json")["options"]["task"]]
-    metrics = read_metrics(evaluation)
+    task = TASKS[read_record(evaluation / "provenance.json")["options"]["task"]]
+    metrics = metrics_of(evaluation)
     missing = [row.note for row in metrics if row.value is None and row.note]
     said = verdict(task, metrics, headline(task.headline, judged(metrics)), missing)
     return said, said.outcome in task.passes

@@ -18,12 +18,13 @@ import pandas as pd
 
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions, SplitOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path, read_json, read_table, write_text
+from pipeline_lib.files import atomic_path, read_table, write_text
 from pipeline_lib.report.charts import StripPlot, Value, strip_plot
 from pipeline_lib.report.flow import cohort_flow
 from pipeline_lib.report.measures import MEASURES, Measure
 from pipeline_lib.report.methods import methods_text, preprocess_paragraph, split_paragraph
 from pipeline_lib.report.page import VENDOR, number, read_provenance, write_page
+from pipeline_lib.report.records import read_record
 from pipeline_lib.report.run import as_yaml, command_of, git_state
 from pipeline_lib.report.stages import KEPT, Graph, changes, graph, stages_of
 from pipeline_lib.report.tables import Column, Download, Explorer, download, packed, tsv
@@ -75,7 +76,7 @@ def write_index(
     """
     people = [row for table in cohort_tables for row in read_table(table)]
     scans = _scans(scan_tables, out.parent)
-    found: dict[str, Any] = read_json(checks)
+    found: dict[str, Any] = read_record(checks)
     provenance = [read_provenance("Cohort", checks)]
     pages = {scan: row["page"] for scan, row in scans.items()}
     _copy(VENDOR / "niivue.umd.js", out.parent)

@@ -1,6 +1,6 @@
-"""A page that shows training while it runs: how far, how fast, how long yet, and the loss; a file that is written again.
+"""A page that shows a run while it goes on: every stage with the time left, and each training; a file that is written again.
 
-Nothing but the logs of the trainings is read, so it runs wherever these can be seen, beside a run of a cluster too.
+Nothing but logs is read, so it runs wherever these can be seen, beside a run of a cluster too.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pipeline_lib.config.schema import CohortOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.report.page import write_page
 from pipeline_lib.report.plots import Plot, Series, plot
+from pipeline_lib.report.progress import read_run
 from pipeline_lib.report.tables import download
 
 LINE = re.compile(
@@ -56,29 +57,32 @@ class Training:
 def follow(
     results: Path, out: Path, *, every: float, once: bool = False, rest: Callable[[float], None] = time.sleep
 ) -> None:
-    """Write ``out`` again and again, until no training runs any more or, with ``once``, a single time.
+    """Write ``out`` again and again, until the run has ended and no training runs or, with ``once``, a single time.
 
     Args:
-        results: folder of results, with ``logs/train_*/``.
+        results: folder of results, with ``logs/jobs.json`` of a run, or with ``logs/train_*/``.
         every: seconds between two versions; a browser that has the page open loads it again as often.
         rest: what waits.
 
     Raises:
-        UserError: no training has written a log there.
+        UserError: no run has noted its jobs there, and no training has written a log.
     """
     while True:
-        trainings = read_trainings(results)
-        if not trainings:
+        run, trainings = read_run(results), read_trainings(results)
+        if not run and not trainings:
             raise UserError(
-                f"{results / 'logs'}: no training has written a log yet; name the folder of results, as in the configuration"
+                f"{results / 'logs'}: no run has started here yet; name the folder of results, as in the configuration"
             )
-        running = any(training.state in ("runs", "silent") for training in trainings)
+        open_trainings = [training for training in trainings if training.state in ("runs", "silent")]
+        running = bool(open_trainings) if run is None else not run.ended
         write_page(
             out,
             "live.html",
-            title="Training",
+            title="Progress",
             home="",
-            cohort=CohortOptions(name="Training"),
+            cohort=CohortOptions(name="Progress"),
+            run=run,
+            silent=_ago(run.silent) if run and running and run.silent > SILENT else "",
             trainings=trainings,
             written=datetime.now().strftime("%Y-%m-%d %H:%M:%S"),
             refresh=max(1, round(every)) if running and not once else 0,

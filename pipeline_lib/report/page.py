@@ -18,7 +18,8 @@ from markupsafe import Markup
 from PIL import Image, ImageOps, ImageSequence
 
 import pipeline_lib
-from pipeline_lib.files import read_json, write_text
+from pipeline_lib.files import write_text
+from pipeline_lib.report.records import read_record
 from pipeline_lib.report.tables import Download
 from pipeline_lib.stage import sidecar_of
 
@@ -151,7 +152,7 @@ def read_provenance(label: str, out: Path) -> Provenance | None:
     sidecar = sidecar_of(out)
     if not sidecar.is_file():
         return None
-    made = read_json(sidecar)
+    made = read_record(sidecar)
     return Provenance(
         label=label,
         code=str(made.get("code", ""))[:16],
@@ -175,7 +176,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
-    environment.filters["link"] = urllib.parse.quote
+    environment.filters["link"] = functools.partial(urllib.parse.quote, safe="/#")
     return environment
 
 

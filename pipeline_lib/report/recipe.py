@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from pipeline_lib.config.schema import CohortOptions, RecipeOptions
 from pipeline_lib.dataset.conditions import Conditions
 from pipeline_lib.dataset.image import MOST_OUTSIDE
-from pipeline_lib.evaluation.metric import Metric, best, read_metrics
-from pipeline_lib.files import read_json, read_table
+from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.metric import REMARKS, Metric, best
+from pipeline_lib.files import read_table
 from pipeline_lib.inference.pictures import save
-from pipeline_lib.report.captions import CAPTIONS
+from pipeline_lib.report.captions import CAPTIONS, caption_of
 from pipeline_lib.report.cases import Cases, cases_of, scan_pages
 from pipeline_lib.report.curves import HISTORY, plots_of
 from pipeline_lib.report.figures import data_of, figures_of
-from pipeline_lib.report.film import film_of
+from pipeline_lib.report.film import films_of
 from pipeline_lib.report.flow import Step, recipe_flow
 from pipeline_lib.report.methods import recipe_methods
 from pipeline_lib.report.page import THUMBNAIL_WIDTH, Picture, load_picture, number, read_provenance, write_page
 from pipeline_lib.report.plots import Plot
+from pipeline_lib.report.records import again, read_list, read_record
 from pipeline_lib.report.run import as_yaml, seeds
 from pipeline_lib.report.tables import download, packed, tsv
-from pipeline_lib.report.verdict import FEW_PEOPLE, RANK, Judged, Verdict, compared, headline, judged, verdict
+from pipeline_lib.report.verdict import (
+    FEW_PEOPLE,
+    RANK,
+    Judged,
+    Verdict,
+    compared,
+    headline,
+    judged,
+    metrics_of,
+    verdict,
+)
 from pipeline_lib.state import without_run_time
 from pipeline_lib.tasks import TASKS
 from pipeline_lib.tasks.task import Task
@@ -72,6 +86,19 @@ class Trained:
     told: str
     steps: int
     best_step: int
+
+
+MODEL = ("train_people", "train_scans", "train_images", "steps", "best_step")
+"""What a page says of a trained network, from its ``model.json``."""
+
+
+def read_model(folder: Path) -> dict[str, Any]:
+    """``model.json`` of a trained network.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return read_record(folder / "model.json", MODEL)
 
 
 @dataclass(frozen=True)
@@ -121,12 +148,13 @@ def write_recipe_page(
     task = TASKS[recipe.task]
     networks = {key: folder for key, folder in folders.items() if (folder / "model.json").is_file()}
     results = {key: folder for key, folder in folders.items() if key not in networks}
-    metrics = [row for folder in results.values() for row in read_metrics(folder)]
+    metrics = [row for folder in results.values() for row in metrics_of(folder)]
     metrics += _started_from_nothing(from_nothing)
     found = judged(metrics)
     chosen = headline(task.headline, found)
     missing = _missing(metrics)
     said = verdict(task, metrics, chosen, missing)
+    remarks = [line for folder in results.values() for line in _remarks(folder)]
     trained = [_trained(task, key, folder) for key, folder in networks.items()]
     options = without_run_time(recipe.model_dump(mode="json"))
     flow = _flow(datasets, networks, frozen=recipe.weights is not None)
@@ -143,8 +171,9 @@ def write_recipe_page(
             recipe=recipe,
             task=task,
             verdict=said,
+            remarks=remarks,
             galleries=_galleries(task, pictures, results),
-            film=film_of(results),
+            films=films_of(results),
             embedding=_embedding(results),
             headline=chosen,
             judged=found,
@@ -162,15 +191,23 @@ def write_recipe_page(
             configuration=as_yaml({"recipes": {name: options}}),
             seeds=seeds(options),
             provenance=[item for item in made if item],
-            card=asdict(_card(name, task, chosen, said, pictures, flow, seeds(options))),
+            card=asdict(_card(name, task, chosen, said, remarks, pictures, flow, seeds(options))),
         )
 
 
 def _started_from_nothing(evaluation: Path | None) -> list[Metric]:
     """Results of the same recipe from nothing at equal steps, as a reference."""
-    rows = read_metrics(evaluation) if evaluation else []
+    rows = metrics_of(evaluation) if evaluation else []
     method = "the same from nothing, as many steps"
     return [replace(row, role="reference", method=method) for row in rows if row.role == "result" and not row.against]
+
+
+def _remarks(folder: Path) -> list[str]:
+    """What an evaluation says in plain words."""
+    path = folder / REMARKS
+    if not path.is_file():
+        return []
+    return [str(line) for line in read_list(path)]
 
 
 def _versions(recipe: RecipeOptions, networks: Mapping[str, Path]) -> Mapping[str, str]:
@@ -178,7 +215,7 @@ def _versions(recipe: RecipeOptions, networks: Mapping[str, Path]) -> Mapping[st
     name = "provenance.json" if recipe.weights is None else "model.json"
     folder = _last(networks)
     sidecar = folder / name if folder else None
-    versions: dict[str, str] = read_json(sidecar).get("versions", {}) if sidecar and sidecar.is_file() else {}
+    versions: dict[str, str] = read_record(sidecar).get("versions", {}) if sidecar and sidecar.is_file() else {}
     return versions
 
 
@@ -187,7 +224,7 @@ def _flow(datasets: Sequence[Path], networks: Mapping[str, Path], *, frozen: boo
     if not datasets:
         return []
     folder = _last(networks)
-    return recipe_flow(datasets, read_json(folder / "model.json") if folder else None, frozen=frozen)
+    return recipe_flow(datasets, read_model(folder) if folder else None, frozen=frozen)
 
 
 def _last(networks: Mapping[str, Path]) -> Path | None:
@@ -201,18 +238,40 @@ def _cases(results: Mapping[str, Path], chosen: Judged | None, datasets: Sequenc
 
 
 def _embedding(results: Mapping[str, Path]) -> Embedding | None:
-    """The points of the embedding stage; None where there is none."""
+    """The points of the embedding stage; None where there is none.
+
+    Raises:
+        UserError: a point has no place.
+    """
     folder = results.get("embedding")
     if folder is None or not (folder / "embedding.tsv").is_file():
         return None
-    rows = read_table(folder / "embedding.tsv")
+    path = folder / "embedding.tsv"
+    rows = read_table(path)
     names = list(rows[0]) if rows else []
     spaces = tuple(name.removesuffix("_x") for name in names if name.endswith("_x"))
     places = [f"{space}_{axis}" for space in spaces for axis in "xy"]
-    rows = [row | {name: f"{float(row[name]):.4g}" for name in places} for row in rows]
+    rows = [row | _places(path, line, row, places) for line, row in enumerate(rows, start=2)]
     untold = {"scan", "participant", *places}
     told = [name for name in names if name not in untold and len({row[name] for row in rows}) > 1]
     return Embedding(spaces, tuple(told or ["split"]), len(rows), packed(tsv(names, rows)))
+
+
+def _places(path: Path, line: int, row: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """The coordinates of a point, shortened."""
+    found = {}
+    for name in names:
+        try:
+            value = float(row[name])
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise UserError(
+                f"{path}: line {line} ({row.get('scan') or 'no scan'}): {name} is {row[name] or 'blank'}, not a number; "
+                f"{again(path)}"
+            )
+        found[name] = f"{value:.4g}"
+    return found
 
 
 def stage_title(task: Task, key: str) -> str:
@@ -257,7 +316,8 @@ def picture_files(folder: Path) -> list[Path]:
 
 def _in_order(files: Sequence[Path]) -> list[Path]:
     known = list(CAPTIONS)
-    return sorted(files, key=lambda path: (known.index(path.stem) if path.stem in known else len(known), path.name))
+    keys = {path: caption_of(path.stem) for path in files}
+    return sorted(files, key=lambda path: (known.index(keys[path]) if keys[path] else len(known), path.name))
 
 
 def _galleries(task: Task, pictures: Mapping[str, Sequence[Path]], folders: Mapping[str, Path]) -> list[Gallery]:
@@ -285,8 +345,8 @@ def _with_table(picture: Picture, folder: Path, name: str) -> Picture:
 
 
 def _picture(path: Path, **size: int) -> Picture:
-    if path.stem in CAPTIONS:
-        caption, alt = CAPTIONS[path.stem]
+    if key := caption_of(path.stem):
+        caption, alt = CAPTIONS[key]
         caption = f"Animation. {caption}" if path.suffix.lower() == ".gif" else caption
     else:
         words = path.stem.replace("_", " ").replace("-", " ")
@@ -308,7 +368,7 @@ def _missing(metrics: Sequence[Metric]) -> list[str]:
 
 
 def _trained(task: Task, key: str, folder: Path) -> Trained:
-    model = read_json(folder / "model.json")
+    model = read_model(folder)
     return Trained(
         title=stage_title(task, key),
         people=model["train_people"],
@@ -322,7 +382,7 @@ def _trained(task: Task, key: str, folder: Path) -> Trained:
 
 def _cut_brains(networks: Mapping[str, Path]) -> list[str]:
     """That the images a network was trained on leave out some of the brain, and how much."""
-    shares = [read_json(folder / "model.json").get("brain_outside") or 0 for folder in networks.values()]
+    shares = [read_model(folder).get("brain_outside") or 0 for folder in networks.values()]
     if max(shares, default=0) <= MOST_OUTSIDE:
         return []
     return [
@@ -371,6 +431,7 @@ def _card(
     task: Task,
     chosen: Judged | None,
     said: Verdict,
+    remarks: Sequence[str],
     pictures: Mapping[str, Sequence[Path]],
     flow: Sequence[Step],
     seeded: Sequence[tuple[str, int]],
@@ -389,7 +450,7 @@ def _card(
         baselines=tuple(f"{row.role}, {row.method}: {number(row.value)}" for row in rows if RANK[row.role] == 1),
         outcome=said.outcome,
         verdict=said.sentence,
-        detail=said.detail,
+        detail=" ".join(text for text in (said.detail, *remarks) if text),
         flow=tuple(flow),
         seeds=tuple(seeded),
         thumbnail=(thumbnail.still or thumbnail.source) if thumbnail else "",

@@ -17,7 +17,7 @@ from pipeline_lib.report.atlas import Atlas
 from pipeline_lib.report.measures import MEASURES, Measure
 from pipeline_lib.report.methods import methods_text, scan_paragraph
 from pipeline_lib.report.page import Picture, Provenance, load_picture, number, read_provenance, write_page
-from pipeline_lib.report.pictures import mapped_pictures
+from pipeline_lib.report.pictures import mapped_pictures, table_of_pictures
 from pipeline_lib.report.tables import Download, download
 from pipeline_lib.report.view import Inferred, View, view_of
 
@@ -114,14 +114,16 @@ def _write_picture_page(
     out: Path,
     inferred: Sequence[Inferred],
 ) -> None:
-    """One page for the pictures of a chunk: some to look at, counts, and why others are out."""
+    """One page for the pictures of a chunk: a table with each of them, counts, and why others are out."""
     passed = Counter(row["group"] for row in rows if row["ok"] == "true")
     excluded = [row for row in rows if row["ok"] != "true"]
     failed = Counter(row["group"] for row in excluded)
     logged = {row["log"]: row for row in excluded if row["log"]}
+    maps = list(mapped_pictures(preprocess.name, inferred))
     write_page(
         out / PICTURES,
         "pictures.html",
+        scripts=["shared.js", "page.js"],
         title=preprocess.name,
         home="../../index.html",
         cohort=cohort,
@@ -130,7 +132,8 @@ def _write_picture_page(
         passed=passed.total(),
         excluded=excluded,
         most=MOST_EXCLUDED,
-        maps=list(mapped_pictures(preprocess.name, inferred)),
+        maps=maps,
+        table=table_of_pictures(preprocess.name, preprocess, rows, maps),
         groups=[(group, passed[group], failed[group]) for group in sorted({*passed, *failed})],
         picture=load_picture(
             preprocess / "figures" / "pictures.png",

@@ -13,7 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.files import read_json, write_json
+from pipeline_lib.files import write_json
+from pipeline_lib.report.records import read_record
 from pipeline_lib.state import SIDECAR
 
 SHARED = ("ingest", "preprocess", "cohort", "report")
@@ -92,7 +93,7 @@ def stages_of(results: Path) -> list[Made]:
         path = sidecar.relative_to(results)
         if path.parts[0] == "report":
             continue
-        made = read_json(sidecar)
+        made = read_record(sidecar)
         own = sidecar.parent if sidecar.name == SIDECAR else sidecar.with_name(sidecar.name.removesuffix(f".{SIDECAR}"))
         found.append(
             Made(
@@ -141,7 +142,7 @@ def changes(stages: Sequence[Made], kept: Path) -> list[Change] | None:
     Where nothing was, what was said then stands. None: there was no report before.
     """
     now = {made.path: made for made in stages}
-    known: dict[str, Any] = read_json(kept) if kept.is_file() else {}
+    known: dict[str, Any] = read_record(kept) if kept.is_file() else {}
     then: dict[str, Any] = known.get("stages", {})
     anew = {path for path, made in now.items() if path not in then or then[path]["finished"] != made.finished}
     said: list[dict[str, Any]] = known.get("changes", [])

@@ -25,6 +25,16 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Sheets:
+    """Small square pictures on sheets, so many side by side and on each, as ``data:`` addresses."""
+
+    addresses: tuple[str, ...]
+    pixels: int
+    across: int
+    on_each: int
+
+
+@dataclass(frozen=True)
 class Explorer:
     """A table shown a page at a time.
 
@@ -34,6 +44,7 @@ class Explorer:
         filters: names and titles of columns with a list to choose from, and its values.
         packed: the table, see `packed`.
         rated: the cohort whose ratings, kept by the reader's browser, are columns too; empty: none.
+        sheets: small pictures of the rows, in whose order the column ``tile`` counts, see `Sheets`.
     """
 
     name: str
@@ -43,6 +54,7 @@ class Explorer:
     rows: int
     packed: str
     rated: str = ""
+    sheets: Sheets | None = None
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from pipeline_lib.evaluation.metric import Metric, Role, best
+from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.metric import Metric, Role, best, read_metrics
 from pipeline_lib.report.charts import Whisker, intervals
 from pipeline_lib.report.page import number
+from pipeline_lib.report.records import again
 from pipeline_lib.tasks.task import Task
 
 Outcome = Literal["better", "worse", "undecided"]
@@ -58,6 +61,19 @@ class Verdict:
     outcome: Outcome | Literal[""]
     sentence: str
     detail: str = ""
+
+
+def metrics_of(folder: Path) -> list[Metric]:
+    """What an evaluation found; nothing where the folder has no metrics.
+
+    Raises:
+        UserError: ``metrics.json`` is damaged.
+    """
+    try:
+        return read_metrics(folder)
+    except (ValueError, TypeError, AttributeError) as error:
+        path = folder / "metrics.json"
+        raise UserError(f"{path}: is damaged ({error}); {again(path)}") from None
 
 
 def judged(metrics: Sequence[Metric]) -> list[Judged]:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from pipeline_lib.dataset.volumes import space_of
 from pipeline_lib.files import read_table
+from pipeline_lib.imaging.ingest import NODDI_MAPS
 from pipeline_lib.imaging.nifti import Volume, read_volume
 from pipeline_lib.imaging.quality import SOME, TILE, mosaic
 from pipeline_lib.imaging.registration import resample, template
@@ -24,6 +25,7 @@ from pipeline_lib.inference.pictures import plane
 from pipeline_lib.report.atlas import Atlas, Regions
 from pipeline_lib.report.findings import Finding, findings
 from pipeline_lib.report.page import Picture, picture_of
+from pipeline_lib.report.records import read_record
 from pipeline_lib.report.volumes import Frame, Layer, map_layer, mask_layer, scan_layer
 
 OUTLINE = "#35c2ff"
@@ -119,7 +121,7 @@ def view_of(
             layers.append(map_layer(frame, f"Anomaly map, {each.recipe}", scores, each.threshold))
             regions = atlas.on(scores) if atlas is not None and space_of(path) == "MNI152" else None
             found.append(_found(each, scores, lesion, regions))
-        layers += _spread(frame, each, rows)
+        layers += _predicted(frame, each, rows)
         pairs += _made(each, rows)
     if lesion is not None:
         layers.append(mask_layer(frame, "Known lesion", lesion))
@@ -147,15 +149,34 @@ def _found(inferred: Inferred, scores: Volume, lesion: Volume | None, regions: R
     return Found(inferred.recipe, inferred.threshold, tuple(findings(scores, inferred.threshold, known, regions)))
 
 
-def _spread(frame: Frame, inferred: Inferred, rows: pd.DataFrame) -> list[Layer]:
-    """How much the draws of a prediction differ, where there were several."""
+def _predicted(frame: Frame, inferred: Inferred, rows: pd.DataFrame) -> list[Layer]:
+    """Predicted volumes, each followed by how much its draws differ where there were several; on the scale from 0 to 1."""
     affine = affine_of(str(rows["affine"].iloc[0]))
     if affine is None or not (inferred.inference / "spread.npy").is_file():
         return []
-    values = np.asarray(open_array(inferred.inference, "spread")[rows.index[0]], dtype=np.float32)
-    if values.ndim != 4 or not values.any():
+    prediction, spread = (
+        np.asarray(open_array(inferred.inference, name)[rows.index[0]], dtype=np.float32)
+        for name in ("prediction", "spread")
+    )
+    if spread.ndim != 4:
         return []
-    return [map_layer(frame, f"Uncertainty, {inferred.recipe}", Volume(values[0], affine), None)]
+    layers = []
+    for name, mean, deviation in zip(_channels(inferred.dataset, len(spread)), prediction, spread, strict=True):
+        values = Volume((mean + 1) / 2, affine)
+        layers.append(map_layer(frame, f"{name} as predicted, {inferred.recipe}", values, 0.02))
+        if deviation.any():
+            deviations = Volume(deviation / 2, affine)
+            layers.append(map_layer(frame, f"Uncertainty of {name}, {inferred.recipe}", deviations, None))
+    return layers
+
+
+def _channels(dataset: Path, number: int) -> tuple[str, ...]:
+    """What the target's volumes are called."""
+    prepared = dataset / "prepared.json"
+    target = read_record(prepared)["data"]["target"] if prepared.is_file() else None
+    return (
+        NODDI_MAPS if target == "noddi" and number == len(NODDI_MAPS) else tuple(f"map {n + 1}" for n in range(number))
+    )
 
 
 def _registration(native: Mapping[str, Path], prepared: Mapping[str, Path], image: Volume, mask: Volume) -> list[Pair]:

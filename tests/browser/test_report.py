@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_report import EVIL
+from made_report import COHORT, EVIL, make_pictures
 
 from pipeline_lib.cohort.ratings import read_ratings
+from pipeline_lib.config.schema import PreprocessOptions
+from pipeline_lib.report.scans import write_scan_pages
 
 pytestmark = pytest.mark.browser
 
@@ -27,16 +29,21 @@ WAIT = 120
 
 def opened(browser: Any, page: Path) -> Any:
     """A page whose scripts have done what they do at the start."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
     browser.get(page.as_uri())
-    waiting = (
+    wait(
+        browser,
         "return document.querySelectorAll('.explorer[hidden], .scatter[hidden]').length === 0"
         " && [...document.querySelectorAll('.viewer')].every(box => box.dataset.ready"
-        " || !document.querySelector('.no-viewer').hidden)"
+        " || !document.querySelector('.no-viewer').hidden)",
     )
-    WebDriverWait(browser, WAIT).until(lambda driver: driver.execute_script(waiting))
     return browser
+
+
+def wait(browser: Any, until: str) -> None:
+    """Until a script returns true."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, WAIT).until(lambda driver: driver.execute_script(until))
 
 
 def texts(browser: Any, selector: str) -> list[str]:
@@ -155,6 +162,7 @@ def test_slider_goes_through_the_values_of_a_condition(browser: Any, report: Pat
         said.append((texts(browser, ".film output")[0], browser.execute_script(at)))
         slider.send_keys(Keys.ARROW_RIGHT)
     assert said == [("as scanned", "0px 0%"), ("20.5", "0px 33.3333%"), ("60", "0px 66.6667%"), (EVIL, "0px 100%")]
+    wait(browser, "return document.querySelector('.film img').naturalHeight > 0")
     one, whole = browser.execute_script(
         "const i = document.querySelector('.film img'); return [i.clientWidth / i.clientHeight, i.naturalWidth / i.naturalHeight]"
     )
@@ -163,6 +171,23 @@ def test_slider_goes_through_the_values_of_a_condition(browser: Any, report: Pat
     assert not browser.execute_script(rows)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     assert browser.execute_script(rows), "on paper all frames stand below each other, and what each is"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_the_condition_that_changes_is_chosen(browser: Any, report: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    opened(browser, report / "synthesis.html")
+    assert texts(browser, "select.films option") == ["age", "group"]
+    visible = "return [...document.querySelectorAll('.film')].map(film => film.checkVisibility())"
+    assert browser.execute_script(visible) == [True, False]
+    set_value(browser, "select.films", "film-1")
+    assert browser.execute_script(visible) == [False, True]
+    slider = browser.find_element("css selector", "#film-1 input")
+    slider.send_keys(Keys.END)
+    assert texts(browser, "#film-1 output") == [EVIL]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert browser.execute_script(visible) == [True, True], "on paper all"
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
@@ -224,7 +249,14 @@ def drawn(browser: Any) -> bytes:
 def test_viewer_shows_the_map_over_the_scan_and_findings_lead_there(browser: Any, report: Path) -> None:
     opened(browser, report / SCAN)
     assert browser.execute_script("return document.querySelector('.no-viewer').hidden")
-    assert texts(browser, ".layers legend") == ["Scan", "Anomaly map, anomaly", "Known lesion", "Brain mask"]
+    legends = texts(browser, ".layers legend")
+    assert legends == [
+        "Scan",
+        "Anomaly map, anomaly",
+        *texts(browser, "select.map option")[1:],
+        "Known lesion",
+        "Brain mask",
+    ]
     places = texts(browser, "button.place")
     assert len(places) == 2
     assert texts(browser, "[aria-label='Findings of anomaly'] td:last-child") == ["touched", "no"]
@@ -246,6 +278,23 @@ def test_sliders_of_the_viewer_change_what_is_drawn(browser: Any, report: Path) 
     set_value(browser, ".layers .opacity", "0")
     assert drawn(browser) not in (shown, higher)
     assert texts(browser, ".layers output")[0] == "0%"
+
+
+def test_the_map_over_the_scan_is_chosen(browser: Any, report: Path) -> None:
+    opened(browser, report / SCAN)
+    maps = texts(browser, "select.map option")
+    assert [title for title in maps if title.startswith("Uncertainty")] == [
+        f"Uncertainty of {name}, translation" for name in ("ICVF", "ODI", "ISOVF")
+    ]
+    shown = {drawn(browser)}
+    for n, title in enumerate(maps[1:], start=2):
+        set_value(browser, "select.map", f"layer-{n}")
+        assert texts(browser, ".layers [data-kind=map]:not([hidden]) legend") == [title]
+        assert texts(browser, ".viewer [role=status]")[0].split("; ")[1].startswith(f"{title}: ")
+        shown.add(drawn(browser))
+    assert len(shown) == len(maps)
+    click(browser, "button.place")
+    assert texts(browser, ".layers [data-kind=map]:not([hidden]) legend") == ["Anomaly map, anomaly"]
 
 
 def test_arrow_keys_move_the_crosshair(browser: Any, report: Path) -> None:
@@ -348,4 +397,25 @@ def test_ratings_are_kept_shown_in_the_index_and_exported_for_the_next_run(
     click(browser, ".rating .clear")
     assert texts(browser, ".rating [role=status]") == ["Not rated. 1 scan rated in this browser."]
     browser.execute_script("localStorage.clear()")
+    assert browser.get_log("browser") == []
+
+
+def test_every_picture_is_found_by_its_group_and_by_its_address(browser: Any, tmp_path: Path) -> None:
+    make_pictures(tmp_path, 120)
+    out = tmp_path / "report" / "scans" / "test-image-0001"
+    write_scan_pages(tmp_path / "ingest", tmp_path / "preprocess", PreprocessOptions(), COHORT, out)
+    browser.get_log("browser")
+    opened(browser, out / "pictures.html")
+    assert texts(browser, ".explorer [role=status]") == ["1 to 50 of 120"]
+    set_value(browser, "select[data-name=group]", "cat")
+    assert set(column(browser, "Group")) == {"cat"}
+    set_value(browser, "select[data-name=group]", "all")
+    browser.execute_script("location.hash = 'p26'")
+    wait(browser, "return document.querySelectorAll('.explorer tbody tr').length === 1")
+    wait(browser, "return document.querySelector('canvas.tile').dataset.ready === 'true'")
+    shade = "return document.querySelector('canvas.tile').getContext('2d').getImageData(40, 40, 1, 1).data[0]"
+    assert browser.execute_script(shade) == pytest.approx(8 * 26, abs=6)
+    assert browser.execute_script("return document.querySelector('canvas.tile').ariaLabel") == "Picture of p26"
+    set_value(browser, ".explorer input", "p27")
+    assert column(browser, "Reason") == [f"p27.png: {EVIL}"]
     assert browser.get_log("browser") == []

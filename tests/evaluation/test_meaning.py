@@ -268,15 +268,20 @@ def test_counterfactuals_that_age_like_the_cohort_agree_with_it(tmp_path: Path) 
     chosen = index[index["slice"] == 10].iloc[::4]
     own = np.random.default_rng(4).normal(0, 8, len(chosen))
     changed = np.stack([[slice_with(voxels_of(10.0, age, mine)) for age in ages] for mine in own])
-    np.save(tmp_path / "changed.npy", changed)
-    write_json(tmp_path / "counterfactuals.json", {"condition": "age", "values": ages})
+    for condition in ("age", "sex"):
+        (tmp_path / condition).mkdir()
+        np.save(tmp_path / condition / "changed.npy", changed)
+    write_json(tmp_path / "counterfactuals.json", {"age": ages, "sex": ["F", "M"]})
     table = chosen.assign(scan=chosen["participant"], own=chosen["age"], psnr=30.0, mean_absolute_error=0.02)
-    table.to_csv(tmp_path / "people.tsv", sep="\t", index=False)
+    for condition in ("age", "sex"):
+        table.to_csv(tmp_path / f"counterfactuals_{condition}.tsv", sep="\t", index=False)
     metrics = measure_counterfactuals(tmp_path, Counting(), real, OPTIONS, RESULT)  # type: ignore[arg-type]
     name = f"{CHANGE} over age"
     assert found(metrics, name, role="result").value == pytest.approx(2000 / 900, rel=0.02)
     assert found(metrics, f"{name}, counterfactuals over held-out people").value == pytest.approx(1, abs=0.05)
-    assert found(metrics, "round trip of a scan, PSNR").value == 30
-    assert found(metrics, "round trip of a scan, mean absolute error").value == pytest.approx(0.01)
+    spread = "people spread over age"
+    assert found(metrics, "round trip of a scan, PSNR", part=spread).value == 30
+    assert found(metrics, "round trip of a scan, mean absolute error", part=spread).value == pytest.approx(0.01)
     alone = measure_counterfactuals(tmp_path, None, real, OPTIONS, RESULT)
+    assert {row.part for row in alone} == {"people spread over age", "people spread over sex"}
     assert {row.name for row in alone} == {"round trip of a scan, PSNR", "round trip of a scan, mean absolute error"}

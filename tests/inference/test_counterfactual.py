@@ -67,17 +67,17 @@ def test_scans_are_made_again_and_say_what_they_are(
     diffusion = make_denoiser(recipe, ["z"], channels=1)
     out = tmp_path / "out"
     make_counterfactuals(recipe, diffusion, [chunk], out)
-    people = pd.read_csv(out / "people.tsv", sep="\t")
+    people = pd.read_csv(out / "counterfactuals_age.tsv", sep="\t")
     assert list(people["participant"]) == ["a", "c", "e"], "evenly over their ages"
     assert list(people["own"]) == [30, 40, 50]
-    scans, returned, changed = (np.load(out / f"{name}.npy") for name in ("scans", "returned", "changed"))
+    scans, returned, changed = (np.load(out / "age" / f"{name}.npy") for name in ("scans", "returned", "changed"))
     assert scans.shape == returned.shape == (3, 1, 16, 16)
     assert changed.shape == (3, 2, 1, 16, 16)
     errors = np.abs(returned - scans).mean(axis=(1, 2, 3))
     np.testing.assert_allclose(people["mean_absolute_error"], errors, rtol=1e-5)
     # Somebody of 30 made again at 30 is the round trip.
     np.testing.assert_allclose(changed[0, 0], returned[0], atol=1e-5)
-    assert json.loads((out / "counterfactuals.json").read_text()) == {"condition": "age", "values": [30.0, 70.0]}
+    assert json.loads((out / "counterfactuals.json").read_text()) == {"age": [30.0, 70.0]}
 
     image = nibabel.load(out / "nifti/a_FLAIR_age-70_desc-counterfactual_FLAIR.nii.gz")
     np.testing.assert_allclose(image.get_fdata().squeeze(), (changed[0, 1, 0] + 1) / 2, atol=1e-6)
@@ -87,7 +87,25 @@ def test_scans_are_made_again_and_say_what_they_are(
     assert (about["Conditions"], about["OwnCondition"], about["Sources"]) == ({"age": 70.0}, 30.0, ["a_FLAIR"])
     with Image.open(out / "png/a_FLAIR_age-70.png") as picture:
         assert picture.text["Synthetic"] == "True"
-    assert (out / "counterfactuals.png").is_file()
+    assert (out / "counterfactuals_age.png").is_file()
+
+
+def test_every_condition_but_the_slice_is_changed_in_turn(
+    make_recipe: Callable, make_chunk: Callable, make_denoiser: Callable, tmp_path: Path
+) -> None:
+    recipe = make_recipe(
+        "synthesis", condition=["group", "age", "slice"], counterfactuals=2, conditions={"age": [30, 70]}
+    )
+    values = {"autoencoder": None, "data": {"size": [16, 16], "modality": "FLAIR"}}
+    recipe = type(recipe).model_validate(recipe.model_dump() | values)
+    diffusion = make_denoiser(recipe, ["z"], channels=1)
+    make_counterfactuals(recipe, diffusion, [make_chunk("test-anat-0001", list("abcde"))], tmp_path / "out")
+    asked = json.loads((tmp_path / "out/counterfactuals.json").read_text())
+    assert asked["age"] == [30.0, 70.0]
+    assert set(asked) == {"age", "group"}
+    for name, of in asked.items():
+        assert np.load(tmp_path / "out" / name / "changed.npy").shape == (2, len(of), 1, 16, 16)
+        assert len(pd.read_csv(tmp_path / "out" / f"counterfactuals_{name}.tsv", sep="\t")) == 2
 
 
 def test_a_model_that_is_told_nothing_of_people_has_none(
@@ -97,7 +115,7 @@ def test_a_model_that_is_told_nothing_of_people_has_none(
     make_counterfactuals(
         recipe, make_denoiser(recipe, ["z"], channels=1), [make_chunk("test-anat-0001", ["a"])], tmp_path / "out"
     )
-    assert json.loads((tmp_path / "out/counterfactuals.json").read_text()) == {"condition": None, "values": []}
+    assert json.loads((tmp_path / "out/counterfactuals.json").read_text()) == {}
 
 
 def test_values_are_those_asked_for_or_spread_over_the_training_set(make_recipe: Callable) -> None:

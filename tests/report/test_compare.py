@@ -17,10 +17,13 @@ from pipeline_lib.files import write_json, write_table
 from pipeline_lib.report.compare import compare, read_run
 
 
-def made_run(folder: Path, dice: dict[str, float], *, steps: int, code: str = "c0de") -> Path:
+def made_run(folder: Path, dice: dict[str, float], *, steps: int, code: str = "c0de", cohort: str = "") -> Path:
     """Results of one recipe on test people with so much Dice each; one more person is in training."""
-    people = [{"participant": name, "scan": name, "split": "test", "included": "true"} for name in dice]
-    people.append({"participant": "trained", "scan": "trained", "split": "train", "included": "true"})
+    people = [
+        {"participant": name, "scan": name, "split": split, "included": "true", "sha256": f"content of {name}{cohort}"}
+        for split, names in (("test", dice), ("train", ["trained"]))
+        for name in names
+    ]
     write_table(folder / "cohort" / "test-anat.tsv", list(people[0]), people)
     options: dict[str, Any] = {"denoiser": {"training": {"steps": steps, "seed": 0}}}
     for place, stage in (("diffusion", "train_denoiser"), ("evaluation", "evaluate_anomaly")):
@@ -63,6 +66,17 @@ def test_people_in_both_runs_are_compared_with_themselves(tmp_path: Path, runs: 
     text = (tmp_path / "compare.html").read_text()
     assert "new &lt;b&gt;" in text
     assert "new <b>" not in text
+
+
+def test_the_same_identifiers_in_two_cohorts_are_not_the_same_people(tmp_path: Path) -> None:
+    first = made_run(tmp_path / "first", {"01": 0.2, "02": 0.4, "03": 0.6}, steps=10)
+    other = made_run(tmp_path / "other", {"01": 0.3, "02": 0.5, "03": 0.7}, steps=10, cohort=" of another cohort")
+    out = tmp_path / "compare.html"
+    assert [line for line in compare(first, other, out) if "people in both" in line] == []
+    text = out.read_text()
+    assert "4 identifiers stand in both runs without a scan in common" in text
+    assert "No test person has numbers of their own in both runs." in text
+    assert '<th scope="row" class="nowrap">People in the first only</th><td class="n">0</td>' in text
 
 
 def test_option_is_named_once_however_many_stages_read_it(tmp_path: Path, runs: tuple[Path, Path]) -> None:

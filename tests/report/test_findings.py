@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from made_report import CHUNK, VIEWED, make_volumes
+from made_report import CHUNK, VIEWED, make_translation, make_volumes
 
 from pipeline_lib.imaging.nifti import Volume
 from pipeline_lib.report.findings import findings
@@ -102,6 +102,22 @@ def test_a_scan_shows_its_map_its_findings_and_pairs(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert view_of(VIEWED, {}, {}, [inferred]).layers == ()
     assert view_of("another", native, own, [inferred]).found == ()
+
+
+def test_every_predicted_volume_has_its_uncertainty(tmp_path: Path) -> None:
+    _, prepared = make_volumes(tmp_path, VIEWED)
+    make_translation(tmp_path, VIEWED)
+    folders = [tmp_path / "translation" / part for part in (f"inference/{CHUNK}", f"dataset/{CHUNK}", "evaluation")]
+    own = {name: tmp_path / "preprocess" / CHUNK / path for name, path in prepared.items()}
+    layers = {layer.title: layer for layer in view_of(VIEWED, {}, own, [Inferred.of(*folders)]).layers}
+    maps = [title.removesuffix(", translation") for title, layer in layers.items() if layer.kind == "map"]
+    assert maps == [
+        text for name in ("ICVF", "ODI", "ISOVF") for text in (f"{name} as predicted", f"Uncertainty of {name}")
+    ]
+    assert layers["ISOVF as predicted, translation"].high == pytest.approx(1), "from 0 to 1"
+    highest = [layers[f"Uncertainty of {name}, translation"].high for name in ("ICVF", "ODI", "ISOVF")]
+    assert highest == pytest.approx([highest[0], 2 * highest[0], 3 * highest[0]])
+    assert highest[0] == pytest.approx(0.1), "half of .2, which is on the scale from -1 to 1"
 
 
 def test_without_a_lesion_among_validation_people_nothing_is_listed(tmp_path: Path) -> None:

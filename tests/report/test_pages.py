@@ -16,18 +16,20 @@ from typing import Any
 import made_report
 import numpy as np
 import pytest
-from made_report import make_report
+from made_report import make_pictures, make_report
 from matplotlib.figure import Figure
 from packed_table import unpacked
 from PIL import Image
 
 from pipeline_lib.config.schema import CohortOptions, PreprocessOptions, RecipeOptions, SplitOptions
+from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.metric import Metric, Role
 from pipeline_lib.files import write_json, write_text
 from pipeline_lib.report.captions import CAPTIONS
-from pipeline_lib.report.film import film_of
+from pipeline_lib.report.film import films_of
 from pipeline_lib.report.index import read_card, write_index
 from pipeline_lib.report.page import PICTURE_LIMIT, load_picture
+from pipeline_lib.report.pictures import LARGE
 from pipeline_lib.report.recipe import write_recipe_page
 from pipeline_lib.report.run import COMMAND
 from pipeline_lib.report.scans import write_scan_pages
@@ -250,6 +252,25 @@ def test_ceiling_below_its_floor_is_said(tmp_path: Path, ceiling: float, crossed
     assert ("For PSNR, ICVF the ceiling is below the floor" in check(tmp_path / "page.html").text) == crossed
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("diffusion/model.json", '{"steps": 10', r"diffusion/model\.json: is damaged .*delete the folder .*diffusion"),
+        ("diffusion/model.json", '{"steps": 10}', r"diffusion/model\.json: is damaged \(lacks best_step, train_images"),
+        ("evaluation/metrics.json", "[1]", r"evaluation/metrics\.json: is damaged"),
+        ("embedding/embedding.tsv", "scan\tl_x\tl_y\na\t1\t2\nb\t\t3\n", r"embedding\.tsv: line 3 \(b\): l_x is blank"),
+    ],
+)
+def test_a_damaged_file_of_a_stage_is_named_with_what_to_do(tmp_path: Path, name: str, text: str, said: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir()
+    path.write_text(text)
+    recipe = RecipeOptions.model_validate({"task": "synthesis"})
+    with pytest.raises(UserError, match=said):
+        write_recipe_page("one", recipe, COHORT, {path.parent.name: path.parent}, tmp_path / "one.html")
+    assert not (tmp_path / "one.html").exists()
+
+
 def test_number_that_could_not_be_computed_is_explained_once(tmp_path: Path) -> None:
     rows = [metric("diffusion", None, note="no lesion mask", group=group) for group in ("all", "CN", "AD")]
     write_json(tmp_path / "evaluation" / "metrics.json", rows)
@@ -319,12 +340,11 @@ def test_policy_names_the_pages_own_style_and_script_and_nothing_else(tmp_path: 
 
 def test_slider_over_more_values_than_a_picture_holds_says_how_many_are_left_out(tmp_path: Path) -> None:
     folder = tmp_path / "synthesis" / "counterfactuals"
-    folder.mkdir(parents=True)
-    np.save(folder / "scans.npy", np.zeros((1, 1, 9, 8), np.float32))
-    np.save(folder / "changed.npy", np.zeros((1, 150, 1, 9, 8), np.float32))
-    write_json(folder / "counterfactuals.json", {"condition": "site", "values": [f"site {n}" for n in range(150)]})
-    film = film_of({"counterfactuals": folder})
-    assert film is not None
+    (folder / "site").mkdir(parents=True)
+    np.save(folder / "site" / "scans.npy", np.zeros((1, 1, 9, 8), np.float32))
+    np.save(folder / "site" / "changed.npy", np.zeros((1, 150, 1, 9, 8), np.float32))
+    write_json(folder / "counterfactuals.json", {"site": [f"site {n}" for n in range(150)]})
+    (film,) = films_of({"counterfactuals": folder})
     assert (film.labels[0], len(film.labels), film.left_out) == ("as scanned", 51, 100)
 
 
@@ -394,6 +414,23 @@ def test_pictures_have_one_page_a_chunk_and_a_line_in_the_index(tmp_path: Path, 
     links = {reference for reference in page.references if reference.endswith(".html")}
     assert links == {"anomaly.html", "scans/test-image-0001/pictures.html"}
     assert "p38<" not in page.text, "no line a picture that passed"
+
+
+def test_every_picture_of_a_chunk_has_a_row_and_a_tile(tmp_path: Path) -> None:
+    rows = make_pictures(tmp_path, 30)
+    out = tmp_path / "report" / "scans" / "test-image-0001"
+    write_scan_pages(tmp_path / "ingest", tmp_path / "preprocess", PreprocessOptions(), COHORT, out)
+    page = check(out / "pictures.html")
+    found = unpacked(page.text, "pictures-table")
+    assert [row["scan"] for row in found] == [row["scan"] for row in rows]
+    assert [row["tile"] for row in found][:9] == ["0", "1", "2", "3", "4", "5", "6", "", "7"], "one could not be read"
+    assert found[7]["reason"] == f"p7.png: {made_report.EVIL}"
+    sheet = re.search('<script type="text/plain" id="sheet-0">data:image/webp;base64,(.*?)</script>', page.text)
+    assert sheet
+    with Image.open(io.BytesIO(base64.b64decode(sheet[1]))) as image:
+        assert image.size == (25 * LARGE, 2 * LARGE)
+        shades = [np.asarray(image)[LARGE // 2, LARGE * n + LARGE // 2, 0] for n in (0, 6, 7)]
+    assert shades == pytest.approx([0, 48, 64], abs=6), "tiles in the order of the rows that were read"
 
 
 def test_every_picture_the_library_draws_has_a_caption(repository: Path) -> None:

@@ -17,6 +17,7 @@ from pipeline_lib.config.load import read_yaml
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_text
 from pipeline_lib.plan import Plan
+from pipeline_lib.report.progress import Job, note_end, note_jobs, parts_of
 from pipeline_lib.report.run import COMMAND
 from pipeline_lib.retraining import retraining
 
@@ -64,8 +65,36 @@ def write_what_jobs_read():
     state_licence(plan.models(), plan.config.cohort.licence)
 
 
+def jobs_of_run():
+    """What is to be done, those first from which others follow: for `python -m pipeline_lib.report live`."""
+    ours = {
+        job
+        for job in workflow.dag.needrun_jobs()
+        if job.log and Path(job.log[0]).is_relative_to(results)
+    }
+    return [
+        Job(
+            job.rule.name,
+            job.wildcards.get("recipe", ""),
+            parts_of(job.wildcards),
+            Path(job.log[0]).relative_to(results).as_posix(),
+        )
+        for level in workflow.dag.toposorted(ours)
+        for job in sorted(level, key=lambda job: (job.rule.name, job.log[0]))
+    ]
+
+
 onstart:
     write_what_jobs_read()
+    note_jobs(Path(results), jobs_of_run())
+
+
+onsuccess:
+    note_end(Path(results), "done")
+
+
+onerror:
+    note_end(Path(results), "stopped by an error")
 
 
 if not workflow.modifier.is_main_snakefile():  # Snakemake calls no handler of a module

@@ -104,3 +104,36 @@ use rule stage as report_index with:
         **runs("report_index", "report"),
     message:
         "Report index"
+
+
+def taken_whole(folder):
+    """A folder as one entry of Snakemake's report: possible in report.zip only, `--report report.html` would end with an error."""
+    if not any(word.endswith(".zip") for word in sys.argv):
+        return directory(folder)
+    return report(
+        directory(folder),
+        caption="../report/archive.rst",
+        category="Cohort",
+        labels={"page": "all pages, linked: index, recipes, scans"},
+        htmlindex="index.html",
+    )
+
+
+use rule stage as report_archive with:
+    input:
+        index=f"{results}/report/index.html",
+        recipes=[f"{results}/report/{recipe}.html" for recipe in plan.recipes],
+        scans=[made("report", "scans", chunk) for chunk in plan.chunks()],
+    output:
+        taken_whole(f"{results}/report/archive"),
+    log:
+        log_of("report_archive"),
+    benchmark:
+        benchmark_of("report_archive")
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        **runs("report_archive"),
+    message:
+        "Pages of the report for one archive"

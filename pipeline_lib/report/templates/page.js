@@ -62,6 +62,27 @@ const withRatings = (box, header, rows) => {
   return refresh;
 };
 
+// Small pictures of rows: sheets are decoded when one of their rows is shown.
+const sheets = new Map();
+const tile = ({pixels, across, each}, n, name) => {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height, canvas.className] = [pixels, pixels, "tile"];
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", `Picture of ${name}`);
+  const sheet = Math.floor(n / each);
+  if (!sheets.has(sheet)) {
+    const image = new Image();
+    image.src = document.getElementById(`sheet-${sheet}`).textContent;
+    sheets.set(sheet, image.decode().then(() => image));
+  }
+  const [x, y] = [(n % each) % across, Math.floor((n % each) / across)];
+  sheets.get(sheet).then((image) => {
+    canvas.getContext("2d").drawImage(image, x * pixels, y * pixels, pixels, pixels, 0, 0, pixels, pixels);
+    canvas.dataset.ready = "true";
+  });
+  return canvas;
+};
+
 const explore = async (box) => {
   const {header, rows} = await unpack(box.dataset.table);
   const table = box.querySelector("table");
@@ -70,7 +91,9 @@ const explore = async (box) => {
   const columns = [...table.tHead.rows[0].cells].map((cell) => ({
     at: place(cell.dataset.name), number: cell.classList.contains("n"), link: place(cell.dataset.link ?? ""), name: cell.dataset.name,
   }));
-  const texted = () => rows.map((row) => row.join(" ").toLowerCase());
+  const [scan, drawn] = [place("scan"), box.dataset.pixels ? place("tile") : -1];
+  const sizes = {pixels: Number(box.dataset.pixels), across: Number(box.dataset.across), each: Number(box.dataset.each)};
+  const texted = () => rows.map((row) => row.filter((_, n) => n !== drawn).join(" ").toLowerCase());
   let texts = texted();
   const all = rows.map((_, n) => n);
   const search = box.querySelector("input[type=search]");
@@ -90,6 +113,8 @@ const explore = async (box) => {
       link.href = address;
       link.textContent = text;
       item.append(link);
+    } else if (column.at === drawn) {
+      if (text !== "") item.append(tile(sizes, Number(text), row[scan]));
     } else if (column.name === "verdict") {
       const badge = document.createElement("span");
       badge.className = `badge ${text === "included" ? "good" : "bad"}`;
@@ -148,9 +173,20 @@ const explore = async (box) => {
       filter();
     });
   }
+  const find = () => { // pictures.html#scan
+    const name = decodeURIComponent(location.hash.slice(1));
+    if (!rows.some((row) => row[scan] === name)) return;
+    search.value = name;
+    filter();
+    box.scrollIntoView();
+  };
   keep.addEventListener("click", () => save(box.dataset.file, header, shown.map((n) => rows[n])));
   draw();
   box.hidden = false;
+  if (drawn >= 0) {
+    addEventListener("hashchange", find);
+    find();
+  }
 };
 
 const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c6d31", "#7f7f7f"];
@@ -280,6 +316,15 @@ for (const film of document.querySelectorAll(".film")) {
   film.classList.add("ready");
   slider.addEventListener("input", wind);
   wind();
+}
+
+for (const select of document.querySelectorAll("select.films")) {
+  const show = () => {
+    for (const option of select.options) document.getElementById(option.value).classList.toggle("unchosen", !option.selected);
+  };
+  select.hidden = false;
+  select.addEventListener("change", show);
+  show();
 }
 
 for (const button of document.querySelectorAll("button.copy")) {

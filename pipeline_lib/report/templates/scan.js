@@ -90,7 +90,7 @@ const view = async (box) => {
   const said = box.querySelector("[role=status]");
   viewer.onLocationChange = ({mm, values}) => {
     const place = [...mm].slice(0, 3).map((value) => value.toFixed(0)).join(", ");
-    const maps = values.flatMap(({value}, n) => layers[n].dataset.kind === "map" ? [`${layers[n].dataset.title}: ${value.toPrecision(3)}`] : []);
+    const maps = values.flatMap(({value}, n) => layers[n].dataset.kind === "map" && !layers[n].hidden ? [`${layers[n].dataset.title}: ${value.toPrecision(3)}`] : []);
     said.textContent = [`${place} mm`, ...maps].join("; ");
   };
   const layers = [...box.querySelectorAll("[data-layer]")];
@@ -101,7 +101,7 @@ const view = async (box) => {
     const volume = await niivue.NVImage.new(bytes.buffer, `${title}.nii.gz`, kind === "mask" ? COLOURS.mask[masks++] : COLOURS[kind], 1);
     volume.cal_min = kind === "map" ? Number(threshold) : kind === "mask" ? 0.5 : Number(low);
     volume.cal_max = Number(high);
-    volume.colorbarVisible = kind === "map";
+    volume.colorbarVisible = kind === "map" && !layer.hidden;
     viewer.addVolume(volume);
     const [opacity, least] = [".opacity", ".threshold"].map((name) => layer.querySelector(name));
     const fade = () => {
@@ -122,6 +122,19 @@ const view = async (box) => {
       cut();
     }
   }
+  const chosen = box.querySelector("select.map");
+  const choose = () => {
+    for (const [n, layer] of layers.entries()) {
+      if (layer.dataset.kind !== "map") continue;
+      layer.hidden = layer.dataset.layer !== chosen.value;
+      viewer.volumes[n].colorbarVisible = !layer.hidden;
+      const opacity = layer.querySelector(".opacity");
+      opacity.value = layer.hidden ? 0 : 75;
+      opacity.dispatchEvent(new Event("input"));
+    }
+    viewer.createOnLocationChange();
+  };
+  chosen?.addEventListener("change", choose);
   viewer.setSliceType(viewer.sliceTypeMultiplanar);
   const move = (to) => {
     viewer.scene.crosshairPos = to;
@@ -131,6 +144,11 @@ const view = async (box) => {
   for (const button of document.querySelectorAll("button.place")) {
     button.disabled = false;
     button.addEventListener("click", () => {
+      const map = layers.find((layer) => layer.dataset.title === button.dataset.map);
+      if (map?.hidden) {
+        chosen.value = map.dataset.layer;
+        choose();
+      }
       move(viewer.mm2frac(button.dataset.place.split(" ").map(Number)));
       box.scrollIntoView({block: "nearest"});
     });

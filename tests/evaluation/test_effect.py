@@ -1,0 +1,96 @@
+"""What is said of a condition: that it moved samples as people differ, that it did not, or that it was not tested."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from pipeline_lib.config.schema import EvaluationOptions
+from pipeline_lib.evaluation.classifier import classify
+from pipeline_lib.evaluation.effect import measure_change, remarks_on
+from pipeline_lib.evaluation.metric import Metric
+from pipeline_lib.evaluation.sets import Real
+
+OPTIONS = EvaluationOptions(bootstrap=200)
+RESULT = Metric("", None, role="result", method="diffusion", split="held-out")
+SAMPLES = pd.DataFrame(
+    {
+        "id": [f"s{n}" for n in range(80)],
+        "cell": ["AD", "CN"] * 40,
+        "group": ["AD", "CN"] * 40,
+        "seed": [str(n // 2) for n in range(80)],
+    }
+)
+
+
+def features(kinds: list[str], apart: float, seed: int) -> NDArray[np.float64]:
+    values = np.random.default_rng(seed).normal(size=(len(kinds), 6))
+    values[:, 0] += apart * (np.array(kinds) == "AD")
+    return values
+
+
+def real(number: int, seed: int, apart: float) -> Real:
+    """So many people, whose images are of 0 or, in the other group, of .5."""
+    kinds = ["AD" if n % 2 else "CN" for n in range(number)]
+    index = pd.DataFrame({"participant": [f"{seed}-{n}" for n in range(number)], "group": kinds, "slice": "0"})
+    images = np.where(np.array(kinds) == "AD", 0.5, 0.0)[:, None, None, None] * np.ones((1, 1, 8, 8))
+    return Real(index, images.astype(np.float32), features(kinds, apart, seed))  # type: ignore[arg-type]
+
+
+def said(apart: float, told: float, *, held_out: int = 120, people_differ: float | None = None) -> str:
+    """The remark on samples ``told`` apart, where training people are ``apart``."""
+    other = real(held_out, 2, apart if people_differ is None else people_differ)
+    drawn = features(list(SAMPLES["group"]), told, 3)
+    metrics = classify(real(200, 1, apart), other, drawn, SAMPLES, OPTIONS, RESULT)
+    (remark,) = remarks_on(metrics, SAMPLES, OPTIONS, trained_here=True)
+    return remark
+
+
+def test_a_condition_that_moves_samples_as_people_differ() -> None:
+    remark = said(2.0, 2.0)
+    assert remark.startswith("Samples look like the people they were asked for")
+    assert "over 80 samples" in remark
+    assert "It does tell held-out people apart (AUC 0.9" in remark
+
+
+def test_a_condition_without_effect_is_said_to_have_none() -> None:
+    remark = said(2.0, 0.0)
+    assert remark.startswith("Samples of AD and CN cannot be told apart")
+    assert "read no difference into them" in remark
+    assert "It does tell held-out people apart" in remark
+
+
+def test_a_condition_that_moves_samples_the_wrong_way() -> None:
+    assert said(2.0, -2.0).startswith("Samples of AD and CN look like the other kind")
+
+
+def test_a_weak_test_says_that_it_is_weak() -> None:
+    assert "so that this test is weak" in said(2.0, 0.0, people_differ=0.0)
+    assert "Held-out people of each are too few" in said(2.0, 0.0, held_out=6)
+
+
+def test_what_was_not_tested_is_said_and_why() -> None:
+    (remark,) = remarks_on([], SAMPLES, OPTIONS, trained_here=False)
+    assert remark == (
+        "Whether samples of AD and CN differ as such people do was not tested: the training people are not here."
+    )
+    assert "takes 4 training people of each" in remarks_on([], SAMPLES, OPTIONS, trained_here=True)[0]
+    assert remarks_on([], SAMPLES.assign(group="all"), OPTIONS, trained_here=True) == []
+
+
+def test_what_only_the_group_changes_is_measured_on_samples_of_one_noise() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.1, (40, 1, 8, 8)).repeat(2, axis=0)
+    images = noise + 0.02 * (SAMPLES["group"] == "AD").to_numpy()[:, None, None, None]
+    own, people = measure_change(images, SAMPLES, real(20, 1, 0.0), OPTIONS, RESULT)
+    assert own.value == pytest.approx(1.0), "0.02 of a range of 2"
+    assert (own.images, own.note) == (80, "40 pairs from the same noise")
+    assert people.value == pytest.approx(25.0)
+    assert (people.role, people.people) == ("reference", 20)
+    (remark,) = remarks_on([own, people], SAMPLES, OPTIONS, trained_here=True)
+    assert "the other group changes a sample by 1% [1, 1] of the intensity range" in remark
+    assert "two real people of the two differ by 25%" in remark
+    other_noise = SAMPLES.assign(seed=[str(n) for n in range(80)])
+    assert list(measure_change(images, other_noise, real(20, 1, 0.0), OPTIONS, RESULT)) == []
