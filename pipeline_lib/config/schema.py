@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -444,12 +444,18 @@ class RegressionOptions(Options):
             raise ValueError(
                 f"fold {self.fold} and {len(self.channels)} channels make blocks of {block} voxels; at most {HALVINGS}"
             )
-        if self.patch % block:
-            raise ValueError(
-                f"patch is {self.patch}, not a multiple of {block}, the voxels that fold {self.fold} and {len(self.channels)} "
-                "resolutions put together"
-            )
+        _whole_blocks(self.patch, self.fold, self.channels)
         return self
+
+
+def _whole_blocks(patch: int, fold: int, channels: Sequence[int]) -> None:
+    """Refuse patches that a network of such levels would have to pad."""
+    block = fold * 2 ** (len(channels) - 1)
+    if patch % block:
+        raise ValueError(
+            f"patch is {patch}, not a multiple of {block}, the voxels that fold {fold} and {len(channels)} "
+            "resolutions put together"
+        )
 
 
 class NoiseOptions(Options):
@@ -546,6 +552,11 @@ class DenoiserOptions(Options):
         le=1024,
         description="Channels of convolutions at full resolution behind a folded network, which add fine detail; 0: none.",
     )
+    patch: Positive | None = Field(
+        None,
+        description="Voxels along each axis of the random patches that a diffusion of what a regression leaves is trained on, "
+        "without attention and normalised at each voxel, so that whole images can be done; null: whole images.",
+    )
     checkpointing: bool = Field(False, description="Trade time for memory.")
     synthetic_lesions: SyntheticLesionOptions | None = Field(
         None, description="Train on lesions drawn at random, which are taken out and marked (anomaly)."
@@ -576,6 +587,11 @@ class DenoiserOptions(Options):
             raise ValueError(
                 f"attention has {len(self.attention)} entries for {len(self.channels)} channels; give one each"
             )
+        if self.patch:
+            if any(self.attention):
+                raise ValueError("denoiser.patch is for networks without attention: set attention to false everywhere")
+            _whole_blocks(self.patch, self.fold, self.channels)
+            return self
         attending = {
             *self.channels[-1:],
             *(n for n, marked in zip(self.channels, self.attention, strict=True) if marked),
@@ -795,6 +811,8 @@ class RecipeOptions(Options):
                 "evaluation.score.weights segmentation needs denoiser.synthetic_lesions: a network that marks"
             )
         task = TASKS[self.task]
+        if self.denoiser.patch and (self.autoencoder is not None or self.regression is None):
+            raise ValueError("denoiser.patch is for a diffusion of what a regression leaves: take it out")
         if task.source_and_target and self.data.target is None:
             raise ValueError(f"{self.task} needs data.target")
         if task.source_and_target and self.autoencoder is None and self.regression is None:
