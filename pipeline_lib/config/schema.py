@@ -706,6 +706,17 @@ class EvaluationOptions(Options):
         description="Bundle of a segmenter, its folder or name, by which the lateral ventricles of samples and of held-out "
         "people are compared; null: they are not.",
     )
+    regions: FilePath | None = Field(
+        None,
+        description="Translation: map of labels in whose regions correlation is measured, an atlas in MNI152 space; or, with "
+        "`{participant}` and perhaps `{session}` in its path, one of each person in the space of the scan. Names from a table beside "
+        "it, columns index and name: `atlas.tsv` beside `atlas.nii.gz`, `labels.tsv` beside `labels/{participant}.nii.gz`.",
+    )
+    shells: list[Annotated[int, Field(ge=1, le=50_000)]] = Field(
+        [],
+        description="Translation of dwi to noddi: b-values of the source's shells, rising. The signal that the maps stand for is then "
+        "compared with the source's.",
+    )
     ages: Limits = Field(
         (35.0, 60.0),
         description="Where ages are told, people under the first are compared with those from the second on.",
@@ -803,6 +814,12 @@ class RecipeOptions(Options):
         if self.denoiser.synthetic_lesions and (self.task != "anomaly" or self.diffusion.prediction != "x0"):
             raise ValueError(
                 "denoiser.synthetic_lesions needs task anomaly and diffusion.prediction x0: remove it, or set both"
+            )
+        shells, pairs = self.evaluation.shells, (self.data.modality, self.data.target)
+        if shells and (pairs != ("dwi", "noddi") or self.data.channels not in (1 + len(shells), 1 + 2 * len(shells))):
+            raise ValueError(
+                f"evaluation.shells names {len(shells)} shells of dwi that becomes noddi: data.channels must be "
+                f"{1 + len(shells)} (preprocess.dwi_channels shells) or {1 + 2 * len(shells)} (moments)"
             )
         if not any(self.evaluation.score.weights.values()):
             raise ValueError("evaluation.score.weights are all 0: nothing would be scored; give one a weight")
