@@ -408,6 +408,13 @@ class AutoencoderOptions(Options):
     kl_weight: float = Field(1e-6, ge=0, le=1e6, description="Weight of the KL term (vae).")
     codes: int = Field(2048, gt=0, le=1_000_000, description="Codebook entries (vqgan).")
     commitment: float = Field(0.25, ge=0, le=1e6, description="Weight of the commitment term (vqgan).")
+    codebook_start: int = Field(
+        0,
+        ge=0,
+        le=1_000_000_000,
+        description="Step from which latents are quantised (vqgan); until then the autoencoder is continuous, and the first codes "
+        "are then latents that it has learned.",
+    )
     adversarial_weight: float = Field(0.1, ge=0, le=1e6, description="Weight of the discriminator (vqgan).")
     adversarial_start: int = Field(
         1000, ge=0, le=1_000_000_000, description="Step at which the generator first sees it."

@@ -120,7 +120,7 @@ def summary(
     """
     methods = [result, *others]
     people = images.groupby(["channel", "label", "participant"], sort=False)[["voxels", *methods]].mean()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for (channel, label), known in people.groupby(level=[0, 1], sort=False):
         own = known.dropna()
         row: dict[str, Any] = {
@@ -140,4 +140,5 @@ def summary(
             row |= {f"{name}, high": interval and interval.high}
         rows.append(row)
     maps = list(dict.fromkeys(images["channel"]))
-    return pd.DataFrame(sorted(rows, key=lambda row: (maps.index(row["map"]), row["label"])))
+    rows.sort(key=lambda row: (maps.index(row["map"]), row["label"]))
+    return pd.DataFrame(rows)
