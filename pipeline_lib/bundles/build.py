@@ -154,6 +154,7 @@ def _recipe(finished: FinishedRecipe) -> Mapping[str, Any]:
     if evaluation.get("features", "random") != "random":
         evaluation["features"] = "random"
     evaluation.pop("segmenter", None)
+    evaluation.pop("regions", None)
     return {**finished.options, "evaluation": evaluation}
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline_lib.bundles.bundle import load_bundle
+from pipeline_lib.files import sha256_file
 from pipeline_lib.models.tiles import tiled
 
 BACKGROUND = -1.0
@@ -18,10 +19,12 @@ class Regression:
 
     Attributes:
         info: its ``model.json``.
+        digest: SHA-256 of its weights.
     """
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         module, self.info = load_bundle(folder)
+        self.digest = sha256_file(folder / "model.safetensors")
         self.module, self.device = module.to(device), device
 
     @torch.no_grad()

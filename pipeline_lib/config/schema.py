@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -453,6 +453,13 @@ class AutoencoderOptions(Options):
     kl_weight: float = Field(1e-6, ge=0, le=1e6, description="Weight of the KL term (vae).")
     codes: int = Field(2048, gt=0, le=1_000_000, description="Codebook entries (vqgan).")
     commitment: float = Field(0.25, ge=0, le=1e6, description="Weight of the commitment term (vqgan).")
+    codebook_start: int = Field(
+        0,
+        ge=0,
+        le=1_000_000_000,
+        description="Step from which latents are quantised (vqgan); until then the autoencoder is continuous, and the first codes "
+        "are then latents that it has learned.",
+    )
     adversarial_weight: float = Field(0.1, ge=0, le=1e6, description="Weight of the discriminator (vqgan).")
     adversarial_start: int = Field(
         1000, ge=0, le=1_000_000_000, description="Step at which the generator first sees it."
@@ -489,12 +496,18 @@ class RegressionOptions(Options):
             raise ValueError(
                 f"fold {self.fold} and {len(self.channels)} channels make blocks of {block} voxels; at most {HALVINGS}"
             )
-        if self.patch % block:
-            raise ValueError(
-                f"patch is {self.patch}, not a multiple of {block}, the voxels that fold {self.fold} and {len(self.channels)} "
-                "resolutions put together"
-            )
+        _whole_blocks(self.patch, self.fold, self.channels)
         return self
+
+
+def _whole_blocks(patch: int, fold: int, channels: Sequence[int]) -> None:
+    """Refuse patches that a network of such levels would have to pad."""
+    block = fold * 2 ** (len(channels) - 1)
+    if patch % block:
+        raise ValueError(
+            f"patch is {patch}, not a multiple of {block}, the voxels that fold {fold} and {len(channels)} "
+            "resolutions put together"
+        )
 
 
 class NoiseOptions(Options):
@@ -591,6 +604,11 @@ class DenoiserOptions(Options):
         le=1024,
         description="Channels of convolutions at full resolution behind a folded network, which add fine detail; 0: none.",
     )
+    patch: Positive | None = Field(
+        None,
+        description="Voxels along each axis of the random patches that a diffusion of what a regression leaves is trained on, "
+        "without attention and normalised at each voxel, so that whole images can be done; null: whole images.",
+    )
     checkpointing: bool = Field(False, description="Trade time for memory.")
     synthetic_lesions: SyntheticLesionOptions | None = Field(
         None, description="Train on lesions drawn at random, which are taken out and marked (anomaly)."
@@ -621,6 +639,11 @@ class DenoiserOptions(Options):
             raise ValueError(
                 f"attention has {len(self.attention)} entries for {len(self.channels)} channels; give one each"
             )
+        if self.patch:
+            if any(self.attention):
+                raise ValueError("denoiser.patch is for networks without attention: set attention to false everywhere")
+            _whole_blocks(self.patch, self.fold, self.channels)
+            return self
         attending = {
             *self.channels[-1:],
             *(n for n, marked in zip(self.channels, self.attention, strict=True) if marked),
@@ -739,6 +762,17 @@ class EvaluationOptions(Options):
         description="Bundle of a segmenter, its folder or name, by which the lateral ventricles of samples and of held-out "
         "people are compared; null: they are not.",
     )
+    regions: FilePath | None = Field(
+        None,
+        description="Translation: map of labels in whose regions correlation is measured, an atlas in MNI152 space; or, with "
+        "`{participant}` and perhaps `{session}` in its path, one of each person in the space of the scan. Names from a table beside "
+        "it, columns index and name: `atlas.tsv` beside `atlas.nii.gz`, `labels.tsv` beside `labels/{participant}.nii.gz`.",
+    )
+    shells: list[Annotated[int, Field(ge=1, le=50_000)]] = Field(
+        [],
+        description="Translation of dwi to noddi: b-values of the source's shells, rising. The signal that the maps stand for is then "
+        "compared with the source's.",
+    )
     ages: Limits = Field(
         (35.0, 60.0),
         description="Where ages are told, people under the first are compared with those from the second on.",
@@ -842,6 +876,12 @@ class RecipeOptions(Options):
             raise ValueError(
                 "denoiser.synthetic_lesions needs task anomaly and diffusion.prediction x0: remove it, or set both"
             )
+        shells, pairs = self.evaluation.shells, (self.data.modality, self.data.target)
+        if shells and (pairs != ("dwi", "noddi") or self.data.channels not in (1 + len(shells), 1 + 2 * len(shells))):
+            raise ValueError(
+                f"evaluation.shells names {len(shells)} shells of dwi that becomes noddi: data.channels must be "
+                f"{1 + len(shells)} (preprocess.dwi_channels shells) or {1 + 2 * len(shells)} (moments)"
+            )
         if not any(self.evaluation.score.weights.values()):
             raise ValueError("evaluation.score.weights are all 0: nothing would be scored; give one a weight")
         if "segmentation" in self.evaluation.score.weights and not self.denoiser.synthetic_lesions:
@@ -849,6 +889,8 @@ class RecipeOptions(Options):
                 "evaluation.score.weights segmentation needs denoiser.synthetic_lesions: a network that marks"
             )
         task = TASKS[self.task]
+        if self.denoiser.patch and (self.autoencoder is not None or self.regression is None):
+            raise ValueError("denoiser.patch is for a diffusion of what a regression leaves: take it out")
         if task.source_and_target and self.data.target is None:
             raise ValueError(f"{self.task} needs data.target")
         if task.source_and_target and len(self.data.modalities) > 1:

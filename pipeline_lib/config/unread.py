@@ -39,7 +39,10 @@ ONLY_WHERE: dict[str, tuple[str, Callable[[RecipeOptions], bool]]] = {
         ("autoencoder.kind is vae", lambda recipe: _kind(recipe) == "vae"),
     ),
     **dict.fromkeys(
-        [f"autoencoder.{key}" for key in ("codes", "commitment", "adversarial_weight", "adversarial_start")],
+        [
+            f"autoencoder.{key}"
+            for key in ("codes", "commitment", "codebook_start", "adversarial_weight", "adversarial_start")
+        ],
         ("autoencoder.kind is vqgan", lambda recipe: _kind(recipe) == "vqgan"),
     ),
     **dict.fromkeys(

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from pipeline_lib.config.schema import AugmentOptions
 
-BACKGROUND = {"image": -1.0, "target": -1.0, "mask": 0.0, "label": 0.0}
+BACKGROUND = {"image": -1.0, "target": -1.0, "regression": -1.0, "mask": 0.0, "label": 0.0}
 """Arrays that are moved, and what comes in from outside."""
 MASKS = ("mask", "label")
 Matrix = NDArray[np.float64]

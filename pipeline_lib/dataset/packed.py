@@ -165,16 +165,34 @@ class PackedDataset(PackedArrays):
         only_groups: Sequence[str] = (),
         lesion_free: bool = False,
         augment: Augmentation | None = None,
+        regressed: Sequence[Path] = (),
     ) -> None:
-        """As `PackedArrays`; ``augment`` changes every sample drawn."""
+        """As `PackedArrays`.
+
+        Args:
+            augment: changes every sample drawn.
+            regressed: what a regression makes of each chunk, an array a folder: ``regression`` of a sample.
+        """
         super().__init__(folders, conditions=conditions, only_groups=only_groups, lesion_free=lesion_free)
-        self.augment = augment
+        self.augment, self.regressed = augment, list(regressed)
         if augment is not None:
             self._left_right = [read_json(folder / "layout.json")["left_right"] for folder in self.folders]
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """One image, as drawn the first time."""
         return self.draw(index, 0)
+
+    def rows_of(self, chunk: int) -> np.ndarray:
+        """Rows of a chunk's arrays that are among the images."""
+        rows: np.ndarray = self._rows[chunk]
+        return rows
+
+    def _open(self, chunk: int) -> dict[str, np.ndarray]:
+        new = chunk not in self._arrays
+        arrays = super()._open(chunk)
+        if new and self.regressed:
+            arrays["regression"] = _mapped(self.regressed[chunk])
+        return arrays
 
     def draw(self, index: int, position: int) -> dict[str, Tensor]:
         """One image, augmented as is due at a position of the training stream."""

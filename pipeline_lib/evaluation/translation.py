@@ -10,6 +10,7 @@ The mean of the draws is judged by its error, one draw by its power spectrum, th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,14 +23,19 @@ from numpy.typing import NDArray
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.metric import Direction, Metric, Role, joined, write_metrics
+from pipeline_lib.evaluation.regions import Regions, correlations, summary
 from pipeline_lib.files import atomic_directory, read_json
+from pipeline_lib.imaging.dwi import LARGEST_RATIO
 from pipeline_lib.inference.chunks import matching, open_array, read_index
 from pipeline_lib.inference.pictures import plane
 from pipeline_lib.inference.refusal import caution
 from pipeline_lib.metrics.bootstrap import bootstrap_mean
 from pipeline_lib.metrics.calibration import coverage, spread_skill
 from pipeline_lib.metrics.image import correlation, mae, psnr, ssim
+from pipeline_lib.metrics.powder import powder_mean
 from pipeline_lib.metrics.spectrum import radial_power
+
+log = logging.getLogger("pipeline")
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,12 @@ SCALED = tuple(f"coverage of {level:.0%} intervals, spread scaled" for level in 
 """By what validation people's errors ask for: draws of a model that was trained on few people are too sure."""
 DETAIL = "above half of Nyquist; of the diffusion, one draw"
 CEILING = "the measured map through the autoencoder: not a limit, since a smoother prediction can score higher"
+SIGNAL = "error of the signal"
+MEASURED = "measured maps"
+RESIMULATED = "mean over directions, over b0, that NODDI makes of the maps, against the source's; inside the brain"
 DATA_RANGE = 2.0
 EXAMPLES = 2
+REGIONS = "regions.tsv"
 
 
 def evaluate_translation(
@@ -96,7 +106,8 @@ def evaluate_translation(
             whose target was measured. Where there is none, the metrics say so.
         datasets: packed chunk folders of the same names.
         out: folder for ``metrics.json``, ``metrics.tsv``, ``per_subject.tsv``, ``spectrum.tsv``, ``calibration.tsv``
-            (a row a person and channel, where there are several draws) and ``examples.npz``.
+            (a row a person and channel, where there are several draws), ``regions.tsv`` (a row a map and region, where
+            ``evaluation.regions`` is given) and ``examples.npz``.
 
     Raises:
         UserError: there is no test image, a chunk is missing, or people were in training.
@@ -118,15 +129,19 @@ def evaluate_translation(
     images = pd.concat([_measured(pair, methods, recipe) for pair in tested], ignore_index=True)
     spectra = pd.concat([_spectra(pair, methods, recipe) for pair in tested], ignore_index=True)
     images = images.merge(_distances(spectra), on=["image", "method", "channel"])
+    signals = pd.concat([_signals(pair, methods, recipe) for pair in tested], ignore_index=True)
     scale = _spread_scale([pair for pair in pairs if read_index(pair[0])["split"].iloc[0] == "validation"], recipe)
     calibrated = pd.concat([_calibration(pair, recipe, scale) for pair in tested], ignore_index=True)
     metrics: list[Metric] = []
     for group in ["all", *sorted(set(images["group"]) - {""})]:
-        members, known = (
-            table if group == "all" or table.empty else table[table["group"] == group] for table in (images, calibrated)
+        members, known, of_signal = (
+            table if group == "all" or table.empty else table[table["group"] == group]
+            for table in (images, calibrated, signals)
         )
         metrics += _summary(_means(members), methods, recipe, group, note)
         metrics += _calibrated(known, recipe, group, note, scale)
+        metrics += _resimulated(of_signal, methods, recipe, group, note)
+    regions = _regions(tested, methods, recipe)
     with atomic_directory(out) as folder:
         write_metrics(folder, metrics, _means(images, "group"))
         of_people = spectra.groupby(["method", "role", "channel", "frequency", "participant"], sort=False)[
@@ -136,6 +151,8 @@ def evaluate_translation(
         of_all.to_csv(folder / "spectrum.tsv", sep="\t", index=False)
         if len(calibrated):
             calibrated.to_csv(folder / "calibration.tsv", sep="\t", index=False)
+        if len(regions):
+            regions.to_csv(folder / REGIONS, sep="\t", index=False)
         _write_examples(folder / "examples.npz", tested, recipe)
 
 
@@ -213,6 +230,74 @@ def _spectra(pair: Pair, methods: Sequence[Method], recipe: RecipeOptions) -> pd
                 table = pd.DataFrame({"frequency": frequency, "decibels": decibels})
                 tables.append(table.assign(**known, method=method.name, role=method.role, channel=channel))
     return pd.concat(tables, ignore_index=True)
+
+
+def _signals(pair: Pair, methods: Sequence[Method], recipe: RecipeOptions) -> pd.DataFrame:
+    """A row an image, method and shell: how far the signal that the maps stand for is from the source's."""
+    rows = []
+    shells = recipe.evaluation.shells
+    index = read_index(pair[0]) if shells else pd.DataFrame()
+    for place, known, target, mask in _truths(pair, recipe) if shells else ():
+        source = np.asarray(open_array(pair[1], "data")[index["row"].iloc[place]], dtype=float)
+        each = (len(source) - 1) // len(shells)  # of moments, a mean and a spread
+        maps = {method.name: np.asarray(open_array(pair[0], method.file)[place]) for method in methods}
+        for name, values in {**maps, MEASURED: target}.items():
+            inside = (np.asarray(values, dtype=float)[:, mask] + 1) / 2
+            for number, b in enumerate(shells):
+                measured = (source[1 + each * number][mask] + 1) / 2 * LARGEST_RATIO
+                error = float(np.abs(powder_mean(inside, b) - measured).mean())
+                rows.append({**known, "method": name, "shell": b, SIGNAL: error})
+    return pd.DataFrame(rows)
+
+
+def _resimulated(
+    images: pd.DataFrame, methods: Sequence[Method], recipe: RecipeOptions, group: str, note: str
+) -> list[Metric]:
+    """Mean error of the signal of each shell, and the result's less that of the others, person by person."""
+    settings = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.evaluation.seed}
+    roles: dict[str, Role] = {**{method.name: method.role for method in methods}, MEASURED: "reference"}
+    rows = []
+    for b in recipe.evaluation.shells if len(images) else ():
+        people = images[images["shell"] == b].groupby(["method", "participant"])[SIGNAL].mean()
+        for name, role in roles.items():
+            about = Metric(
+                SIGNAL, None, unit="of b0", direction="lower", role=role, method=name, part=f"b{b}", group=group,
+                people=len(people[name]), images=int((images["method"] == name).sum() / len(recipe.evaluation.shells)),
+                note=joined(RESIMULATED, note),
+            )  # fmt: skip
+            rows.append(about.measured(bootstrap_mean(people[name].to_numpy(dtype=float), **settings)))
+            if role != "result":
+                paired = (people[RESULT] - people[name]).to_numpy(dtype=float)
+                about = replace(about, role="result", method=RESULT, against=name)
+                rows.append(about.measured(bootstrap_mean(paired, **settings), "paired over people"))
+    return rows
+
+
+def _regions(pairs: Sequence[Pair], methods: Sequence[Method], recipe: RecipeOptions) -> pd.DataFrame:
+    """Correlation in each region, means over test people; empty where no regions are given."""
+    if recipe.evaluation.regions is None:
+        return pd.DataFrame()
+    regions = Regions(recipe.evaluation.regions)
+    rows, lacking = [], set()
+    for pair in pairs:
+        entries = read_index(pair[0]).to_dict("records")
+        for place, known, target, mask in _truths(pair, recipe):
+            labels = regions.of({str(key): value for key, value in entries[place].items()}, mask.shape)
+            if labels is None:
+                lacking.add(known["participant"])
+                continue
+            maps = {method.name: np.asarray(open_array(pair[0], method.file)[place]) for method in methods}
+            for number, channel in enumerate(channel_names(recipe)):
+                predicted = {name: values[number] for name, values in maps.items()}
+                found = correlations(labels, mask, predicted, target[number])
+                rows += [{"participant": known["participant"], "channel": channel, **row} for row in found]
+    if lacking:
+        log.warning("evaluation.regions: %d test people have no labels: %s", len(lacking), ", ".join(sorted(lacking)))
+    if not rows:
+        raise UserError(f"evaluation.regions: {recipe.evaluation.regions} holds no region of a test person's brain")
+    settings = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.evaluation.seed}
+    others = [method.name for method in methods if method.role != "result"]
+    return summary(pd.DataFrame(rows), regions.names, RESULT, others, **settings)
 
 
 def _distances(spectra: pd.DataFrame) -> pd.DataFrame:

@@ -74,6 +74,10 @@ class VQGAN(nn.Module):
         check_input("latent", z, self.dimensions, self.latent_channels)
         return crop(self.decoder(self.quantise(z).z), size or ())
 
+    def continuous(self, x: Tensor) -> Tensor:
+        """Reconstruction from the latent itself, which no codebook has seen."""
+        return crop(self.decoder(self.encode(x)[0]), x.shape[2:])
+
     def forward(self, x: Tensor) -> tuple[Tensor, Quantised]:
         """Reconstruction and what the quantiser made of the latent."""
         quantised = self.quantise(self.encode(x)[0])

@@ -27,6 +27,11 @@ CAPTIONS = {
         "was measured. Of the diffusion, one draw.",
         "A line of power against frequency for each method, a panel for each map.",
     ),
+    "regions": (
+        "Correlation of predicted with measured maps within each region, means over test people; regions in the order of the "
+        "result's. The table names them, with differences paired over people.",
+        "A dot for each region and method, a panel for each map.",
+    ),
     "distances": (
         "Distance of each group's samples to that group's held-out people, beside real against real and the training images.",
         "Dot plots of FID and KID by group with intervals, a floor and a reference.",

@@ -54,6 +54,8 @@ def figures_of(folder: Path) -> Iterator[tuple[str, Figure]]:
             yield "examples", _anomalies(views) if "methods" in views else _translations(views)
     if (folder / "spectrum.tsv").is_file():
         yield "spectrum", _spectra(pd.read_csv(folder / "spectrum.tsv", sep="\t"))
+    if (folder / "regions.tsv").is_file():
+        yield "regions", _regions(pd.read_csv(folder / "regions.tsv", sep="\t"))
     metrics = metrics_of(folder)
     if len({metric.group for metric in metrics if metric.name in SET_DISTANCES}) > 1:
         yield "distances", _by_group(metrics)
@@ -110,6 +112,30 @@ def _spectra(table: pd.DataFrame) -> Figure:
         axis.set_title(channel, fontsize=9)
         axis.set_xlabel("cycles a voxel")
     figure.axes[0].set_ylabel("power over the truth's (dB)")
+    figure.axes[0].legend(fontsize=7)
+    return figure
+
+
+def _regions(table: pd.DataFrame) -> Figure:
+    """Correlation in each region, a panel a map and a dot a method; regions in the order of the result."""
+    first = list(table.columns).index("voxels") + 1
+    methods = [name for name in table.columns[first:] if " minus " not in name]
+    maps = list(dict.fromkeys(table["map"]))
+    figure = Figure(figsize=(3.2 * len(maps), 3.4), layout="constrained")
+    for axis, name in zip(figure.subplots(1, len(maps), sharey=True, squeeze=False)[0], maps, strict=True):
+        own = table[table["map"] == name].sort_values(methods[0])
+        for method in reversed(methods):
+            axis.plot(
+                range(len(own)),
+                own[method],
+                ".",
+                markersize=3,
+                color=None if method != methods[0] else "tab:blue",
+                label=method,
+            )
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("regions")
+    figure.axes[0].set_ylabel("correlation")
     figure.axes[0].legend(fontsize=7)
     return figure
 

@@ -27,7 +27,7 @@ INFERENCE = Stage(
 EVALUATION = Stage(
     "evaluation",
     "Evaluation",
-    (*INFERENCE.reads, "regression", *INTERVALS),
+    (*INFERENCE.reads, "regression", *INTERVALS, "evaluation.regions", "evaluation.shells"),
     "pipeline_lib.evaluation.translation:evaluate_translation",
     shown=True,
 )

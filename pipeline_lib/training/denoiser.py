@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from lightning_fabric import Fabric
 
 from pipeline_lib.bundles.bundle import describe, save_bundle
 from pipeline_lib.bundles.regression import Regression
@@ -17,6 +18,7 @@ from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.dataset.augment import augmentation
 from pipeline_lib.dataset.conditions import Conditions
 from pipeline_lib.dataset.packed import LatentDataset, PackedArrays, PackedDataset
+from pipeline_lib.dataset.patches import PatchDataset
 from pipeline_lib.dataset.prepared import prepared_of
 from pipeline_lib.diffusion.schedule import log_snr_shift
 from pipeline_lib.files import atomic_directory
@@ -27,7 +29,8 @@ from pipeline_lib.training.data import refuse_empty, shown_rows
 from pipeline_lib.training.denoiser_step import DenoiserStep, Latents
 from pipeline_lib.training.noise_levels import noise_levels
 from pipeline_lib.training.owner import owner
-from pipeline_lib.training.residual import ResidualStep, residual_scale
+from pipeline_lib.training.regression import VALIDATION_PATCHES
+from pipeline_lib.training.residual import ResidualStep, regress, residual_scale
 from pipeline_lib.training.restoration import RestorationStep
 from pipeline_lib.training.trainer import in_steps, launch, train, write_progress
 
@@ -35,6 +38,8 @@ NEW_CATEGORIES = 0.05
 """Highest rate of the embedding of categories that the weights to start from do not know. A rate at which the network keeps what
 it knows takes thousands of steps to tell them apart; their embeddings are the few numbers that say what in the network they
 mean (textual inversion; Gal et al., 2022)."""
+REGRESSED = "regression"
+"""Folder in the state of a training that keeps what the regression makes of its images."""
 
 
 def train_denoiser(
@@ -96,9 +101,13 @@ def _train_denoiser(
         start.refuse_otherwise("denoiser", prediction=recipe.diffusion.prediction, timesteps=recipe.diffusion.timesteps)
     images: PackedArrays
     validation: PackedArrays
+    regressed = Regression(regression, fabric.device) if regression else None
     if autoencoders:
         images = LatentDataset(train_chunks, conditions=conditions, only_groups=only)
         validation = LatentDataset(validation_chunks, conditions=conditions, only_groups=only)
+    elif regressed:
+        both = _regressed(recipe, regressed, train_chunks, validation_chunks, state, fabric)
+        images, validation = _patches(recipe, train_chunks, validation_chunks, both)
     else:
         augment = augmentation(training.augment, training.seed)
         chosen: dict[str, Any] = {"only_groups": only, "lesion_free": recipe.data.lesion_free}
@@ -112,7 +121,6 @@ def _train_denoiser(
     latents = {role: Latents(path, fabric.device) for role, path in autoencoders.items()}
     source = latents.get("source")
     goal = latents.get("target") or latents.get("image")
-    regressed = Regression(regression, fabric.device) if regression else None
     channels = goal.channels if goal else recipe.data.target_channels if regressed else recipe.data.channels
     beside = source.channels if source else recipe.data.channels + channels if regressed else 0
     architecture: dict[str, Any] = {
@@ -126,21 +134,24 @@ def _train_denoiser(
         "head_channels": options.head_channels,
         "conditions": [condition.size for condition in conditions],
         "dropout": options.dropout,
-    } | ({"detail": options.detail} if options.detail else {})
+    }
+    architecture |= {"detail": options.detail} if options.detail else {}
+    architecture |= {"local": True} if options.patch else {}
     network = UNet(**architecture, checkpointing=options.checkpointing)
     if start is not None:
         start.load_into(network, "denoiser", conditions)
     if recipe.data.dimensions == 2:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it
     known = validation if len(validation) else images
-    process = process_of(recipe, goal.grid if goal else recipe.data.size)
+    seen = [min(options.patch or length, length) for length in recipe.data.size]
+    process = process_of(recipe, goal.grid if goal else seen)
     what_it_learns = (network, recipe, process, goal, source, known.batch(shown_rows(known)), conditions)
     lesions = options.synthetic_lesions
     residual: dict[str, Any] = {}
     step: DenoiserStep
     if regressed:
-        plain = PackedDataset(train_chunks, only_groups=only)
-        residual = {"residual_scale": residual_scale(regressed, plain)}
+        whole = PackedDataset(train_chunks, only_groups=only, regressed=both[0])
+        residual = {"residual_scale": residual_scale(whole)}
         step = ResidualStep(*what_it_learns, regression=regressed, scale=residual["residual_scale"])
     else:
         step = RestorationStep(*what_it_learns, lesions=lesions) if lesions else DenoiserStep(*what_it_learns)
@@ -174,6 +185,43 @@ def _train_denoiser(
             (folder / "checkpoints").mkdir(exist_ok=True)
             file = f"step-{at:08d}.safetensors"
             shutil.copyfile(state / "averages" / file, folder / "checkpoints" / file)
+    shutil.rmtree(state / REGRESSED, ignore_errors=True)
+
+
+def _regressed(
+    recipe: RecipeOptions,
+    regression: Regression,
+    train_chunks: Sequence[Path],
+    validation_chunks: Sequence[Path],
+    state: Path,
+    fabric: Fabric,
+) -> tuple[list[Path], list[Path]]:
+    """The regression of all training and validation images, shared out over the processes; kept while training lasts."""
+    share = slice(fabric.global_rank, None, fabric.world_size)
+    train_files, validation_files = (
+        regress(regression, PackedDataset(chunks, only_groups=recipe.data.train_groups), state / REGRESSED, share)
+        for chunks in (train_chunks, validation_chunks)
+    )
+    fabric.barrier()
+    return train_files, validation_files
+
+
+def _patches(
+    recipe: RecipeOptions,
+    train_chunks: Sequence[Path],
+    validation_chunks: Sequence[Path],
+    regressed: tuple[list[Path], list[Path]],
+) -> tuple[PackedDataset, PackedDataset]:
+    """Training and validation images with their regression: whole, or patches of them."""
+    patch, training, only = recipe.denoiser.patch, recipe.denoiser.training, recipe.data.train_groups
+    changed: dict[str, Any] = {"only_groups": only, "augment": augmentation(training.augment, training.seed)}
+    if not patch:
+        images = PackedDataset(train_chunks, regressed=regressed[0], **changed)
+        return images, PackedDataset(validation_chunks, only_groups=only, regressed=regressed[1])
+    cut: dict[str, Any] = {"patch": patch, "seed": training.seed}
+    images = PatchDataset(train_chunks, regressed=regressed[0], **cut, **changed)
+    again: dict[str, Any] = {"only_groups": only, "regressed": regressed[1], "each": VALIDATION_PATCHES}
+    return images, PatchDataset(validation_chunks, **cut, **again)
 
 
 def process_of(recipe: RecipeOptions, grid: Sequence[int]) -> dict[str, Any]:

@@ -2,52 +2,86 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline_lib.bundles.regression import BACKGROUND, Regression
 from pipeline_lib.dataset.packed import PackedDataset
 from pipeline_lib.diffusion.guidance import guided
 from pipeline_lib.diffusion.samplers import ddim, timestep_pairs
+from pipeline_lib.files import atomic_path, sha256_file, sha256_text
 from pipeline_lib.training.denoiser_step import STRIP_SEED, STRIP_STEPS, DenoiserStep
 from pipeline_lib.training.steps import Batch, Draw
 
+log = logging.getLogger("pipeline")
 
-def residual_scale(regression: Regression, images: PackedDataset) -> list[float]:
+
+def regress(regression: Regression, images: PackedDataset, folder: Path, share: slice = slice(None)) -> list[Path]:
+    """What the regression makes of whole images, once: it is frozen, and a step of training may see a patch of each.
+
+    Args:
+        images: of which chunks, and of which of their images.
+        folder: where a file a chunk is kept; a file's name says of which weights and images it is, so that what is there
+            already is of these.
+        share: of the chunks, those that this process does.
+
+    Returns:
+        float32 arrays ``(N, C, *spatial)``, one a chunk, rows of other images 0.
+    """
+    files = [folder / f"{chunk.name}-{_key(regression, images, n)}.npy" for n, chunk in enumerate(images.folders)]
+    for number in range(len(files))[share]:
+        if not files[number].is_file():
+            log.info("regression of %s, %d images", images.folders[number].name, len(images.rows_of(number)))
+            _regress(regression, images.folders[number], images.rows_of(number), files[number])
+    return files
+
+
+def _key(regression: Regression, images: PackedDataset, number: int) -> str:
+    chunk, rows = images.folders[number], images.rows_of(number).tolist()
+    return sha256_text(f"{regression.digest} {sha256_file(chunk / 'index.tsv')} {rows}")[:16]
+
+
+def _regress(regression: Regression, chunk: Path, rows: NDArray[np.int_], file: Path) -> None:
+    source, mask = (np.load(chunk / f"{name}.npy", mmap_mode="r") for name in ("data", "mask"))
+    channels = int(regression.info["architecture"]["out_channels"])
+    with atomic_path(file) as path:
+        shape = (len(source), channels, *source.shape[2:])
+        maps = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        for row in rows:
+            image, inside = (torch.from_numpy(np.array(array[row], dtype=np.float32))[None] for array in (source, mask))
+            maps[row] = regression.predict(image, inside)[0].numpy()
+        maps.flush()
+
+
+def residual_scale(images: PackedDataset) -> list[float]:
     """1 / root mean square of what the regression leaves of each map, inside the mask of the images."""
     squares, voxels = torch.zeros((), dtype=torch.float64), torch.zeros(())
     for row in range(len(images)):
-        sample = {key: value[None] for key, value in images[row].items()}
+        sample = images[row]
         mask = sample["mask"] > 0.5
-        left = torch.where(mask, sample["target"] - regression.predict(sample["image"], mask), 0.0)
-        squares = squares + left.double().square().sum(dim=[0, *range(2, left.ndim)])
+        left = torch.where(mask, sample["target"] - sample["regression"], 0.0)
+        squares = squares + left.double().square().sum(dim=list(range(1, left.ndim)))
         voxels = voxels + mask.sum()
     scale: list[float] = (squares / voxels.clamp(min=1)).clamp(min=1e-12).rsqrt().tolist()
     return scale
 
 
 class ResidualStep(DenoiserStep):
-    """x0 is the target less the regression, each map at unit variance, 0 outside the brain."""
+    """x0 is the target less the regression, each map at unit variance, 0 outside the brain.
+
+    The regression is an array of every sample, of whole images and moved with them where they are augmented.
+    """
 
     def __init__(self, *arguments: Any, regression: Regression, scale: list[float]) -> None:
         super().__init__(*arguments)
         self.regression = regression
         self.scale = torch.tensor(scale).reshape(1, -1, *[1] * self.recipe.data.dimensions)
-        self.shown = self._regressed(self.shown)
-
-    def losses(self, name: str, batch: Batch, draw: Draw, step: int) -> dict[str, Tensor]:
-        return super().losses(name, self._regressed(batch), draw, step)
-
-    def validate(self, module: nn.Module, batch: Batch, draw: Draw) -> dict[str, Tensor]:
-        return super().validate(module, self._regressed(batch), draw)
-
-    def at_level(self, module: nn.Module, batch: Batch, draw: Draw, first: int, end: int) -> dict[str, Tensor]:
-        return super().at_level(module, self._regressed(batch), draw, first, end)
-
-    def _regressed(self, batch: Batch) -> Batch:
-        return {**batch, "regression": self.regression.predict(batch["image"], batch["mask"])}
 
     def _clean(self, batch: Batch, draw: Draw) -> Tensor:
         left = (batch["target"] - batch["regression"]) * self.scale.to(batch["target"].device)

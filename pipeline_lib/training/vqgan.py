@@ -88,7 +88,8 @@ class VQGANStep(Step):
     """L1 + commitment + ramp x weight x lambda x adversarial, lambda as in `adversarial.adaptive_weight`.
 
     The discriminator learns from half of ``adversarial_start`` on, each time from the reconstructions the
-    generator has just made; the generator sees it from ``adversarial_start`` on, ramped up over as long again.
+    generator has just made; the generator sees it from ``adversarial_start`` on, ramped up over as long again. Until
+    ``codebook_start`` latents are not quantised; the codebook then starts from latents of the trained encoder.
     """
 
     averaged = "vqgan"
@@ -111,10 +112,10 @@ class VQGANStep(Step):
         if name == "discriminator":
             made = self._made.popleft()
             return {"loss": discriminator_loss(self.discriminator(image), self.discriminator(made))}
-        decoded, quantised = self.generator(image)
+        decoded, commitment = self._made_of(self.generator, image, continuous=step < self.options.codebook_start)
         reconstruction = (decoded.float() - image).abs().mean()
-        losses = {"reconstruction": reconstruction, "commitment": quantised.loss}
-        loss = reconstruction + quantised.loss
+        losses = {"reconstruction": reconstruction, "commitment": commitment}
+        loss = reconstruction + commitment
         start = self.options.adversarial_start
         ramp = adversarial_ramp(step, start, max(1, start))
         if self.options.adversarial_weight > 0 and ramp > 0:
@@ -129,16 +130,29 @@ class VQGANStep(Step):
         return {"loss": loss, **losses}
 
     def validate(self, module: nn.Module, batch: Batch, draw: Draw) -> dict[str, Tensor]:
-        decoded, quantised = module(batch[self.name])
+        decoded, commitment = self._made_of(module, batch[self.name], continuous=self._is_continuous(module))
         reconstruction = (decoded.float() - batch[self.name]).abs().mean()
-        loss = reconstruction + quantised.loss
-        return {"loss": loss, "reconstruction": reconstruction, "commitment": quantised.loss}
+        return {"loss": reconstruction + commitment, "reconstruction": reconstruction, "commitment": commitment}
+
+    def _is_continuous(self, module: nn.Module) -> bool:
+        """Whether a codebook is yet to come: before ``codebook_start`` it has seen no latent."""
+        return self.options.codebook_start > 0 and not bool(module.quantiser.initialised)  # type: ignore[union-attr]
+
+    @staticmethod
+    def _made_of(module: nn.Module, image: Tensor, *, continuous: bool) -> tuple[Tensor, Tensor]:
+        """Reconstruction and commitment, 0 where nothing is quantised."""
+        if continuous:
+            decoded: Tensor = module.continuous(image)  # type: ignore[operator]
+            return decoded, decoded.new_zeros((), dtype=torch.float32)
+        decoded, quantised = module(image)
+        return decoded, quantised.loss
 
     @torch.no_grad()
     def strip(self, module: nn.Module) -> Tensor:
         """Reconstructions."""
-        device = next(module.parameters()).device
-        return torch.cat([module(image[None].to(device))[0] for image in self.shown])
+        device, continuous = next(module.parameters()).device, self._is_continuous(module)
+        images = (image[None].to(device) for image in self.shown)
+        return torch.cat([self._made_of(module, image, continuous=continuous)[0] for image in images])
 
     def reference(self) -> Tensor:
         return self.shown

@@ -38,7 +38,16 @@ def test_demo_configuration_is_valid(demo: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["anomaly", "anomaly_recommended", "synthesis", "generation", "generation_pictures", "translation", "translation_recommended"]
+    "name",
+    [
+        "anomaly",
+        "anomaly_recommended",
+        "synthesis",
+        "generation",
+        "generation_pictures",
+        "translation",
+        "translation_recommended",
+    ],
 )
 def test_full_scale_recipe_may_be_named_by_its_file(repository: Path, name: str) -> None:
     config = load_config({"recipes": {name: f"config/recipes/{name}.yaml"}}, repository)

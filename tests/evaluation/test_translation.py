@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +15,8 @@ from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.translation import channel_names, evaluate_translation
 from pipeline_lib.files import read_json
+from pipeline_lib.metrics.powder import powder_mean
+from pipeline_lib.report.figures import figures_of
 
 ERRORS = {"floor": 0.4, "prediction": 0.2, "draw": 0.3, "ceiling": 0.1}
 
@@ -216,3 +219,50 @@ def test_channels_are_named_where_known() -> None:
     assert channel_names(recipe()) == ("ICVF", "ODI", "ISOVF")
     other = recipe().model_copy(update={"data": recipe().data.model_copy(update={"target": "T2w"})})
     assert channel_names(other)[0] == "channel 1"
+
+
+def test_regions_and_signal_are_judged_where_they_are_told_of(
+    make_translated: Callable, make_model: Callable, tmp_path: Path
+) -> None:
+    inferred, packed = make_translated("test-dmri-0001", ["a", "b", "c"])
+    index = pd.read_csv(inferred / "index.tsv", sep="\t", dtype=str, keep_default_na=False)
+    index.assign(space="MNI152").to_csv(inferred / "index.tsv", sep="\t", index=False)
+    labels = np.ones((32, 32, 3), np.int16)
+    labels[16:] = 2
+    nib.save(nib.Nifti1Image(labels, np.diag([2.0, 2.0, 2.0, 1.0])), tmp_path / "atlas.nii.gz")
+    target = (np.load(packed / "target.npy") + 1) / 2
+    signal = np.stack([powder_mean(maps, b) for maps in target for b in (1000, 2000)]).reshape(
+        len(target), 2, *target.shape[2:]
+    )
+    np.save(
+        packed / "data.npy", np.concatenate([np.ones_like(target[:, :1]), 2 * signal / 1.5 - 1], 1).astype(np.float32)
+    )
+    asked = recipe().model_dump(exclude_unset=True)
+    asked["data"]["channels"] = 3
+    asked["evaluation"] |= {"regions": str(tmp_path / "atlas.nii.gz"), "shells": [1000, 2000]}
+    chosen = RecipeOptions.model_validate(asked)
+    evaluate_translation(chosen, make_model(["z"]), [inferred], [packed], tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out/regions.tsv", sep="\t")
+    assert list(zip(table["map"], table["label"], strict=True)) == [
+        (m, n) for m in ("ICVF", "ODI", "ISOVF") for n in (1, 2)
+    ]
+    np.testing.assert_allclose(table["diffusion"], 1, atol=1e-5, err_msg="a constant error leaves correlation")
+    rows = [
+        r
+        for r in read_json(tmp_path / "out/metrics.json")
+        if r["name"] == "error of the signal" and r["group"] == "all"
+    ]
+    values = {(r["part"], r["method"]): r["value"] for r in rows if not r["against"]}
+    assert values["b1000", "measured maps"] == pytest.approx(0, abs=1e-6)
+    for b in ("b1000", "b2000"):
+        assert values[b, "measured maps"] < values[b, "diffusion"] < values[b, "linear fit of the interpolated source"]
+    assert {r["people"] for r in rows} == {3}
+    assert "regions" in dict(figures_of(tmp_path / "out"))
+
+
+def test_shells_that_do_not_fit_the_channels_are_refused() -> None:
+    asked = recipe().model_dump(exclude_unset=True)
+    asked["data"]["channels"] = 4
+    asked["evaluation"]["shells"] = [1000, 2000]
+    with pytest.raises(ValueError, match="data.channels must be 3 .* or 5"):
+        RecipeOptions.model_validate(asked)

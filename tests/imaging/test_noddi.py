@@ -18,11 +18,12 @@ from pipeline_lib.config.schema import DataOptions, PreprocessOptions
 from pipeline_lib.dataset.pack import pack_chunk
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_table
-from pipeline_lib.imaging.dwi import Gradients, shells
+from pipeline_lib.imaging.dwi import LARGEST_RATIO, Gradients, shells
 from pipeline_lib.imaging.ingest import NODDI_MAPS, ingest_chunk
 from pipeline_lib.imaging.nifti import Volume, read_volume
 from pipeline_lib.imaging.noddi import fit_noddi, scheme
 from pipeline_lib.imaging.preprocess import preprocess_chunk
+from pipeline_lib.metrics.powder import powder_mean
 
 SHAPE = (12, 10, 6)
 
@@ -165,3 +166,37 @@ def test_missing_amico_stops_the_stage_before_any_scan(tmp_path: Path, monkeypat
     with pytest.raises(UserError, match=r"AMICO is not installed: pip install .*\[noddi\]"):
         preprocess_chunk(tmp_path / "in", PreprocessOptions(noddi="amico"), tmp_path / "out", workers=1)
     preprocess_chunk(tmp_path / "in", PreprocessOptions(), tmp_path / "out", workers=1)
+
+
+@pytest.mark.usefixtures("amico")
+def test_a_real_scan_goes_from_the_sheet_to_a_pair(shared_data: Path, tmp_path: Path) -> None:
+    """Three shells of a part of a head: too little brain for the default limit, which is said, and a pair with another."""
+    scan = Scan("patch1", "", "dwi", "dwi.nii.gz", mask="mask.nii.gz", bval="bvals", bvec="bvecs")
+    ingest_chunk([scan], shared_data / "dmri_multishell_patch", tmp_path / "ingest", workers=1)
+    options = {"noddi": "amico", "dwi_channels": "moments", "voxel_size": 2.5}
+    preprocess_chunk(tmp_path / "ingest", PreprocessOptions.model_validate(options), tmp_path / "whole", workers=1)
+    (refused,) = read_table(tmp_path / "whole" / "status.tsv")
+    assert (refused["ok"], refused["stage"]) == ("false", "quality")
+    assert "quality.brain_volume_ml" in refused["reason"]
+    options["quality"] = {"brain_volume_ml": [20, 100]}
+    preprocess_chunk(tmp_path / "ingest", PreprocessOptions.model_validate(options), tmp_path / "part", workers=1)
+    (row,) = read_table(tmp_path / "part" / "status.tsv")
+    assert row["ok"] == "true", row["reason"]
+    assert row["shells"] == "b0 b700 b1200 b2800"
+    data = {
+        "modality": "dwi",
+        "target": "noddi",
+        "dimensions": 3,
+        "size": [16, 16, 16],
+        "voxel_size": 2.5,
+        "channels": 7,
+    }
+    pack_chunk(tmp_path / "part", DataOptions.model_validate(data), tmp_path / "packed")
+    source, target, mask = (np.load(tmp_path / "packed" / f"{name}.npy")[0] for name in ("data", "target", "mask"))
+    assert (source.shape[0], target.shape[0]) == (7, 3)
+    inside = mask[0] > 0
+    maps = (target[:, inside] + 1) / 2
+    signal = (source[:, inside] + 1) / 2 * LARGEST_RATIO
+    for b, channel in ((700, 1), (1200, 3), (2800, 5)):
+        made = powder_mean(maps, b)
+        assert np.corrcoef(made, signal[channel])[0, 1] > 0.9, "the maps' signal is the scan's"

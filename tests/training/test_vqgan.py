@@ -56,3 +56,23 @@ def test_discriminator_is_shown_what_the_generator_has_just_made() -> None:
     assert torch.allclose(found, discriminator_loss(real, fake))
     found.backward()
     assert all(parameter.grad is None for parameter in each.generator.parameters())
+
+
+def test_a_codebook_may_come_after_a_continuous_autoencoder() -> None:
+    each = made(codebook_start=10, adversarial_weight=0)
+    each.generator.train()
+    before = each.losses("vqgan", BATCH, DRAW, 9)
+    expected = (each.generator.continuous(BATCH["image"]) - BATCH["image"]).abs().mean()
+    assert torch.allclose(before["loss"], expected)
+    assert before["commitment"] == 0
+    assert torch.allclose(each.validate(each.generator.eval(), BATCH, DRAW)["loss"], expected)
+    assert not each.generator.quantiser.initialised
+    each.generator.train()
+    latents = each.generator.encode(BATCH["image"])[0].movedim(1, -1).flatten(0, -2)
+    after = each.losses("vqgan", BATCH, DRAW, 10)
+    assert after["commitment"] > 0
+    assert each.generator.quantiser.initialised
+    assert torch.cdist(each.generator.quantiser.codebook, latents).min(1).values.max() < 0.5 * latents.std(), (
+        "codes lie among the latents"
+    )
+    assert not torch.allclose(each.validate(each.generator.eval(), BATCH, DRAW)["loss"], expected)
