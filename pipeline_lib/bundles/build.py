@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline_lib.bundle_plan import CARD, LICENCE, PLAN, WEIGHTS, FinishedRecipe, finished_recipe, flat
+from pipeline_lib.bundle_plan import CARD, DENOISER, LICENCE, PLAN, WEIGHTS, FinishedRecipe, finished_recipe, flat
 from pipeline_lib.bundles.bundle import load_bundle, save_tensors
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_directory, read_json, sha256_file, write_json, write_text
@@ -192,7 +192,8 @@ def _card(
         "```sh",
         f"python -m pipeline_lib.apply {name} FOLDER --out results/study   # on new scans, nothing is trained",
         "```\n",
-        f"In a recipe, `weights: {name}` applies it and `denoiser.start_from: {name}` trains it further.\n",
+        f"In a recipe, `weights: {name}` applies it"
+        + (f" and `denoiser.start_from: {name}` trains it further.\n" if finished.last == DENOISER else ".\n"),
         *learned_from(plan, data),
         *held_out(_figures(metrics, finished)),
         *_on_copies(copies),

@@ -12,6 +12,7 @@ from pipeline_lib.inference.pictures import Row, Tile, mosaic, plane, save
 from pipeline_lib.inference.sampling import (
     draw_samples,
     held_out_people,
+    is_finished,
     kept_averages,
     wanted_samples,
     write_samples,
@@ -38,9 +39,11 @@ def sample_generation(recipe: RecipeOptions, diffusion: Path, held_out: list[Pat
     wanted = wanted_samples(recipe, final.conditions, people)
     shape = (recipe.data.channels, *recipe.data.size)
     with atomic_directory(out) as folder:
-        for path in kept_averages(diffusion, recipe.sampling.checkpoints):
-            write_step(folder, path.stem, draw_samples(load_denoiser(recipe, path), shape, wanted).numpy())
         images = draw_samples(final, shape, wanted).numpy()
+        for path in kept_averages(diffusion, recipe.sampling.checkpoints):
+            same = is_finished(path, diffusion)
+            drawn = images if same else draw_samples(load_denoiser(recipe, path), shape, wanted).numpy()
+            write_step(folder, path.stem, drawn)
         write_samples(folder, images, wanted, recipe, diffusion / "model.safetensors", people)
         tiles = [Tile(plane(image)) for image in images[:SHOWN]]
         rows = [Row(tiles[n : n + GRID_COLUMNS]) for n in range(0, len(tiles), GRID_COLUMNS)]

@@ -155,6 +155,11 @@ def kept_averages(diffusion: Path, number: int) -> list[Path]:
     return [paths[place] for place in sorted(set(places.tolist()))]
 
 
+def is_finished(checkpoint: Path, diffusion: Path) -> bool:
+    """Whether a kept average is the finished model, as the last one mostly is: it makes the same samples."""
+    return sha256_file(checkpoint) == sha256_file(diffusion / "model.safetensors")
+
+
 def write_step(folder: Path, step: str, images: NDArray[np.float32]) -> None:
     """``step-XXXXXXXX/samples.npy``: what a checkpoint of the training makes of the same noise."""
     (folder / step).mkdir()

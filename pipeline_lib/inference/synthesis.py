@@ -21,6 +21,7 @@ from pipeline_lib.inference.sampling import (
     Wanted,
     draw_samples,
     held_out_people,
+    is_finished,
     kept_averages,
     wanted_samples,
     write_samples,
@@ -62,10 +63,13 @@ def sample_synthesis(
     frames = recorder.pictures(lambda x: _decoded(x, space))
     by_cell = {cell: images[rows] for cell, rows in list(wanted.cells.items())[:MOST_ROWS]}
     same_noise = len({len(own) for own in by_cell.values()}) == 1 < len(by_cell)
-    some = wanted.every(-(-len(wanted.table) // LOOKED_UP))
+    apart = -(-len(wanted.table) // LOOKED_UP)
+    some = wanted.every(apart)
     with atomic_directory(out) as folder:
         for path in kept_averages(diffusion, recipe.sampling.checkpoints):
-            write_step(folder, path.stem, _sampled(load_denoiser(recipe, path), shape, some, space))
+            same = is_finished(path, diffusion)
+            drawn = images[::apart] if same else _sampled(load_denoiser(recipe, path), shape, some, space)
+            write_step(folder, path.stem, drawn)
         write_samples(folder, images, wanted, recipe, diffusion / "model.safetensors", people)
         save(_grid(by_cell), folder / "grid.png")
         if same_noise and wanted.table["seed"].nunique() < len(wanted.table):

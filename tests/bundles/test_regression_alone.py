@@ -101,7 +101,9 @@ def test_it_ships_whole(results: Path, tmp_path: Path) -> None:
     assert (
         set(finished_recipe(tmp_path / "maps").parts) == set(finished_recipe(results).parts) == {"regression", "floor"}
     )
-    assert "| PSNR, ICVF | regression | result |" in (tmp_path / "maps" / "card.md").read_text()
+    card = (tmp_path / "maps" / "card.md").read_text()
+    assert "| PSNR, ICVF | regression | result |" in card
+    assert "start_from" not in card, "no network of a recipe starts from a regression"
 
 
 @pytest.mark.parametrize("without", ["n", "mn"])

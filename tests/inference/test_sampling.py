@@ -42,6 +42,30 @@ def test_generation_samples_checkpoints_from_the_same_noise(
     assert (apart.argmin(axis=1) == np.arange(5)).all()
 
 
+@pytest.mark.parametrize("task", ["generation", "synthesis"])
+def test_a_checkpoint_that_is_the_finished_model_is_not_sampled_again(
+    task: str,
+    make_recipe: Callable,
+    make_denoiser: Callable,
+    make_chunk: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = make_recipe(task, condition=["group"], checkpoints=2).model_copy(update={"autoencoder": None})
+    people = [make_chunk("test-anat-0001", list("ab"))]
+    diffusion = make_denoiser(recipe, ["z"], channels=1, steps=(10, 20))
+    last = diffusion / "checkpoints" / "step-00000020.safetensors"
+    last.write_bytes((diffusion / "model.safetensors").read_bytes())
+    sample = {"generation": sample_generation, "synthesis": sample_synthesis}[task]
+    loaded: list[str] = []
+    module = f"pipeline_lib.inference.{task}.load_denoiser"
+    monkeypatch.setattr(module, lambda recipe, path: loaded.append(path.name) or load_denoiser(recipe, path))
+    sample(recipe, diffusion, people, tmp_path / "out")
+    assert loaded == ["diffusion", "step-00000010.safetensors"]
+    again = np.load(tmp_path / "out/step-00000020/samples.npy")
+    np.testing.assert_array_equal(again, np.load(tmp_path / "out/samples.npy"))
+
+
 def test_generation_is_reproducible_and_animated(
     make_recipe: Callable, make_denoiser: Callable, tmp_path: Path
 ) -> None:
