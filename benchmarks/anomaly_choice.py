@@ -1,6 +1,6 @@
 """How noise level, residual, smoothing, rim and parts of an anomaly score trade off, on validation people only.
 
-python benchmarks/anomaly_choice.py config/soop.yaml results/soop selfsupervised > docs/anomaly_choice.md
+python benchmarks/anomaly_choice.py config/soop.yaml results/soop selfsupervised      # the table of docs/anomaly_choice.md
 
 With --floor only what needs no model, by smoothing; with --residuals not levels and boxes. Every score is standardised on healthy training images. Test people are not read.
 """
@@ -161,7 +161,7 @@ def main() -> None:
     print(f"| | {' | '.join(named)} |\n|---|{'---:|' * len(named)}")
     for levels in () if arguments.residuals else LEVELS:
         row(f"abar {', '.join(f'{level:g}' for level in levels)}; box {arguments.box:g}", levels=levels)
-    for kind in ("signed", "l1", "squared", "ssim"):
+    for kind in (*(("signed",) if arguments.residuals else ()), "squared", "l1", "ssim"):
         row(f"{kind}; box {arguments.box:g}", residual=kind)
     for box in () if arguments.residuals else BOXES:
         row(f"box {box}", box=box)

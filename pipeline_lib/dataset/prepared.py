@@ -18,7 +18,7 @@ def write_prepared(folder: Path, preprocessed: Path, data: DataOptions) -> None:
     """Write ``prepared.json`` into a packed chunk: options of the preprocessing (null where not known) and of the images."""
     sidecar = preprocessed / "provenance.json"
     preprocess = read_json(sidecar)["options"] if sidecar.is_file() else None
-    images = data.model_dump(mode="json", include=set(vars(data)) - {"train_groups"})
+    images = data.model_dump(mode="json", include=set(vars(data)) - {"train_groups", "lesion_free"})
     write_json(folder / PREPARED, {"preprocess": preprocess, "data": images})
 
 

@@ -7,7 +7,7 @@ An atlas is what BIDS calls a discrete segmentation: a NIfTI file of whole numbe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,14 @@ class Regions:
     labels: NDArray[np.int64]
     names: Mapping[int, str]
 
-    def most(self, part: NDArray[np.bool_]) -> tuple[str, float]:
-        """The region that holds the most of a part, and the share of the part in it; no name and 0 where none does."""
-        counts = np.bincount(self.labels[part], minlength=1)
+    def most(self, where: tuple[slice, ...], part: NDArray[np.bool_]) -> tuple[str, float]:
+        """The region that holds the most of a part, and the share of the part in it; no name and 0 where none does.
+
+        Args:
+            where: a box of the grid.
+            part: in it.
+        """
+        counts = np.bincount(self.labels[where][part], minlength=1)
         counts[BACKGROUND] = 0
         largest = int(counts.argmax())
         return (self.names[largest], float(counts[largest] / part.sum())) if counts[largest] else ("", 0.0)
@@ -42,6 +47,7 @@ class Atlas:
 
     image: Any
     names: Mapping[int, str]
+    _moved: dict[tuple[bytes, tuple[int, ...]], Regions] = field(default_factory=dict, repr=False)
 
     @classmethod
     def read(cls, image: Path, table: Path) -> Atlas:
@@ -68,18 +74,21 @@ class Atlas:
         return cls(loaded, names)
 
     def on(self, volume: Volume) -> Regions:
-        """The regions on the grid of a volume in MNI152 space."""
+        """The regions on the grid of a volume in MNI152 space; the maps of a recipe share theirs, which is made once."""
         from nilearn.image import resample_img
 
-        moved = resample_img(
-            self.image,
-            target_affine=volume.affine,
-            target_shape=volume.data.shape[:3],
-            interpolation="nearest",
-            force_resample=True,
-            copy_header=True,
-        )
-        return Regions(np.asarray(moved.dataobj).round().astype(np.int64), self.names)
+        grid = (volume.affine.tobytes(), volume.data.shape[:3])
+        if grid not in self._moved:
+            moved = resample_img(
+                self.image,
+                target_affine=volume.affine,
+                target_shape=volume.data.shape[:3],
+                interpolation="nearest",
+                force_resample=True,
+                copy_header=True,
+            )
+            self._moved[grid] = Regions(np.asarray(moved.dataobj).round().astype(np.int64), self.names)
+        return self._moved[grid]
 
 
 def fetch(name: str, folder: Path) -> list[str]:

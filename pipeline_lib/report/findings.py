@@ -55,7 +55,8 @@ def findings(
     peaks = ndimage.maximum_position(scores.data, labels, numbers)
     means = ndimage.mean(scores.data, labels, numbers)
     touched = ndimage.sum_labels(lesion, labels, numbers) > 0 if lesion is not None else [None] * number
-    places = [regions.most(labels == number) if regions else (None, 0.0) for number in numbers]
+    boxes = zip(numbers, ndimage.find_objects(labels), strict=True)
+    places = [regions.most(box, labels[box] == n) if regions else (None, 0.0) for n, box in boxes]
     found = [
         Finding(
             float(size) * scores.voxel_ml,

@@ -47,7 +47,7 @@ def test_a_task_reads_only_options_that_there_are(task: Task) -> None:
 
 def test_packing_reads_all_of_the_data_but_who_is_trained_on() -> None:
     of_data = {f"data.{name}" for name in DataOptions.model_fields}
-    assert of_data - set(DATASET.reads) == {"data.train_groups"}
+    assert of_data - set(DATASET.reads) == {"data.train_groups", "data.lesion_free"}
 
 
 def test_rules_of_when_an_option_is_read_name_options_that_there_are() -> None:
