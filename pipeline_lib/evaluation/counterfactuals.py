@@ -35,7 +35,7 @@ def measure_counterfactuals(
         other: held-out people, whose slope over age or difference between groups at the same slice stands beside it.
         result: says method and note.
     """
-    metrics = []
+    metrics: list[Metric] = []
     for condition, values in read_json(folder / "counterfactuals.json").items():
         people = pd.read_csv(folder / f"counterfactuals_{condition}.tsv", sep="\t", keep_default_na=False)
         metrics += _round_trip(people, options, replace(result, part=f"people spread over {condition}"))

@@ -53,7 +53,7 @@ def table_of_pictures(
 ) -> Explorer:
     """Every row of the chunk with its first picture, its verdict, and the highest score that each recipe gave it."""
     stacks = Stacks(preprocess)
-    images = [json.loads(row.get("outputs") or "{}").get("image") if row["ok"] == "true" else None for row in rows]
+    images = [json.loads(row.get("outputs") or "{}").get("image", "") if row["ok"] == "true" else "" for row in rows]
     tiles = {n: tile for tile, n in enumerate(n for n, image in enumerate(images) if image)}
     scored = [f"highest score, {each.recipe}" for each in maps]
     table = [
@@ -133,7 +133,7 @@ def mapped_pictures(chunk: str, inferred: Sequence[Inferred]) -> Iterator[Mapped
             shown,
             download(f"{chunk}_{each.recipe}_maps.tsv", table.iloc[order]),
             len(table),
-            table.groupby("scan")["highest"].max().dropna().to_dict(),
+            {str(scan): float(score) for scan, score in table.groupby("scan")["highest"].max().dropna().items()},
         )
 
 

@@ -19,7 +19,7 @@ from pipeline_lib.report.methods import methods_text, scan_paragraph
 from pipeline_lib.report.page import Picture, Provenance, load_picture, number, read_provenance, write_page
 from pipeline_lib.report.pictures import mapped_pictures, table_of_pictures
 from pipeline_lib.report.tables import Download, download
-from pipeline_lib.report.view import Inferred, View, view_of
+from pipeline_lib.report.view import UNCERTAINTY, Inferred, View, view_of
 
 PERSON = ("scan", "participant", "session", "modality", "group", "age", "sex", "site")
 VERDICT = ("ok", "stage", "reason")
@@ -88,6 +88,7 @@ def write_scan_pages(
             ok=row["ok"] == "true",
             picture=_figure(preprocess, row),
             view=view,
+            uncertain=any(layer.title.startswith(UNCERTAINTY) for layer in view.layers),
             findings=_findings(scan, view),
             numbers=_numbers(row, options),
             logs=[(stage, text) for stage, text in logs if text],

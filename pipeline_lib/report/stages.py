@@ -172,11 +172,12 @@ def duration(seconds: float | None) -> str:
 
 
 def _below(path: str, results: Path) -> str:
-    """A path as it is named below the results, wherever these have gone since."""
-    name = results.name
-    parts = Path(path).parts
-    place = len(parts) - 1 - parts[::-1].index(name) if name in parts else -1
-    return Path(*parts[place + 1 :]).as_posix().removesuffix(".tsv").removesuffix(".json")
+    """A path as it is named below the results, wherever these have gone since, under another name too."""
+    parts = [part for part in Path(path).parts if part != "/"]
+    tails = (Path(*parts[place:]) for place in range(len(parts)))
+    by_name = len(parts) - parts[::-1].index(results.name) if results.name in parts else 0
+    tail = next((tail for tail in tails if (results / tail).exists()), Path(*parts[by_name:]))
+    return tail.as_posix().removesuffix(".tsv").removesuffix(".json")
 
 
 def _why(made: Made, then: Mapping[str, Any] | None, anew: set[str]) -> str:

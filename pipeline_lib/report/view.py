@@ -34,6 +34,7 @@ SLICES = 6
 PAIR_LIMIT = 16_000
 """Bytes of a picture of a pair, of which a page has several."""
 THRESHOLDS = "thresholds.tsv"
+UNCERTAINTY = "Uncertainty of"
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def _predicted(frame: Frame, inferred: Inferred, rows: pd.DataFrame) -> list[Lay
         layers.append(map_layer(frame, f"{name} as predicted, {inferred.recipe}", values, 0.02))
         if deviation.any():
             deviations = Volume(deviation / 2, affine)
-            layers.append(map_layer(frame, f"Uncertainty of {name}, {inferred.recipe}", deviations, None))
+            layers.append(map_layer(frame, f"{UNCERTAINTY} {name}, {inferred.recipe}", deviations, None))
     return layers
 
 

@@ -12,8 +12,13 @@ from conftest import chromium
 from PIL import Image
 
 MOST_BYTES = 150_000
-SHOWN = (("report_index", "index.html", "#recipes"), ("report_stages", "index.html", "#stages"))
-"""Name of the picture, page, what is at its top."""
+SHOWN = (
+    ("report_index", "index.html", "#recipes", "light"),
+    ("report_index_dark", "index.html", "#recipes", "dark"),
+    ("report_stages", "index.html", "#stages", "light"),
+    ("report_recipe", "synthesis.html", "main", "light"),
+)
+"""Name of the picture, page, what is at its top, colours."""
 
 
 def main(report: Path, out: Path) -> None:
@@ -21,11 +26,13 @@ def main(report: Path, out: Path) -> None:
     browser = chromium()
     pages = sorted(report.glob("scans/test-*/*.html"))
     scan = next((page for page in pages if 'class="place"' in page.read_text()), pages[0])
-    for name, page, top in (
+    for name, page, top, scheme in (
         *SHOWN,
-        ("report_scan", scan.relative_to(report), "#viewer"),
-        ("report_pairs", scan.relative_to(report), "#pairs"),
+        ("report_scan", scan.relative_to(report), "#viewer", "light"),
+        ("report_pairs", scan.relative_to(report), "#pairs", "light"),
     ):
+        colours = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": colours})
         browser.get((report / page).resolve().as_uri())
         wait(browser)
         browser.execute_script("document.querySelector(arguments[0]).scrollIntoView()", top)

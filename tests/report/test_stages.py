@@ -59,6 +59,13 @@ def test_stages_stand_in_the_order_of_the_way_with_their_times(results: Path) ->
     assert len(drawn.edges) == 4, "evaluation follows from the dataset by way of the training"
 
 
+def test_results_under_another_name_keep_their_order(results: Path) -> None:
+    moved = results.rename(results.with_name("kept for the paper"))
+    drawn = graph(stages_of(moved), moved)
+    assert drawn is not None
+    assert len(drawn.edges) == 4
+
+
 def test_the_first_report_has_nothing_to_compare_with(results: Path, tmp_path: Path) -> None:
     assert changes(stages_of(results), tmp_path / "kept.json") is None
     assert changes(stages_of(results), tmp_path / "kept.json") == []

@@ -105,7 +105,7 @@ const explore = async (box) => {
   const cell = (row, column, n) => {
     const item = document.createElement(n ? "td" : "th");
     if (!n) item.scope = "row";
-    item.className = column.number ? "n" : n ? column.name === "reason" ? "long" : "" : "nowrap";
+    item.className = column.number ? "n" : n ? ["reason", "rating"].includes(column.name) ? "long" : "" : "nowrap";
     const text = row[column.at] ?? "";
     const address = column.link < 0 ? "" : row[column.link];
     if (address) {
@@ -124,8 +124,7 @@ const explore = async (box) => {
       const badge = document.createElement("span");
       badge.className = `badge ${{good: "good", doubtful: "open", bad: "bad"}[text] ?? ""}`;
       badge.textContent = text;
-      badge.title = row[place("note")];
-      if (text) item.append(badge);
+      if (text) item.append(badge, row[place("note")] ? ` ${row[place("note")]}` : "");
     } else {
       item.textContent = text;
     }

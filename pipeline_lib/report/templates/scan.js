@@ -25,8 +25,10 @@ const inCohort = ({quantiles, chunks}) => {
       mark.className = "rank";
       mark.style.setProperty("--at", `${percent}%`);
       const where = upTo === 0 ? "below all" : below > last ? "above all" : `${percent} %`;
-      cell.append(mark, ` ${where} of ${spread.scans}`);
-      cell.title = `Median ${spread.at[last / 2].toPrecision(3)}, from ${spread.at[0].toPrecision(3)} to ${spread.at[last].toPrecision(3)} over ${spread.scans} scans that passed.`;
+      const spreadOf = document.createElement("small");
+      const [low, median, high] = [0, last / 2, last].map((n) => Number(spread.at[n].toPrecision(3)));
+      spreadOf.textContent = `median ${median}, ${low} to ${high}`;
+      cell.append(mark, ` ${where} of ${spread.scans} `, spreadOf);
     }
     for (const cell of table.querySelectorAll(".cohort")) cell.hidden = false;
   }
