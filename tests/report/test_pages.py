@@ -215,7 +215,7 @@ def test_what_the_same_reaches_from_nothing_stands_beside_what_was_started(tmp_p
     recipe, out = RecipeOptions.model_validate({"task": "generation"}), tmp_path / "generation.html"
     write_recipe_page("mine", recipe, COHORT, {"evaluation": tmp_path / "mine"}, out, from_nothing=tmp_path / "alone")
     text = re.sub(r"\s+", " ", check(out).text.split("<tbody>")[1])
-    assert text.count("the same from nothing, as many steps") == 1
+    assert "the same from nothing, as many steps" in text
     assert "0.950" in text
     assert read_card(out)["value"] == "0.700"
 
