@@ -211,12 +211,13 @@ def test_recipe_page_puts_the_baseline_beside_the_model(recipe_page: Path) -> No
 
 def test_what_the_same_reaches_from_nothing_stands_beside_what_was_started(tmp_path: Path) -> None:
     for name, value in (("mine", 0.7), ("alone", 0.95)):
-        rows = [metric("diffusion", value, direction="lower"), metric("diffusion", value, "checkpoint", step=2)]
+        about: dict[str, Any] = {"name": "FID", "direction": "lower"}
+        rows = [metric("diffusion", value, **about), metric("diffusion", value, "checkpoint", step=2, **about)]
         write_json(tmp_path / name / "metrics.json", rows)
     recipe, out = RecipeOptions.model_validate({"task": "generation"}), tmp_path / "generation.html"
     write_recipe_page("mine", recipe, COHORT, {"evaluation": tmp_path / "mine"}, out, from_nothing=tmp_path / "alone")
     text = re.sub(r"\s+", " ", check(out).text.split("<tbody>")[1])
-    assert text.count("the same from nothing, as many steps") == 1
+    assert "the same from nothing, as many steps" in text
     assert "0.950" in text
     assert read_card(out)["value"] == "0.700"
 
