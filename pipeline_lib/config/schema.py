@@ -773,6 +773,11 @@ class EvaluationOptions(Options):
         description="Translation of dwi to noddi: b-values of the source's shells, rising. The signal that the maps stand for is then "
         "compared with the source's.",
     )
+    source_voxel_size: VoxelSize | None = Field(
+        None,
+        description="Voxel size of the source as acquired, mm, where it is larger than that of the images: the signal is then compared "
+        "in means over blocks of this size.",
+    )
     ages: Limits = Field(
         (35.0, 60.0),
         description="Where ages are told, people under the first are compared with those from the second on.",

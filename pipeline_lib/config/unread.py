@@ -66,6 +66,7 @@ ONLY_WHERE: dict[str, tuple[str, Callable[[RecipeOptions], bool]]] = {
         "evaluation.score.levels is set",
         lambda recipe: bool(recipe.evaluation.score.levels),
     ),
+    "evaluation.source_voxel_size": ("evaluation.shells is set", lambda recipe: bool(recipe.evaluation.shells)),
     "evaluation.segmenter": ("the modality has volumes", lambda recipe: recipe.data.modality != "image"),
     "sampling.start": (
         "evaluation.score.levels is empty",

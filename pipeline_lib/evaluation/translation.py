@@ -10,6 +10,7 @@ The mean of the draws is judged by its error, one draw by its power spectrum, th
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from skimage.measure import block_reduce
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
@@ -233,7 +235,8 @@ def _spectra(pair: Pair, methods: Sequence[Method], recipe: RecipeOptions) -> pd
 
 
 def _signals(pair: Pair, methods: Sequence[Method], recipe: RecipeOptions) -> pd.DataFrame:
-    """A row an image, method and shell: how far the signal that the maps stand for is from the source's."""
+    """A row an image, method and shell: how far the signal that the maps stand for is from the source's, in blocks of its voxels
+    that lie within the brain."""
     rows = []
     shells = recipe.evaluation.shells
     index = read_index(pair[0]) if shells else pd.DataFrame()
@@ -241,12 +244,15 @@ def _signals(pair: Pair, methods: Sequence[Method], recipe: RecipeOptions) -> pd
         source = np.asarray(open_array(pair[1], "data")[index["row"].iloc[place]], dtype=float)
         each = (len(source) - 1) // len(shells)  # of moments, a mean and a spread
         maps = {method.name: np.asarray(open_array(pair[0], method.file)[place]) for method in methods}
+        affine = np.array(json.loads(index["affine"].iloc[place]))
+        block = max(1, round((recipe.evaluation.source_voxel_size or 0) / float(np.linalg.norm(affine[:3, 0]))))
+        inside = block_reduce(mask, block, np.min)
         for name, values in {**maps, MEASURED: target}.items():
-            inside = (np.asarray(values, dtype=float)[:, mask] + 1) / 2
+            fractions = (np.asarray(values, dtype=float).clip(-1, 1) + 1) / 2
             for number, b in enumerate(shells):
-                measured = (source[1 + each * number][mask] + 1) / 2 * LARGEST_RATIO
-                error = float(np.abs(powder_mean(inside, b) - measured).mean())
-                rows.append({**known, "method": name, "shell": b, SIGNAL: error})
+                measured = (source[1 + each * number] + 1) / 2 * LARGEST_RATIO
+                difference = block_reduce(powder_mean(fractions, b) - measured, block, np.mean)
+                rows.append({**known, "method": name, "shell": b, SIGNAL: float(np.abs(difference[inside]).mean())})
     return pd.DataFrame(rows)
 
 

@@ -27,7 +27,14 @@ INFERENCE = Stage(
 EVALUATION = Stage(
     "evaluation",
     "Evaluation",
-    (*INFERENCE.reads, "regression", *INTERVALS, "evaluation.regions", "evaluation.shells"),
+    (
+        *INFERENCE.reads,
+        "regression",
+        *INTERVALS,
+        "evaluation.regions",
+        "evaluation.shells",
+        "evaluation.source_voxel_size",
+    ),
     "pipeline_lib.evaluation.translation:evaluate_translation",
     shown=True,
 )

@@ -257,6 +257,17 @@ def test_regions_and_signal_are_judged_where_they_are_told_of(
     for b in ("b1000", "b2000"):
         assert values[b, "measured maps"] < values[b, "diffusion"] < values[b, "linear fit of the interpolated source"]
     assert {r["people"] for r in rows} == {3}
+    asked["evaluation"]["source_voxel_size"] = 4.0
+    chosen = RecipeOptions.model_validate(asked)
+    checkered = np.indices(target.shape[2:]).sum(0) % 2 * 0.1 - 0.05  # gone in the mean of 2 x 2 pixels
+    np.save(packed / "data.npy", np.load(packed / "data.npy") + checkered.astype(np.float32))
+    evaluate_translation(chosen, make_model(["z"]), [inferred], [packed], tmp_path / "blocks")
+    rows = read_json(tmp_path / "blocks/metrics.json")
+    (found,) = [
+        r["value"] for r in rows
+        if (r["name"], r["part"], r["method"], r["group"], r["against"]) == ("error of the signal", "b1000", "measured maps", "all", "")
+    ]  # fmt: skip
+    assert found == pytest.approx(0, abs=1e-6)
     assert "regions" in dict(figures_of(tmp_path / "out"))
 
 
