@@ -92,5 +92,7 @@ def test_what_only_the_group_changes_is_measured_on_samples_of_one_noise() -> No
     (remark,) = remarks_on([own, people], SAMPLES, OPTIONS, trained_here=True)
     assert "the other group changes a sample by 1% [1, 1] of the intensity range" in remark
     assert "two real people of the two differ by 25%" in remark
+    unknown = SAMPLES.assign(age=float("nan"), sex=None)
+    assert len(list(measure_change(images, unknown, real(20, 1, 0.0), OPTIONS, RESULT))) == 2, "a value may be unknown"
     other_noise = SAMPLES.assign(seed=[str(n) for n in range(80)])
     assert list(measure_change(images, other_noise, real(20, 1, 0.0), OPTIONS, RESULT)) == []

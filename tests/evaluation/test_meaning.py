@@ -148,6 +148,7 @@ def test_a_model_of_half_the_slope_and_half_the_spread_is_found_out() -> None:
     assert distance.value is not None
     assert floor.value is not None
     assert distance.value > 1.5 * floor.value
+    assert distance.low is None, "resampled, a distance lies above itself"
 
 
 def test_where_slices_lie_is_no_difference_between_groups() -> None:
