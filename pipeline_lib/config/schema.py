@@ -881,12 +881,6 @@ class RecipeOptions(Options):
             raise ValueError(
                 "denoiser.synthetic_lesions needs task anomaly and diffusion.prediction x0: remove it, or set both"
             )
-        shells, pairs = self.evaluation.shells, (self.data.modality, self.data.target)
-        if shells and (pairs != ("dwi", "noddi") or self.data.channels not in (1 + len(shells), 1 + 2 * len(shells))):
-            raise ValueError(
-                f"evaluation.shells names {len(shells)} shells of dwi that becomes noddi: data.channels must be "
-                f"{1 + len(shells)} (preprocess.dwi_channels shells) or {1 + 2 * len(shells)} (moments)"
-            )
         if not any(self.evaluation.score.weights.values()):
             raise ValueError("evaluation.score.weights are all 0: nothing would be scored; give one a weight")
         if "segmentation" in self.evaluation.score.weights and not self.denoiser.synthetic_lesions:
@@ -907,6 +901,12 @@ class RecipeOptions(Options):
         if self.draws_nothing and not (task.source_and_target and self.regression and self.autoencoder is None):
             raise ValueError(
                 "sampling.count is 0: without draws a translation by a regression, and nothing else, has a result; give a count"
+            )
+        shells, pairs = self.evaluation.shells, (self.data.modality, self.data.target)
+        if shells and (pairs != ("dwi", "noddi") or self.data.channels not in (1 + len(shells), 1 + 2 * len(shells))):
+            raise ValueError(
+                f"evaluation.shells names {len(shells)} shells of dwi that becomes noddi: data.channels must be "
+                f"{1 + len(shells)} (preprocess.dwi_channels shells) or {1 + 2 * len(shells)} (moments)"
             )
         if task.works_on == "images" and self.autoencoder is not None:
             raise ValueError(f"{self.task} works on images: remove autoencoder")

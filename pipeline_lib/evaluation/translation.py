@@ -273,8 +273,8 @@ def _resimulated(
             )  # fmt: skip
             rows.append(about.measured(bootstrap_mean(people[name].to_numpy(dtype=float), **settings)))
             if role != "result":
-                paired = (people[RESULT] - people[name]).to_numpy(dtype=float)
-                about = replace(about, role="result", method=RESULT, against=name)
+                paired = (people[methods[0].name] - people[name]).to_numpy(dtype=float)
+                about = replace(about, role="result", method=methods[0].name, against=name)
                 rows.append(about.measured(bootstrap_mean(paired, **settings), "paired over people"))
     return rows
 
@@ -303,7 +303,7 @@ def _regions(pairs: Sequence[Pair], methods: Sequence[Method], recipe: RecipeOpt
         raise UserError(f"evaluation.regions: {recipe.evaluation.regions} holds no region of a test person's brain")
     settings = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.evaluation.seed}
     others = [method.name for method in methods if method.role != "result"]
-    return summary(pd.DataFrame(rows), regions.names, RESULT, others, **settings)
+    return summary(pd.DataFrame(rows), regions.names, methods[0].name, others, **settings)
 
 
 def _distances(spectra: pd.DataFrame) -> pd.DataFrame:
