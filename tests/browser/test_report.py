@@ -370,11 +370,11 @@ def test_numbers_stand_within_the_cohort_and_scans_follow_each_other_over_chunks
     opened(browser, report / SCAN)
     assert texts(browser, "thead .cohort") == ["In the cohort"]
     said = texts(browser, "td.cohort")
-    place = r"(\d+ %|below all|above all) of \d+ median \S+, \S+ to \S+"
+    place = r"(percentile \d+|below all|above all) of \d+ scans median \S+, \S+ to \S+"
     assert any(re.fullmatch(place, text) for text in said), said
     ranks = dict(zip(texts(browser, ".measured tbody th"), said, strict=True))
     assert ranks["FBER"] == "", "its value stands for none"
-    assert ranks["Brain volume"].startswith("100 % of"), "the highest is not above itself"
+    assert ranks["Brain volume"].startswith("percentile 100 of"), "the highest is not above itself"
     seen, before = turned(browser, "next"), turned(browser, "prev")
     assert len({name.split("_")[0] for name in before}) > 1
     assert before[: len(seen)] == seen[::-1]
