@@ -12,6 +12,8 @@ from made_report import COHORT, EVIL, make_pictures
 
 from pipeline_lib.cohort.ratings import read_ratings
 from pipeline_lib.config.schema import PreprocessOptions
+from pipeline_lib.report.live import follow
+from pipeline_lib.report.progress import Job, note_jobs
 from pipeline_lib.report.scans import write_scan_pages
 
 pytestmark = pytest.mark.browser
@@ -223,15 +225,52 @@ def test_axe_finds_nothing_serious(browser: Any, report: Path, page: str, scheme
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     )
     opened(browser, report / page)
+    assert faults(browser, axe) == []
+
+
+def faults(browser: Any, axe: Path) -> list[tuple[str, str]]:
+    """What axe-core finds serious in the page that is open."""
     browser.execute_script("document.querySelectorAll('details').forEach(item => { item.open = true })")
     browser.execute_script(axe.read_text())
     found = browser.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
-    bad = [
+    return [
         (issue["id"], issue["nodes"][0]["html"][:200])
         for issue in found["violations"]
         if issue["impact"] in ("serious", "critical")
     ]
-    assert bad == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_what_a_run_writes_beside_the_report(
+    browser: Any, tmp_path: Path, scheme: str
+) -> None:
+    axe = Path(os.environ.get("AXE", ""))
+    if not axe.is_file():
+        pytest.skip("no axe-core: set AXE to its axe.min.js (npm pack axe-core), as `make test-browser` does")
+    results = tmp_path / "results"
+    note_jobs(results, [Job("ingest", "", EVIL, f"logs/ingest/{n}.log") for n in range(3)])
+    for n, line in enumerate((f"ingest: done in 9.0 s: {EVIL}", "ingest: 3 scans", f"ERROR {EVIL}")):
+        path = results / "logs" / "ingest" / f"{n}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"2026-01-01 10:00:00,000 INFO {line}\n")
+    training = results / "logs" / "train_denoiser" / "one.log"
+    training.parent.mkdir()
+    step = "INFO train_denoiser one: step {0}/40, loss {1}, 0.17 s/step, 30 s left"
+    training.write_text("".join(f"2026-01-01 10:00:00,000 {step.format(10 * n, 1 / n)}\n" for n in (1, 2, 3)))
+    live = results / "report" / "live.html"
+    follow(results, live, every=1000, once=True)
+    make_pictures(tmp_path, 20)
+    pictures = tmp_path / "report" / "scans" / "test-image-0001"
+    write_scan_pages(tmp_path / "ingest", tmp_path / "preprocess", PreprocessOptions(), COHORT, pictures)
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
+    browser.get_log("browser")
+    for page in (live, pictures / "pictures.html"):
+        opened(browser, page)
+        assert faults(browser, axe) == []
+        assert not browser.execute_script("return document.querySelectorAll('img[src=x], [onerror]').length")
+    assert browser.get_log("browser") == []
 
 
 SCAN = "scans/train-anat-0001/sub-00001_ses-1_T1w.html"
@@ -331,11 +370,11 @@ def test_numbers_stand_within_the_cohort_and_scans_follow_each_other_over_chunks
     opened(browser, report / SCAN)
     assert texts(browser, "thead .cohort") == ["In the cohort"]
     said = texts(browser, "td.cohort")
-    place = r"(\d+ %|below all|above all) of \d+ median \S+, \S+ to \S+"
+    place = r"(percentile \d+|below all|above all) of \d+ scans median \S+, \S+ to \S+"
     assert any(re.fullmatch(place, text) for text in said), said
     ranks = dict(zip(texts(browser, ".measured tbody th"), said, strict=True))
     assert ranks["FBER"] == "", "its value stands for none"
-    assert ranks["Brain volume"].startswith("100 % of"), "the highest is not above itself"
+    assert ranks["Brain volume"].startswith("percentile 100 of"), "the highest is not above itself"
     seen, before = turned(browser, "next"), turned(browser, "prev")
     assert len({name.split("_")[0] for name in before}) > 1
     assert before[: len(seen)] == seen[::-1]

@@ -24,11 +24,11 @@ const inCohort = ({quantiles, chunks}) => {
       const [cell, mark] = [row.querySelector(".cohort"), document.createElement("span")];
       mark.className = "rank";
       mark.style.setProperty("--at", `${percent}%`);
-      const where = upTo === 0 ? "below all" : below > last ? "above all" : `${percent} %`;
+      const where = upTo === 0 ? "below all" : below > last ? "above all" : `percentile ${percent}`;
       const spreadOf = document.createElement("small");
       const [low, median, high] = [0, last / 2, last].map((n) => Number(spread.at[n].toPrecision(3)));
-      spreadOf.textContent = `median ${median}, ${low} to ${high}`;
-      cell.append(mark, ` ${where} of ${spread.scans} `, spreadOf);
+      spreadOf.textContent = low === high ? `all are ${low}` : `median ${median}, ${low} to ${high}`;
+      cell.append(mark, ` ${where} of ${spread.scans} scans `, spreadOf);
     }
     for (const cell of table.querySelectorAll(".cohort")) cell.hidden = false;
   }
