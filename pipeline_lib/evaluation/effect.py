@@ -131,7 +131,9 @@ def _same_noise(samples: pd.DataFrame, contrast: Contrast) -> NDArray[np.intp]:
     if "seed" not in samples:
         return np.empty((0, 2), np.intp)
     told = samples.reset_index(drop=True)
-    alike = told.drop(columns=[name for name in OF_ITSELF if name in told]).astype(str).fillna("").agg("\t".join, axis=1)
+    alike = (
+        told.drop(columns=[name for name in OF_ITSELF if name in told]).astype(str).fillna("").agg("\t".join, axis=1)
+    )
     places = [
         dict(zip(alike[rows], np.flatnonzero(rows), strict=True))
         for rows in ((told["group"] == kind).to_numpy() for kind in (contrast.ones, contrast.others))
