@@ -332,3 +332,16 @@ def stages_of(wildcards):
             else [[]]
         )
     ]
+
+
+def taken_whole(folder):
+    """A folder as one entry of Snakemake's report: possible in report.zip only, `--report report.html` would end with an error."""
+    if not any(word.endswith(".zip") for word in sys.argv):
+        return directory(folder)
+    return report(
+        directory(folder),
+        caption="../report/archive.rst",
+        category="Cohort",
+        labels={"page": "all pages, linked: index, recipes, scans"},
+        htmlindex="index.html",
+    )

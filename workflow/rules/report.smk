@@ -106,19 +106,6 @@ use rule stage as report_index with:
         "Report index"
 
 
-def taken_whole(folder):
-    """A folder as one entry of Snakemake's report: possible in report.zip only, `--report report.html` would end with an error."""
-    if not any(word.endswith(".zip") for word in sys.argv):
-        return directory(folder)
-    return report(
-        directory(folder),
-        caption="../report/archive.rst",
-        category="Cohort",
-        labels={"page": "all pages, linked: index, recipes, scans"},
-        htmlindex="index.html",
-    )
-
-
 use rule stage as report_archive with:
     input:
         index=f"{results}/report/index.html",
