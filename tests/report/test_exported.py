@@ -41,6 +41,6 @@ def test_every_picture_has_a_table_of_its_name_and_no_other(tmp_path: Path) -> N
     assert (out / "translation" / "spectrum.png").is_file()
     assert [path for path in files if not path.with_suffix(".tsv").is_file()] == []
     assert {path.suffix for path in files} == {".png", ".svg", ".tsv"}
-    assert {*CAPTIONS} == {*DATA, "counterfactuals", "nearest", "embedding", "spectrum", "ventricles"}, (
+    assert {*CAPTIONS} == {*DATA, "counterfactuals", "nearest", "embedding", "regions", "spectrum", "ventricles"}, (
         "a picture without a table"
     )
