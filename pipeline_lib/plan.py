@@ -36,6 +36,7 @@ from pipeline_lib.config.load import load_config
 from pipeline_lib.config.part import recipe_part
 from pipeline_lib.config.schema import CONDITIONS, RecipeOptions, SplitOptions
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.region_files import region_files
 from pipeline_lib.files import sha256_text
 from pipeline_lib.state import run_time, without_run_time
 from pipeline_lib.tasks import MODULES, TASKS
@@ -83,6 +84,8 @@ class Plan:
         if cohort.strict and present.excluded:  # by a fault, and not because somebody wants it so
             raise UserError("\n".join(map(str, present.problems)))
         self.atlas()
+        for recipe in self.recipes:
+            self.regions(recipe)
         if check_recipes:
             self.check_recipes()
 
@@ -251,6 +254,17 @@ class Plan:
                     "or fetch one: python -m pipeline_lib.report atlas aal atlases"
                 )
         return files
+
+    def regions(self, recipe: str) -> str:
+        """What changes with the files of the regions in which a translation is judged; empty without any.
+
+        Raises:
+            UserError: there is no such file.
+        """
+        path = self.recipes[recipe].evaluation.regions
+        files = [Path(file) for file in region_files(path)] if path else []
+        known = [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+        return sha256_text("\n".join(known))[:16] if known else ""
 
     def save_ledger(self) -> None:
         """Write the ledger where new scans were placed; it only ever grows."""

@@ -138,14 +138,17 @@ def test_groups_that_nothing_trains_on_are_held_out_and_said(cohort: dict, tmp_p
     assert "remove their rows from the ledger" in stuck
 
 
+TRANSLATION = {
+    "task": "translation",
+    "data": {"modality": "T1w", "target": "FLAIR", "size": [64, 64]},
+    "autoencoder": {"kind": "vqgan", "channels": [8, 8]},
+    "denoiser": {"channels": [8], "attention": [False]},
+}
+
+
 def test_pairs_of_an_older_ledger_that_are_torn_are_counted(cohort: dict, tmp_path: Path) -> None:
     write_sheet(tmp_path, [row.replace("T1w", modality) for row in sheet_of(12) for modality in ("T1w", "FLAIR")])
-    translation = {"task": "translation", "data": {"modality": "T1w", "target": "FLAIR", "size": [64, 64]}}
-    translation |= {
-        "autoencoder": {"kind": "vqgan", "channels": [8, 8]},
-        "denoiser": {"channels": [8], "attention": [False]},
-    }
-    cohort["recipes"] = {"t": translation}
+    cohort["recipes"] = {"t": TRANSLATION}
     plan = Plan(cohort)
     assert plan.notices() == []
     plan.save_ledger()
@@ -289,6 +292,26 @@ def test_a_contrast_that_is_nowhere_is_named_and_one_alone_says_nothing(cohort: 
     cohort["recipes"] = {"one": {"task": "anomaly", "denoiser": {"condition": "modality"}}}
     with pytest.raises(UserError, match="condition: modality: of .* all that have one have T1w"):
         Plan(cohort)
+
+
+def test_regions_that_are_not_there_are_said_before_anything_runs_and_others_judge_again(
+    cohort: dict, tmp_path: Path
+) -> None:
+    write_sheet(tmp_path, [row.replace("T1w", modality) for row in sheet_of(12) for modality in ("T1w", "FLAIR")])
+    atlas = tmp_path / "atlas.nii.gz"
+
+    def judged_in(path: Path) -> str:
+        recipe = {**TRANSLATION, "evaluation": {"regions": str(path)}}
+        return Plan({**cohort, "recipes": {"t": recipe}}).regions("t")
+
+    with pytest.raises(UserError, match=r"evaluation.regions: .*atlas.nii.gz does not exist"):
+        judged_in(atlas)
+    atlas.touch()
+    alone = judged_in(atlas)
+    (tmp_path / "atlas.tsv").write_text("index\tname\n")
+    assert judged_in(atlas) != alone
+    with pytest.raises(UserError, match="nowhere"):
+        judged_in(tmp_path / "nowhere" / "{participant}.nii.gz")
 
 
 def test_an_atlas_that_is_not_there_is_said_before_anything_runs(cohort: dict, tmp_path: Path) -> None:

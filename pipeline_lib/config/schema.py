@@ -467,6 +467,20 @@ class AutoencoderOptions(Options):
     start_from: FilePath | None = START_FROM
     training: TrainingOptions = Field(TrainingOptions(), description="Its training.")
 
+    @model_validator(mode="after")
+    def _codebook_is_reached(self) -> AutoencoderOptions:
+        if not self.codebook_start:
+            return self
+        if self.training.patience:
+            raise ValueError(
+                "codebook_start: the best step by training.patience may be one without a codebook; set patience: 0"
+            )
+        if self.training.epochs is None and self.codebook_start >= self.training.steps:
+            raise ValueError(
+                f"codebook_start {self.codebook_start} is not reached in training.steps {self.training.steps}"
+            )
+        return self
+
 
 HALVINGS = 32
 """Largest block of voxels, fold times halvings, on which a regression may work: tiles start at multiples of it."""

@@ -6,7 +6,6 @@ stands how much a sample changes when only the group is another and the noise th
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -142,14 +141,25 @@ def _same_noise(samples: pd.DataFrame, contrast: Contrast) -> NDArray[np.intp]:
 
 
 def _same_slice(real: Real, contrast: Contrast, seed: int) -> NDArray[np.intp]:
-    """Places of images of two people, one of each kind, at the same slice, ``(P, 2)``: at most `PAIRS`, at random."""
-    kinds, slices = contrast.kinds(real.index), real.index["slice"].astype(str).to_numpy()
-    pairs = [
-        pair
-        for place in np.unique(slices)
-        for pair in itertools.product(
-            *(np.flatnonzero((kinds == kind) & (slices == place)) for kind in (contrast.ones, contrast.others))
-        )
-    ]
+    """Places of images of two people, one of each kind, at the same slice and of the same contrast, ``(P, 2)``: at most `PAIRS`,
+    at random."""
     rng = np.random.default_rng(seed)
-    return np.array(pairs, np.intp).reshape(-1, 2)[np.sort(rng.permutation(len(pairs))[:PAIRS])]
+    alike = (
+        real.index[[name for name in ("slice", "modality") if name in real.index]].astype(str).agg("\t".join, axis=1)
+    )
+    kinds = contrast.kinds(real.index)
+    places = [
+        [np.flatnonzero((kinds == kind) & (alike == place)) for kind in (contrast.ones, contrast.others)]
+        for place in sorted(set(alike))
+    ]
+    counts = np.array([len(ones) * len(others) for ones, others in places], dtype=np.int64)
+    every = int(counts.sum())
+    chosen = np.sort(rng.choice(every, min(PAIRS, every), replace=False)) if every else counts[:0]
+    ends = counts.cumsum()
+    pairs = []
+    for number in chosen:
+        place = int(np.searchsorted(ends, number, side="right"))
+        ones, others = places[place]
+        one, other = divmod(int(number - ends[place] + counts[place]), len(others))
+        pairs.append((ones[one], others[other]))
+    return np.array(pairs, np.intp).reshape(-1, 2)

@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline_lib.cohort.importers import from_folder
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.region_files import labels_and_names
 from pipeline_lib.files import read_table
 from pipeline_lib.metrics.bootstrap import bootstrap_mean
 from pipeline_lib.metrics.image import correlation
@@ -42,15 +42,7 @@ class Regions:
             UserError: there is no such file.
         """
         self.path = path
-        self.own: dict[tuple[str, str], Path] = {}
-        table = Path(f"{path.removesuffix('.gz').removesuffix('.nii')}.tsv")
-        if "{participant}" in path:
-            folder = Path(path[: path.index("{")].rpartition("/")[0])
-            found = from_folder(folder, str(Path(path).relative_to(folder)), modality="labels")
-            self.own = {(scan.participant, scan.session): folder / scan.path for scan in found.scans}
-            table = folder.with_suffix(".tsv")
-        elif not Path(path).is_file():
-            raise UserError(f"evaluation.regions: {path} does not exist; give an atlas, or a path with {{participant}}")
+        self.own, table = labels_and_names(path)
         self.names = {int(row["index"]): row["name"] for row in read_table(table)} if table.is_file() else {}
         self._read: tuple[Path, Labels, NDArray[np.float64]] | None = None
 

@@ -35,7 +35,7 @@ from pipeline_lib.training.restoration import RestorationStep
 from pipeline_lib.training.trainer import in_steps, launch, train, write_progress
 
 NEW_CATEGORIES = 0.05
-"""Highest rate of the embedding of categories that the weights to start from do not know. A rate at which the network keeps what
+"""Highest rate of the embedding of a condition with a category that the weights to start from do not know. A rate at which the network keeps what
 it knows takes thousands of steps to tell them apart; their embeddings are the few numbers that say what in the network they
 mean (textual inversion; Gal et al., 2022)."""
 REGRESSED = "regression"

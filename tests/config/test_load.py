@@ -369,3 +369,12 @@ def test_modalities_that_one_model_cannot_see_together_are_refused(
     more = {"regression": {}} if task == "translation" else {}
     with pytest.raises(UserError, match=expected):
         load_config({"recipes": {"one": {"task": task, "data": data, **more}}})
+
+
+def test_a_codebook_that_is_never_reached_is_refused(demo: dict) -> None:
+    demo["recipes"]["synthesis"]["autoencoder"] = {"kind": "vqgan", "codebook_start": 10, "training": {"steps": 10}}
+    with pytest.raises(UserError, match="codebook_start 10 is not reached in training.steps 10"):
+        load_config(demo)
+    demo["recipes"]["synthesis"]["autoencoder"]["training"] = {"steps": 100, "patience": 2}
+    with pytest.raises(UserError, match="one without a codebook; set patience: 0"):
+        load_config(demo)

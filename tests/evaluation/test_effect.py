@@ -96,3 +96,20 @@ def test_what_only_the_group_changes_is_measured_on_samples_of_one_noise() -> No
     assert len(list(measure_change(images, unknown, real(20, 1, 0.0), OPTIONS, RESULT))) == 2, "a value may be unknown"
     other_noise = SAMPLES.assign(seed=[str(n) for n in range(80)])
     assert list(measure_change(images, other_noise, real(20, 1, 0.0), OPTIONS, RESULT)) == []
+
+
+def test_two_people_are_compared_at_one_slice_of_one_contrast_however_many_there_are() -> None:
+    many = 4000
+    kinds = ["AD", "CN"] * (many // 2)
+    index = pd.DataFrame({"participant": [str(n) for n in range(many)], "group": kinds, "slice": "", "modality": "T1w"})
+    images = np.where(np.array(kinds) == "AD", 0.5, 0.0)[:, None, None, None] * np.ones((1, 1, 2, 2))
+    index.loc[many // 2 :, "modality"] = "FLAIR"
+    images[many // 2 :] += 10
+    drawn = SAMPLES.assign(slice="")
+    rows = list(
+        measure_change(
+            np.zeros((80, 1, 2, 2)), drawn, Real(index, images.astype(np.float32), np.zeros((many, 1))), OPTIONS, RESULT
+        )
+    )
+    assert rows[1].value == pytest.approx(25.0), "a T1w is not compared with a FLAIR"
+    assert rows[1].note.startswith("200 pairs")

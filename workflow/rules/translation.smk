@@ -91,5 +91,6 @@ use rule stage as evaluate_translation with:
         runtime=growing(60),
     params:
         **of_task("evaluate_translation", "evaluation"),
+        regions=lambda wildcards: plan.regions(wildcards.recipe),
     message:
         "Evaluate {wildcards.recipe}"
