@@ -124,7 +124,7 @@ def main() -> None:
         split: sorted(path for path in (folder / "dataset").glob(f"{split}-*") if len(read_index(path)))
         for split in ("train", "validation")
     }
-    healthy = healthy_images(chunks["train"], recipe.data.train_groups, IMAGES)
+    healthy = healthy_images(chunks["train"], recipe, IMAGES)
     images = Images(chunks["train"], healthy, chunks["validation"])
     if arguments.floor:
         floors(recipe, images)

@@ -68,15 +68,19 @@ def _folder_to_write(text: str) -> str:
 
 def _contrasts(written: Any) -> Any:
     """Several modalities as one name, ``FLAIR+T1w``, whatever their order; what is no list of names is left to the types."""
-    if not isinstance(written, list | tuple) or not written or not all(isinstance(name, str) for name in written):
+    listed = [written] if isinstance(written, str) else written
+    if not isinstance(listed, list | tuple) or not listed or not all(isinstance(name, str) for name in listed):
         return written
-    if foreign := [name for name in written if name not in ANATOMICAL]:
-        if len(written) == 1:
+    names = [name for each in listed for name in each.split(TOGETHER)]
+    if foreign := [name for name in names if name not in ANATOMICAL]:
+        if len(names) == 1:
             return foreign[0]
-        raise ValueError(f"{foreign[0]} cannot be one of several modalities; those may be {', '.join(ANATOMICAL)}")
-    if repeated := [name for name in written if written.count(name) > 1]:
+        raise ValueError(
+            f"{foreign[0] or 'an empty name'} cannot be one of several modalities; those may be {', '.join(ANATOMICAL)}"
+        )
+    if repeated := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{repeated[0]} is there twice; name each modality once")
-    return TOGETHER.join(sorted(written))
+    return TOGETHER.join(sorted(names))
 
 
 def _rising(limits: tuple[float, float]) -> tuple[float, float]:

@@ -39,6 +39,8 @@ COUNTERFACTUAL = (
 NUMBERS = 5
 """Values of a number, evenly from what a tenth of the training images lie below to what a tenth lie above."""
 CORRECTIONS = 1
+COLUMNS = ("scan", "participant", "group", "age", "sex", "slice", "modality", "affine", "space")
+"""Of the index, kept of every scan; the modality is there where a recipe has several."""
 SHOWN = 6
 Images = NDArray[np.float32]
 
@@ -162,7 +164,7 @@ def _encoded(images: Tensor, space: LatentSpace | None) -> Tensor:
 
 def _table(chosen: pd.DataFrame, made: Made, varied: Condition) -> pd.DataFrame:
     """A row a scan: whose it is, its own value, and the error of the round trip."""
-    table = chosen[["scan", "participant", "group", "age", "sex", "slice", "affine", "space"]].copy()
+    table = chosen[[name for name in COLUMNS if name in chosen]].copy()
     table["own"] = chosen[varied.name]
     axes = tuple(range(1, made.scans.ndim))
     table["mean_absolute_error"] = np.abs(made.returned - made.scans).mean(axis=axes)
@@ -211,8 +213,9 @@ def _write_images(
                 continue
             affine = np.array(json.loads(row["affine"]))
             sidecar["SpatialReference"] = row["space"]
+            contrast = value if varied.name == "modality" else row.get("modality", recipe.data.modality)
             for kind, values_of_voxels in (("counterfactual", (image + 1) / 2), ("difference", difference / 2)):
-                path = folder / "nifti" / f"{name}_desc-{kind}_{row.get('modality', recipe.data.modality)}.nii.gz"
+                path = folder / "nifti" / f"{name}_desc-{kind}_{contrast}.nii.gz"
                 write_nifti(path, values_of_voxels, affine, sidecar, space=row["space"])
 
 

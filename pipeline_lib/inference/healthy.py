@@ -7,27 +7,40 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline_lib.config.schema import DataOptions, RecipeOptions
+from pipeline_lib.dataset.packed import without_lesion
 from pipeline_lib.inference.chunks import read_index
+from pipeline_lib.inference.score import contrasts_of
 
 
 def healthy_images(
-    train: Sequence[Path], groups: Sequence[str], most: int, *, by_chance: bool = False
+    train: Sequence[Path], recipe: RecipeOptions, most: int, *, by_chance: bool = False
 ) -> list[tuple[Path, pd.DataFrame]]:
-    """Up to ``most`` lesion-free training images: rows of the index, chunk by chunk.
+    """Up to ``most`` lesion-free training images, an equal share of each contrast: rows of the index, chunk by chunk.
 
     Args:
         train: packed chunk folders of the training split.
-        groups: the healthy groups; empty: all.
+        recipe: ``data.train_groups`` are the healthy groups (empty: all); where ``data.lesion_free``, scans that the training
+            leaves out are left out here.
         by_chance: drawn with a fixed seed, so that every level of slices is among them; else evenly spread.
     """
-    free = {}
-    for chunk in train:
-        index = read_index(chunk)
-        lesioned = index["has_lesion"].astype(str).str.lower() == "true"
-        free[chunk] = index[~lesioned & (index["group"].isin(list(groups)) if groups else True)]
-    total = sum(map(len, free.values()))
+    indices = {number: _free(read_index(chunk), recipe.data) for number, chunk in enumerate(train)}
+    if not (some := {number: index for number, index in indices.items() if len(index)}):
+        return []
+    free = pd.concat(some)
+    share = most // len(recipe.data.modalities)
+    chosen = [_chosen(own, share, by_chance=by_chance) for _, own in free.groupby(contrasts_of(recipe, free))]
+    by_chunk = pd.concat(chosen).sort_index()
+    return [(train[number], by_chunk.loc[number]) for number in by_chunk.index.unique(level=0).tolist()]
+
+
+def _free(index: pd.DataFrame, data: DataOptions) -> pd.DataFrame:
+    """Rows without a lesion, of the groups that are trained on."""
+    own = index[index["group"].isin(data.train_groups)] if data.train_groups else index
+    return own[without_lesion(own, known=bool(data.train_groups) or not data.lesion_free)]
+
+
+def _chosen(index: pd.DataFrame, most: int, *, by_chance: bool) -> pd.DataFrame:
     if by_chance:
-        share = min(1.0, most / max(1, total))
-        free = {chunk: index.sample(frac=share, random_state=0).sort_index() for chunk, index in free.items()}
-    every = 1 if by_chance else max(1, -(-total // most))
-    return [(chunk, index.iloc[::every]) for chunk, index in free.items() if len(index)]
+        return index.sample(n=min(most, len(index)), random_state=0)
+    return index.iloc[:: -(-len(index) // most)]

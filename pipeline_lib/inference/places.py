@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 
+from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path
 
 SIGMA = 2.0
@@ -89,9 +90,20 @@ class Places:
     def __call__(
         self, scores: Maps, mask: NDArray[np.bool_], levels: ArrayLike, contrasts: ArrayLike
     ) -> NDArray[np.float32]:
-        """Scores ``(N, 1, *spatial)`` in standard deviations of their place, of the nearest level; zero outside ``mask``."""
+        """Scores ``(N, 1, *spatial)`` in standard deviations of their place, of the nearest level; zero outside ``mask``.
+
+        Raises:
+            UserError: healthy images of a contrast were never seen.
+        """
+        names = np.asarray(contrasts).astype(str)
+        if unknown := sorted(set(names) - set(self.contrasts)):
+            known = ", ".join(sorted(set(self.contrasts)))
+            raise UserError(
+                f"no healthy image of {unknown[0]} among the standards by place, which are of {known}: "
+                "measure the standards again with healthy training images of it"
+            )
         distance = np.abs(np.asarray(levels, dtype=np.float64)[:, None] - self.levels)
-        other = np.asarray(contrasts).astype(str)[:, None] != self.contrasts
+        other = names[:, None] != self.contrasts
         nearest = np.where(other, np.inf, distance).argmin(axis=1)
         found = (scores - self.mean[nearest][:, None]) / self.deviation[nearest][:, None]
         return np.where(mask, found, 0).astype(np.float32)

@@ -53,7 +53,7 @@ def measure_standards(recipe: RecipeOptions, diffusion: Path, train: list[Path],
     standards: dict[str, Standard] = {}
     places = None
     if len(weights) > 1 or BY_PLACE in weights:
-        healthy = healthy_images(train, recipe.data.train_groups, IMAGES)
+        healthy = healthy_images(train, recipe, IMAGES)
         if (missing := _without_healthy(recipe, healthy)) is not None:
             raise UserError(
                 f"no training image {missing}without a lesion: the parts of evaluation.score.weights have no unit"
@@ -91,7 +91,7 @@ def _without_healthy(recipe: RecipeOptions, healthy: Healthy) -> str | None:
 
 def measure_places(recipe: RecipeOptions, denoiser: Denoiser, train: Sequence[Path]) -> Places:
     """How the smoothed residual varies from place to place in healthy training images."""
-    healthy: Healthy = healthy_images(train, recipe.data.train_groups, PLACE_IMAGES, by_chance=True)
+    healthy: Healthy = healthy_images(train, recipe, PLACE_IMAGES, by_chance=True)
     found = [mapped(recipe, denoiser, chunk, index) for chunk, index in healthy]
     return Places.of(
         np.concatenate([each.parts[BY_PLACE] for each in found]),
@@ -139,7 +139,7 @@ def intensity_scores(recipe: RecipeOptions, chunk: Path, index: pd.DataFrame) ->
 
 def _floors(recipe: RecipeOptions, train: Sequence[Path]) -> dict[str, Standard]:
     """Units of the intensity (``level``) and of its left-right asymmetry (``excess``)."""
-    healthy = healthy_images(train, recipe.data.train_groups, FLOOR_IMAGES)
+    healthy = healthy_images(train, recipe, FLOOR_IMAGES)
     left_right = read_json(train[0] / "layout.json")["left_right"] if train else None
     if left_right is None or _without_healthy(recipe, healthy) is not None:
         return {}

@@ -343,6 +343,7 @@ def recipe_of(modality: object, **more: object) -> RecipeOptions:
 def test_several_modalities_are_one_name_whatever_their_order() -> None:
     both = recipe_of(["T1w", "FLAIR"])
     assert both.data.modalities == ("FLAIR", "T1w")
+    assert both == recipe_of("T1w+FLAIR") == recipe_of(["T1w+FLAIR"])
     assert both == recipe_of(["FLAIR", "T1w"]) == RecipeOptions.model_validate(both.model_dump())
     assert read_part(recipe_part(both, ("data",))).data.modalities == ("FLAIR", "T1w")
 
@@ -358,12 +359,16 @@ def test_one_modality_in_a_list_is_the_same_as_without() -> None:
         (["T1w", "dwi"], "anomaly", "dwi cannot be one of several modalities; those may be T1w, T2w, FLAIR, PD"),
         (["T1w", "image"], "generation", "image cannot be one of several modalities"),
         (["T1w", "T1w"], "anomaly", "T1w is there twice"),
+        ("T1w+dwi", "anomaly", "dwi cannot be one of several modalities"),
+        ("T1w+T1w", "anomaly", "T1w is there twice"),
+        ("T1w+", "anomaly", "an empty name cannot be one of several modalities"),
+        (["T1w+dwi"], "anomaly", "dwi cannot be one of several modalities"),
         ([], "anomaly", "data.modality"),
         (["T1w", "FLAIR"], "translation", "predicts data.target from one modality"),
     ],
 )
 def test_modalities_that_one_model_cannot_see_together_are_refused(
-    modality: list[str], task: str, expected: str
+    modality: list[str] | str, task: str, expected: str
 ) -> None:
     data = {"modality": modality, **({"target": "T2w"} if task == "translation" else {})}
     more = {"regression": {}} if task == "translation" else {}

@@ -117,7 +117,9 @@ def make_denoiser(tmp_path: Path) -> Callable[..., Path]:
         recipe: RecipeOptions, people: list[str], *, channels: int, concat: int = 0, steps: tuple[int, ...] = ()
     ) -> Path:
         torch.manual_seed(0)
-        told = pd.DataFrame({"group": ["A", "B"], "age": [20.0, 80.0], "slice": [0.0, 10.0]})
+        told = pd.DataFrame(
+            {"group": ["A", "B"], "age": [20.0, 80.0], "slice": [0.0, 10.0], "modality": ["FLAIR", "T1w"]}
+        )
         conditions = Conditions.fitted(recipe.denoiser.condition, told)
         architecture = {
             "dimensions": recipe.data.dimensions,

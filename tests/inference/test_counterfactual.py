@@ -108,6 +108,30 @@ def test_every_condition_but_the_slice_is_changed_in_turn(
         assert len(pd.read_csv(tmp_path / "out" / f"counterfactuals_{name}.tsv", sep="\t")) == 2
 
 
+def test_of_several_contrasts_each_image_is_named_after_its_own(
+    make_recipe: Callable, make_chunk: Callable, make_denoiser: Callable, tmp_path: Path
+) -> None:
+    asked = {"age": [70], "modality": ["T1w", "FLAIR"]}
+    recipe = make_recipe("synthesis", condition=["age", "modality", "slice"], counterfactuals=2, conditions=asked)
+    data = {"size": [16, 16], "modality": ["T1w", "FLAIR"]}
+    recipe = type(recipe).model_validate(recipe.model_dump() | {"autoencoder": None, "data": data})
+    chunk = make_chunk("test-anat-0001", ["a", "b"])
+    index = pd.read_csv(chunk / "index.tsv", sep="\t").assign(modality=["T1w", "T1w", "FLAIR", "FLAIR"])
+    index["scan"] = index["participant"]
+    index.to_csv(chunk / "index.tsv", sep="\t", index=False)
+    make_counterfactuals(recipe, make_denoiser(recipe, ["z"], channels=1), [chunk], tmp_path / "out")
+    made = {path.name for path in (tmp_path / "out" / "nifti").glob("*_desc-counterfactual_*.nii.gz")}
+    assert made == {
+        "a_age-70_desc-counterfactual_T1w.nii.gz",
+        "b_age-70_desc-counterfactual_FLAIR.nii.gz",
+        *(
+            f"{person}_modality-{contrast}_desc-counterfactual_{contrast}.nii.gz"
+            for person in "ab"
+            for contrast in ("T1w", "FLAIR")
+        ),
+    }
+
+
 def test_a_model_that_is_told_nothing_of_people_has_none(
     make_recipe: Callable, make_chunk: Callable, make_denoiser: Callable, tmp_path: Path
 ) -> None:

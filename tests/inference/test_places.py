@@ -88,6 +88,14 @@ def test_each_level_of_slices_has_its_own_moments() -> None:
     assert not hidden.any()
 
 
+def test_a_contrast_that_was_never_seen_has_no_places() -> None:
+    scores = np.random.default_rng(0).normal(size=(2, 1, 8, 8)).astype(np.float32)
+    mask = np.ones_like(scores, bool)
+    places = Places.of(scores, mask, np.zeros(2), ALIKE[:2])
+    with pytest.raises(UserError, match="no healthy image of T1w among the standards by place, which are of FLAIR"):
+        places(scores, mask, np.zeros(2), ["FLAIR", "T1w"])
+
+
 def test_each_contrast_has_its_own_moments() -> None:
     contrasts = np.array(["FLAIR", "T1w"] * 200, dtype=object)
     means = np.where(contrasts == "T1w", -4.0, 4.0)
