@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -52,6 +52,7 @@ MOST_ROWS = 1000
 """Of a table that a page carries beside a picture."""
 TELLING = ("examples", "grid")
 FEW_STEPS = 5_000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def write_recipe_page(
     missing = _missing(metrics)
     said = verdict(task, metrics, chosen, missing)
     remarks = [line for folder in results.values() for line in _remarks(folder)]
-    trained = [_trained(task, key, folder) for key, folder in networks.items()]
+    trained = {key: _trained(task, key, folder) for key, folder in networks.items()}
     options = without_run_time(recipe.model_dump(mode="json"))
     flow = _flow(datasets, networks, frozen=recipe.weights is not None)
     made = [read_provenance(stage_title(task, key), folder) for key, folder in folders.items()]
@@ -184,9 +185,9 @@ def write_recipe_page(
             missing=missing,
             cases=_cases(results, chosen, datasets),
             curves=_galleries(task, of_networks, networks),
-            trained=trained,
+            trained=list(trained.values()),
             flow=flow,
-            limits=[*task.limits, *_own_limits(task, trained, metrics), *_cut_brains(networks)],
+            limits=[*task.limits, *_own_limits(_last(trained), metrics), *_cut_brains(networks)],
             methods=recipe_methods(recipe, _versions(recipe, networks)),
             configuration=as_yaml({"recipes": {name: options}}),
             seeds=seeds(options),
@@ -227,7 +228,7 @@ def _flow(datasets: Sequence[Path], networks: Mapping[str, Path], *, frozen: boo
     return recipe_flow(datasets, read_model(folder) if folder else None, frozen=frozen)
 
 
-def _last(networks: Mapping[str, Path]) -> Path | None:
+def _last(networks: Mapping[str, T]) -> T | None:
     """The network that results come from: the denoiser, or the regression of a translation that draws nothing."""
     return networks.get("diffusion", networks.get("regression"))
 
@@ -391,7 +392,7 @@ def _cut_brains(networks: Mapping[str, Path]) -> list[str]:
     ]
 
 
-def _own_limits(task: Task, trained: Sequence[Trained], metrics: Sequence[Metric]) -> list[str]:
+def _own_limits(last: Trained | None, metrics: Sequence[Metric]) -> list[str]:
     limits = []
     people = [row.people for row in metrics if row.split == "test" and row.people]
     if people and min(people) < FEW_PEOPLE:
@@ -399,11 +400,10 @@ def _own_limits(task: Task, trained: Sequence[Trained], metrics: Sequence[Metric
             f"At least one number rests on {min(people)} people only. Its interval is wide and a bootstrap over so few "
             "understates it."
         )
-    steps = min((each.steps for each in trained if each.title == stage_title(task, "diffusion")), default=FEW_STEPS)
-    if steps < FEW_STEPS:
+    if last and last.steps < FEW_STEPS:
         limits.append(
-            f"The denoiser was trained for {steps:,} steps only. This shows that the workflow runs; it does not show what "
-            "the method can do."
+            f"The {last.title.lower()} was trained for {last.steps:,} steps only. This shows that the workflow "
+            "runs; it does not show what the method can do."
         )
     crossed = _crossed_bounds(metrics)
     if crossed:

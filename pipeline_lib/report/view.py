@@ -153,16 +153,16 @@ def _found(inferred: Inferred, scores: Volume, lesion: Volume | None, regions: R
 def _predicted(frame: Frame, inferred: Inferred, rows: pd.DataFrame) -> list[Layer]:
     """Predicted volumes, each followed by how much its draws differ where there were several; on the scale from 0 to 1."""
     affine = affine_of(str(rows["affine"].iloc[0]))
-    if affine is None or not (inferred.inference / "spread.npy").is_file():
+    if affine is None or not (inferred.inference / "prediction.npy").is_file():
         return []
-    prediction, spread = (
-        np.asarray(open_array(inferred.inference, name)[rows.index[0]], dtype=np.float32)
-        for name in ("prediction", "spread")
-    )
-    if spread.ndim != 4:
+    prediction = np.asarray(open_array(inferred.inference, "prediction")[rows.index[0]], dtype=np.float32)
+    if prediction.ndim != 4:
         return []
+    spread = np.zeros_like(prediction)
+    if (inferred.inference / "spread.npy").is_file():
+        spread = np.asarray(open_array(inferred.inference, "spread")[rows.index[0]], dtype=np.float32)
     layers = []
-    for name, mean, deviation in zip(_channels(inferred.dataset, len(spread)), prediction, spread, strict=True):
+    for name, mean, deviation in zip(_channels(inferred.dataset, len(prediction)), prediction, spread, strict=True):
         values = Volume((mean + 1) / 2, affine)
         layers.append(map_layer(frame, f"{name} as predicted, {inferred.recipe}", values, 0.02))
         if deviation.any():
@@ -231,7 +231,10 @@ def _drawn(volume: Volume, outline: NDArray[np.bool_]) -> Image.Image:
 
 
 def _made(inferred: Inferred, rows: pd.DataFrame) -> list[Pair]:
-    """What went in, or was measured, and what the network made of it: slices spread evenly over the scan."""
+    """What went in, or was measured, and what the network made of it: slices spread evenly over the scan.
+
+    There is none of a target that was not measured.
+    """
     for array, original, names, caption in (
         (
             "reconstruction",
@@ -243,9 +246,13 @@ def _made(inferred: Inferred, rows: pd.DataFrame) -> list[Pair]:
     ):
         made = inferred.inference / f"{array}.npy"
         if made.is_file() and (inferred.dataset / f"{original}.npy").is_file():
-            places = np.unique(np.linspace(0, len(rows) - 1, min(SLICES, len(rows))).round().astype(int))
-            was = [open_array(inferred.dataset, original)[int(row)] for row in rows["row"].iloc[places]]
-            became = [open_array(inferred.inference, array)[int(label)] for label in rows.index[places]]
+            originals = open_array(inferred.dataset, original)
+            known = rows[[bool(np.isfinite(originals[int(row)]).all()) for row in rows["row"]]]
+            if known.empty:
+                return []
+            places = np.unique(np.linspace(0, len(known) - 1, min(SLICES, len(known))).round().astype(int))
+            was = [originals[int(row)] for row in known["row"].iloc[places]]
+            became = [open_array(inferred.inference, array)[int(label)] for label in known.index[places]]
             title = f"{names[1]}, {inferred.recipe}"
             return [_pair(title, (_strip(was), _strip(became)), names, caption)]
     return []

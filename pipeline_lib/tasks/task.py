@@ -63,6 +63,7 @@ class Task:
         name: as in the configuration.
         question: what it answers, in one sentence.
         reading: how its results are to be read.
+        of_draws: what is to be read of draws besides; not said of a recipe that draws nothing.
         headline: names of metrics, the first that there is stands for the recipe.
         verdicts: what it means that the model is better than the best ``{floor}``, worse, or undecided.
         passes: the verdicts with which it has done what it is for.
@@ -98,6 +99,7 @@ class Task:
     augment: Mapping[str, bool | float] = field(default_factory=lambda: dict(CHANGED))
     ignores: tuple[str, ...] = ()
     draws: int = 0
+    of_draws: str = ""
     others: Literal["cohort", "every"] = "every"
     open: tuple[str, ...] = ()
     passes: tuple[str, ...] = ("better",)

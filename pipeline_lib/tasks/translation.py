@@ -43,11 +43,14 @@ TASK = Task(
     name="translation",
     question="What would the target modality look like, given the source?",
     reading=(
-        "Read the model beside the others. The floor is the interpolated source fitted linearly to the target. The "
-        "reference is a regression, which predicts the mean of all targets that the source allows: by squared error it is "
-        "hard to beat, by its spectrum it is too smooth. The mean of several draws should come close to it, while one draw "
-        "has the target's own detail. The ceiling of a latent model is the measured target sent through its autoencoder; a "
-        "smoother prediction can score higher than that."
+        "Read the model beside the others. The floor is the interpolated source fitted linearly to the target. A "
+        "regression predicts the mean of all targets that the source allows: by squared error it is hard to beat, by its "
+        "spectrum it is too smooth."
+    ),
+    of_draws=(
+        "It is the reference: the mean of several draws should come close to it, while one draw has the target's own "
+        "detail. The ceiling of a latent model is the measured target sent through its autoencoder; a smoother prediction "
+        "can score higher than that."
     ),
     headline=("PSNR", "SSIM"),
     verdicts={
@@ -61,11 +64,13 @@ TASK = Task(
         "Not for diagnosis.",
     ),
     stages=(DATASET, AUTOENCODER, LATENTS, FLOOR, REGRESSION, DENOISER, INFERENCE, EVALUATION),
-    inferred="For each person {translated} was sampled by {sampler}, given the source; the prediction is the mean of {recipe.sampling.count} such draws.",
+    inferred=(
+        "For each person {translated} was sampled by {sampler}, given the source; the prediction is the mean of "
+        "{recipe.sampling.count} such draws. Intervals of a voxel are those of Student's t for one draw more."
+    ),
     judged=(
         "Confidence intervals are 95% percentile intervals over {recipe.evaluation.bootstrap:,} bootstrap resamples of "
-        "people; differences between methods are paired over people. All was measured inside the brain. Intervals of a voxel are "
-        "those of Student's t for one draw more."
+        "people; differences between methods are paired over people. All was measured inside the brain."
     ),
     ignores=("sampling.checkpoints",),
     conditional=False,

@@ -18,7 +18,7 @@ from pipeline_lib.bundles.check import check
 from pipeline_lib.bundles.parts import copy_part
 from pipeline_lib.config.load import load_config
 from pipeline_lib.config.part import recipe_part
-from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.config.schema import CohortOptions, PreprocessOptions, RecipeOptions
 from pipeline_lib.dataset.pack import pack_chunk
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.translation import evaluate_translation
@@ -28,6 +28,8 @@ from pipeline_lib.inference.translation import fit_floor, infer_translation
 from pipeline_lib.plan import Plan
 from pipeline_lib.report.figures import figures_of
 from pipeline_lib.report.methods import recipe_methods
+from pipeline_lib.report.scans import write_scan_pages
+from pipeline_lib.report.view import Inferred
 from pipeline_lib.tasks import TASKS
 from pipeline_lib.training.regression import train_regression
 
@@ -128,6 +130,13 @@ def test_sources_alone_are_predicted_and_only_the_others_judged(results: Path, w
     else:
         assert {row["people"] for row in rows} == {1}
     assert [name for name, _ in figures_of(tmp_path / "mine" / "evaluation")]
+    came, pages = tmp_path / "preprocessed-test", tmp_path / "pages"
+    inferred = Inferred.of(out, test, tmp_path / "mine" / "evaluation")
+    write_scan_pages(came, came, PreprocessOptions(), CohortOptions(), pages, [inferred])
+    for who in "mn":
+        text = (pages / f"sub-{who}_dwi.html").read_text()
+        assert "ICVF as predicted, mine" in text
+        assert ("The measured target, and what was predicted of it." in text) == (who not in without)
 
 
 def test_a_source_without_its_target_is_not_learned_from(tmp_path: Path) -> None:

@@ -120,6 +120,32 @@ def test_every_predicted_volume_has_its_uncertainty(tmp_path: Path) -> None:
     assert highest[0] == pytest.approx(0.1), "half of .2, which is on the scale from -1 to 1"
 
 
+def test_a_prediction_that_nothing_was_drawn_for_is_shown_without_uncertainty(tmp_path: Path) -> None:
+    _, prepared = make_volumes(tmp_path, VIEWED)
+    make_translation(tmp_path, VIEWED)
+    folders = [tmp_path / "translation" / part for part in (f"inference/{CHUNK}", f"dataset/{CHUNK}", "evaluation")]
+    (folders[0] / "spread.npy").unlink()
+    own = {name: tmp_path / "preprocess" / CHUNK / path for name, path in prepared.items()}
+    layers = view_of(VIEWED, {}, own, [Inferred.of(*folders)]).layers
+    maps = [layer.title for layer in layers if layer.kind == "map"]
+    assert maps == [f"{name} as predicted, translation" for name in ("ICVF", "ODI", "ISOVF")]
+
+
+@pytest.mark.parametrize("measured", [(), (1, 4, 5)])
+def test_only_a_target_that_was_measured_is_shown_beside_its_prediction(
+    measured: tuple[int, ...], tmp_path: Path
+) -> None:
+    _, prepared = make_volumes(tmp_path, VIEWED)
+    folders = [tmp_path / "anomaly" / part for part in (f"inference/{CHUNK}", f"dataset/{CHUNK}", "evaluation")]
+    (folders[0] / "reconstruction.npy").rename(folders[0] / "prediction.npy")
+    target = np.load(folders[1] / "data.npy")
+    target[[row for row in range(len(target)) if row not in measured]] = np.nan
+    np.save(folders[1] / "target.npy", target)
+    own = {name: tmp_path / "preprocess" / CHUNK / name_of for name, name_of in prepared.items()}
+    pairs = [pair for pair in view_of(VIEWED, {}, own, [Inferred.of(*folders)]).pairs if "Predicted" in pair.names]
+    assert [pair.tiles for pair in pairs] == ([len(measured)] if measured else [])
+
+
 def test_without_a_lesion_among_validation_people_nothing_is_listed(tmp_path: Path) -> None:
     opened, prepared = make_volumes(tmp_path, VIEWED, threshold="")
     folders = [tmp_path / "anomaly" / part for part in (f"inference/{CHUNK}", f"dataset/{CHUNK}", "evaluation")]

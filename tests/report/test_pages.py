@@ -222,6 +222,25 @@ def test_what_the_same_reaches_from_nothing_stands_beside_what_was_started(tmp_p
     assert read_card(out)["value"] == "0.700"
 
 
+@pytest.mark.parametrize(("count", "folder", "name"), [(0, "regression", "regression"), (4, "diffusion", "denoiser")])
+def test_what_the_result_comes_from_is_cautioned_of_and_draws_are_named_only_where_there_are(
+    count: int, folder: str, name: str, tmp_path: Path
+) -> None:
+    about = {"train_people": 5, "train_images": 50, "train_scans": 5}
+    write_json(tmp_path / folder / "model.json", about | {"steps": 10, "best_step": 10})
+    write_json(tmp_path / "evaluation" / "metrics.json", [metric(name, 20.0, name="PSNR")])
+    recipe = RecipeOptions.model_validate(
+        {"task": "translation", "data": {"modality": "dwi", "target": "noddi"}, "regression": {}}
+        | {"sampling": {"count": count}}
+    )
+    folders = {stage: tmp_path / stage for stage in (folder, "evaluation")}
+    write_recipe_page("translation", recipe, COHORT, folders, tmp_path / "page.html")
+    text = re.sub(r"\s+", " ", check(tmp_path / "page.html").text)
+    assert f"The {name} was trained for 10 steps only." in text
+    for said in ("mean of several draws", "one draw has", "for one draw more"):
+        assert (said in text) == (count > 0), said
+
+
 def test_floor_stands_beside_the_finished_model_and_checkpoints_come_after(tmp_path: Path) -> None:
     about = {"name": "FID", "split": "held-out", "direction": "lower"}
     floor = metric("half against half", 0.2, "floor", **about)

@@ -11,4 +11,4 @@ parser.add_argument("--recipes", nargs="+", type=Path, required=True, help="page
 parser.add_argument("--scans", nargs="+", type=folder, required=True, help="folders of scan pages, which lie below it")
 
 with stage(parser) as arguments:
-    write_archive(arguments.index.parent, arguments.out)
+    write_archive(arguments.index, arguments.recipes, arguments.scans, arguments.out)
