@@ -402,8 +402,8 @@ def _own_limits(last: Trained | None, metrics: Sequence[Metric]) -> list[str]:
         )
     if last and last.steps < FEW_STEPS:
         limits.append(
-            f"The {last.title.lower()} was trained for {last.steps:,} steps only. This shows that the workflow runs; it does not show what "
-            "the method can do."
+            f"The {last.title.lower()} was trained for {last.steps:,} steps only. This shows that the workflow "
+            "runs; it does not show what the method can do."
         )
     crossed = _crossed_bounds(metrics)
     if crossed:

@@ -64,7 +64,10 @@ TASK = Task(
         "Not for diagnosis.",
     ),
     stages=(DATASET, AUTOENCODER, LATENTS, FLOOR, REGRESSION, DENOISER, INFERENCE, EVALUATION),
-    inferred="For each person {translated} was sampled by {sampler}, given the source; the prediction is the mean of {recipe.sampling.count} such draws. Intervals of a voxel are those of Student's t for one draw more.",
+    inferred=(
+        "For each person {translated} was sampled by {sampler}, given the source; the prediction is the mean of "
+        "{recipe.sampling.count} such draws. Intervals of a voxel are those of Student's t for one draw more."
+    ),
     judged=(
         "Confidence intervals are 95% percentile intervals over {recipe.evaluation.bootstrap:,} bootstrap resamples of "
         "people; differences between methods are paired over people. All was measured inside the brain."
