@@ -53,7 +53,7 @@ class Fared:
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageProgress:
     """The jobs of a rule and recipe together; ``left`` and ``each`` are None where nothing of the kind has ended yet."""
 
     name: str
@@ -87,7 +87,7 @@ class Stage:
 class Run:
     """A run by stages, in the order in which they follow; ``ended`` is empty while it runs."""
 
-    stages: tuple[Stage, ...]
+    stages: tuple[StageProgress, ...]
     started: str
     ended: str
     silent: float
@@ -166,14 +166,14 @@ def _fared(results: Path, job: Job, started: float, now: float) -> Fared:
     return Fared(job, "runs", None, max(0.0, now - began), left)
 
 
-def _stage(name: str, recipe: str, members: Sequence[Fared], everything: Sequence[Fared]) -> Stage:
+def _stage(name: str, recipe: str, members: Sequence[Fared], everything: Sequence[Fared]) -> StageProgress:
     each = _mean(members) or _mean([one for one in everything if one.job.stage == name])
     running = [one for one in members if one.state == "runs"]
     waiting = [one for one in members if one.state == "waits"]
     lefts = [one.left if one.left is not None else _or_none(each, one.since) for one in running]
     lefts += [one.took if one.took is not None else each for one in waiting]
     known = [left for left in lefts if left is not None]
-    return Stage(
+    return StageProgress(
         name,
         recipe,
         sum(one.state == "done" for one in members),
