@@ -18,12 +18,13 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
+from pipeline_lib.config import fine_tuning
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.dataset.conditions import Conditions
 from pipeline_lib.dataset.packed import PackedDataset
 from pipeline_lib.inference.denoise import load_denoiser
 from pipeline_lib.inference.synthesis import sample_synthesis
-from pipeline_lib.training import denoiser
+from pipeline_lib.training.denoiser import train_denoiser
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 MIDDLE = (slice(30, 80), slice(30, 66))
@@ -88,11 +89,9 @@ def main() -> None:
     shown = people.index["slice"].astype(float).isin(recipe.sampling.conditions["slice"])
     print("people", by_group(people.index[shown], people.batch(people.index.index[shown].tolist())["image"].numpy()))
     for rate in arguments.rates:
-        denoiser.NEW_CATEGORIES = rate
+        fine_tuning.NEW_CATEGORIES = rate
         folder = arguments.out / f"{rate:g}"
-        denoiser.train_denoiser(
-            recipe, train, held_out[0], folder / "diffusion", folder / "state", {}, start_from=start
-        )
+        train_denoiser(recipe, train, held_out[0], folder / "diffusion", folder / "state", {}, start_from=start)
         sample_synthesis(recipe, folder / "diffusion", both, folder / "samples")
         told = pd.read_csv(folder / "samples" / "samples.tsv", sep="\t")
         raised = of_the_wrong_group(recipe, folder / "diffusion", both)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from pipeline_lib.config.fine_tuning import NEW_CATEGORIES
 from pipeline_lib.config.schema import (
     AutoencoderOptions,
     DataOptions,
@@ -39,6 +40,7 @@ REFERENCES = {
     "lowekamp": ("Lowekamp et al., 2013", "Lowekamp BC, Chen DT, Ibanez L, Blezek D. The design of SimpleITK. Frontiers in Neuroinformatics 2013; 7:45"),
     "lu": ("Lu et al., 2022", "Lu C, Zhou Y, Bao F, Chen J, Li C, Zhu J. DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models. 2022. arXiv:2211.01095"),
     "nichol": ("Nichol and Dhariwal, 2021", "Nichol A, Dhariwal P. Improved denoising diffusion probabilistic models. ICML 2021. arXiv:2102.09672"),
+    "gal": ("Gal et al., 2023", "Gal R, Alaluf Y, Atzmon Y, et al. An image is worth one word: personalizing text-to-image generation using textual inversion. International Conference on Learning Representations 2023. arXiv:2208.01618"),
     "mardani": ("Mardani et al., 2025", "Mardani M, Brenowitz N, Cohen Y, et al. Residual corrective diffusion modeling for km-scale atmospheric downscaling. Communications Earth and Environment 2025; 6:124. arXiv:2309.15214"),
     "oord": ("van den Oord et al., 2017", "van den Oord A, Vinyals O, Kavukcuoglu K. Neural discrete representation learning. NeurIPS 2017. arXiv:1711.00937"),
     "rombach": ("Rombach et al., 2022", "Rombach R, Blattmann A, Lorenz D, Esser P, Ommer B. High-resolution image synthesis with latent diffusion models. CVPR 2022. arXiv:2112.10752"),
@@ -381,7 +383,15 @@ def _denoiser(recipe: RecipeOptions) -> str:
 
 def _started(options: AutoencoderOptions | DenoiserOptions) -> str:
     """What a network's weights were before its training; empty where they were random."""
-    return f" Its weights started from those of {options.start_from}." if options.start_from else ""
+    if not options.start_from:
+        return ""
+    told = isinstance(options, DenoiserOptions) and options.condition
+    rate = (
+        f"; categories that these did not know were learned at a highest rate of {NEW_CATEGORIES:g} [gal]"
+        if told
+        else ""
+    )
+    return f" Its weights started from those of {options.start_from}{rate}."
 
 
 def _rate(train: TrainingOptions) -> str:

@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from pipeline_lib.bundles.bundle import describe, save_bundle
 from pipeline_lib.bundles.regression import Regression
 from pipeline_lib.bundles.start import read_start
+from pipeline_lib.config import fine_tuning
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.dataset.augment import augmentation
 from pipeline_lib.dataset.conditions import Conditions
@@ -34,10 +35,6 @@ from pipeline_lib.training.residual import ResidualStep, regress, residual_scale
 from pipeline_lib.training.restoration import RestorationStep
 from pipeline_lib.training.trainer import in_steps, launch, train, write_progress
 
-NEW_CATEGORIES = 0.05
-"""Highest rate of the embedding of a condition with a category that the weights to start from do not know. A rate at which the network keeps what
-it knows takes thousands of steps to tell them apart; their embeddings are the few numbers that say what in the network they
-mean (textual inversion; Gal et al., 2022)."""
 REGRESSED = "regression"
 """Folder in the state of a training that keeps what the regression makes of its images."""
 
@@ -157,7 +154,7 @@ def _train_denoiser(
         step = RestorationStep(*what_it_learns, lesions=lesions) if lesions else DenoiserStep(*what_it_learns)
 
     if start is not None:
-        step.rates = {f"condition.{n}.": NEW_CATEGORIES for n in start.new_categories(conditions)}
+        step.rates = {f"condition.{n}.": fine_tuning.NEW_CATEGORIES for n in start.new_categories(conditions)}
 
     followed = covers(TASKS[recipe.task].stage("denoiser").reads, "sampling.checkpoints")
     kept = recipe.sampling.checkpoints if followed else 0

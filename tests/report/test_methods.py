@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline_lib.config.fine_tuning import NEW_CATEGORIES
 from pipeline_lib.config.schema import PreprocessOptions, RecipeOptions, SplitOptions
 from pipeline_lib.report.bibtex import bibtex
 from pipeline_lib.report.methods import (
@@ -145,6 +146,15 @@ def test_a_training_that_may_stop_early_says_whose_weights_are_used() -> None:
     values = {"task": "generation", "denoiser": {"training": {"patience": 5}}}
     text = " ".join(recipe_methods(RecipeOptions.model_validate(values)).paragraphs)
     assert "at the lowest validation loss; training stopped after 5 validations without a lower one" in text
+
+
+def test_a_start_from_weights_tells_at_which_rate_new_categories_were_learned() -> None:
+    told = {"start_from": "generator-t1", "condition": ["group"]}
+    found = recipe_methods(RecipeOptions.model_validate({"task": "synthesis", "denoiser": told}))
+    assert f"did not know were learned at a highest rate of {NEW_CATEGORIES:g}" in " ".join(found.paragraphs)
+    assert any("Gal et al" in reference or "Gal R" in reference for reference in found.references)
+    untold = RecipeOptions.model_validate({"task": "generation", "denoiser": {"start_from": "generator-t1"}})
+    assert "categories" not in " ".join(recipe_methods(untold).paragraphs)
 
 
 def test_split_names_its_fractions() -> None:
