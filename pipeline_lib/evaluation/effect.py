@@ -18,10 +18,12 @@ from pipeline_lib.evaluation.classifier import HELD_OUT_PART, NAME, SAMPLES_PART
 from pipeline_lib.evaluation.contrasts import FEWEST, Contrast, told_apart
 from pipeline_lib.evaluation.metric import Metric
 from pipeline_lib.evaluation.sets import Real
+from pipeline_lib.evaluation.ventricles import SHARE
 from pipeline_lib.metrics.bootstrap import bootstrap_mean
 
 CHANGE = "change of an image by another group"
 PEOPLE = "two people, one of each group"
+VENTRICLES_DIFFER = f"{SHARE}, effect size of"
 PAIRS = 200
 OF_ITSELF = ("id", "cell", "group")
 """Columns of ``samples.tsv`` that differ between two samples of one noise."""
@@ -66,7 +68,15 @@ def remarks_on(
 ) -> list[str]:
     """A plain sentence or two on every two kinds that samples were told of: groups, and young and old."""
     return [
-        " ".join(part for part in (_look(metrics, contrast, trained_here), _changed(metrics, contrast)) if part)
+        " ".join(
+            part
+            for part in (
+                _look(metrics, contrast, trained_here),
+                _changed(metrics, contrast),
+                _ventricles(metrics, contrast),
+            )
+            if part
+        )
         for contrast in told_apart(samples, options.ages)
     ]
 
@@ -104,6 +114,37 @@ def _changed(metrics: Sequence[Metric], contrast: Contrast) -> str:
         return ""
     beside = f"; two real people of the two differ by {_percent(rows['reference'])}" if "reference" in rows else ""
     return f"From the same noise, the other group changes a sample by {_percent(rows['result'])} of the intensity range on average{beside}."
+
+
+def _ventricles(metrics: Sequence[Metric], contrast: Contrast) -> str:
+    """Whether their ventricles differ, and as those of people do."""
+    orders = {
+        f"{VENTRICLES_DIFFER} {one} to {other}": (one, other)
+        for one, other in ((contrast.ones, contrast.others), (contrast.others, contrast.ones))
+    }
+    rows = {row.role: row for row in metrics if row.name in orders and row.value is not None and not row.against}
+    own, real = rows.get("result"), rows.get("reference")
+    if own is None or own.low is None or own.high is None:
+        return ""
+    one, other = orders[own.name]
+    told = f"the share of the brain that ventricles take, {one} against {other}, has an effect size of {_interval(own)} in samples"
+    if real is None or real.low is None or real.high is None:
+        return f"{told[0].upper()}{told[1:]}; people were not enough to compare."
+    beside = f"and {_interval(real)} in {real.people} people"
+    shown, people_shown = _holds_no_zero(own), _holds_no_zero(real)
+    if people_shown and not shown:
+        said = "people differ, of samples it is not shown"
+    elif people_shown:
+        said = "samples differ as people do" if own.low * real.low > 0 else "samples differ the other way than people"
+    elif shown:
+        said = "that people differ is not shown, so that what samples show may be the model's own"
+    else:
+        said = "no difference is shown in either"
+    return f"{told[0].upper()}{told[1:]} {beside}: {said}."
+
+
+def _holds_no_zero(row: Metric) -> bool:
+    return row.low is not None and row.high is not None and row.low * row.high > 0
 
 
 def _interval(row: Metric) -> str:

@@ -50,7 +50,6 @@ def measure_meaning(
     if known is not None:
         metrics += classify(known, other, features, samples, options, result)
     metrics += measure_change(images, samples, known or other, options, result)
-    remarks = remarks_on(metrics, samples, options, trained_here=known is not None)
     tables: dict[str, pd.DataFrame] = {}
     segmenter = None
     if options.segmenter is not None:
@@ -60,4 +59,5 @@ def measure_meaning(
     if counterfactuals is not None:
         about = replace(result, method="counterfactuals")
         metrics += measure_counterfactuals(counterfactuals, segmenter, other, options, about)
+    remarks = remarks_on(metrics, samples, options, trained_here=known is not None)
     return metrics, tables, remarks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -69,6 +71,29 @@ def test_a_condition_that_moves_samples_the_wrong_way() -> None:
 def test_a_weak_test_says_that_it_is_weak() -> None:
     assert "so that this test is weak" in said(2.0, 0.0, people_differ=0.0)
     assert "Held-out people of each are too few" in said(2.0, 0.0, held_out=6)
+
+
+@pytest.mark.parametrize(
+    ("samples", "people", "expected"),
+    [
+        ((1.0, 0.5, 1.5), (1.2, 0.4, 2.0), "samples differ as people do"),
+        ((-1.0, -1.5, -0.5), (1.2, 0.4, 2.0), "samples differ the other way than people"),
+        ((0.1, -0.5, 0.6), (1.2, 0.4, 2.0), "people differ, of samples it is not shown"),
+        ((-0.4, -0.7, -0.1), (0.3, -0.7, 1.1), "may be the model's own"),
+        ((0.1, -0.2, 0.3), (0.3, -0.7, 1.1), "no difference is shown in either"),
+    ],
+)
+def test_ventricles_of_samples_are_held_against_those_of_people(
+    samples: tuple[float, float, float], people: tuple[float, float, float], expected: str
+) -> None:
+    name = "ventricles' share of the brain, effect size of CN to AD"
+    rows = [
+        replace(RESULT, name=name, role=role, value=value, low=low, high=high, people=20)
+        for role, (value, low, high) in (("result", samples), ("reference", people))
+    ]
+    (remark,) = remarks_on(rows, SAMPLES, OPTIONS, trained_here=False)
+    assert remark.endswith(f"{expected}.")
+    assert f"CN against AD, has an effect size of {samples[0]:.2f} [" in remark
 
 
 def test_what_was_not_tested_is_said_and_why() -> None:
