@@ -26,7 +26,7 @@ import yaml
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline_lib.bundle_plan import find_bundle, read_plan
+from pipeline_lib.bundle_plan import content_of, find_bundle, read_plan, starting_place
 from pipeline_lib.config.fine_tuning import fine_tuned
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.dataset.people import refuse_trained_people
@@ -51,7 +51,10 @@ def recipe_of(steps: int, start: str) -> RecipeOptions:
         denoiser["start_from"] = start
     sampling = {**written["sampling"], "count": SAMPLES, "checkpoints": 1}
     recipe = {**written, "denoiser": {**denoiser, "training": training}, "sampling": sampling}
-    return RecipeOptions.model_validate(fine_tuned("generation", recipe))
+    filled = fine_tuned("generation", recipe)
+    if start:
+        filled["denoiser"]["start_from"] = content_of(starting_place(start, "denoiser"))
+    return RecipeOptions.model_validate(filled)
 
 
 def pool_of(chunks: Sequence[Path], unlike: str) -> list[str]:
