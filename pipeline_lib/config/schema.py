@@ -772,8 +772,8 @@ class EvaluationOptions(Options):
     score: ScoreOptions = Field(ScoreOptions(), description="What an anomaly map is made of.")
     features: str = Field(
         "random",
-        description="Network by which sets of images are compared (FID, KID): random, the folder of a trained "
-        "autoencoder, or a TorchScript file.",
+        description="Network by which sets of images are compared (FID, KID): random, the folder or name of a trained "
+        "autoencoder or segmenter (ventricles-t1, which knows anatomy, for T1-weighted slices), or a TorchScript file.",
     )
     segmenter: str | None = Field(
         None,

@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from pipeline_lib.bundle_plan import find_bundle, shipped
+from pipeline_lib.bundles.bundle import load_bundle
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import sha256_file
+from pipeline_lib.files import read_json, sha256_file
+from pipeline_lib.inference.denoise import device
 from pipeline_lib.inference.embedding import pooled
 from pipeline_lib.inference.latent import LatentSpace, load_latent_space
 from pipeline_lib.metrics.distribution import FeatureNetwork, RandomConvFeatures
+from pipeline_lib.models.segmentation import ROLE, no_noise
 
 RANDOM = "random"
 HASH_DIGITS = 12
@@ -30,6 +34,25 @@ class EncoderFeatures:
     def __call__(self, images: Tensor) -> Tensor:
         """Features ``(N, D)`` of images ``(N, C, *spatial)`` in [-1, 1]."""
         return torch.from_numpy(pooled(self.space.encode(images), CELLS))
+
+
+@dataclass(frozen=True)
+class SegmenterFeatures:
+    """The bottleneck of a U-Net that finds structures in slices: mean and standard deviation of each of its maps.
+
+    It was trained to know anatomy, which random convolutions do not see.
+    """
+
+    name: str
+    module: nn.Module
+    standardise: bool = True
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Features ``(N, D)`` of slices ``(N, 1, H, W)`` in [-1, 1]."""
+        where = next(self.module.parameters()).device
+        found: Tensor = self.module.bottleneck(images.to(where), no_noise(images).to(where))  # type: ignore[operator]
+        maps = found.flatten(2).cpu()
+        return torch.cat([maps.mean(dim=2), maps.std(dim=2)], dim=1)
 
 
 @dataclass(frozen=True)
@@ -61,8 +84,8 @@ def feature_network(choice: str, *, dimensions: int, channels: int) -> FeatureNe
     """The network that ``evaluation.features`` names.
 
     Args:
-        choice: ``random``; the folder of a trained autoencoder (``model.json`` and ``model.safetensors``), or its
-            safetensors file; or a TorchScript file.
+        choice: ``random``; the folder of a trained autoencoder or segmenter (``model.json`` and ``model.safetensors``), its
+            safetensors file, or the name of one that ships; or a TorchScript file.
         dimensions: 2 or 3.
         channels: of the images.
 
@@ -71,21 +94,32 @@ def feature_network(choice: str, *, dimensions: int, channels: int) -> FeatureNe
     """
     if choice == RANDOM:
         return RandomConvFeatures(dimensions=dimensions, channels=channels)
-    path = Path(choice)
+    path = find_bundle(choice) if choice in shipped() else Path(choice)
     if path.suffix == ".safetensors":
         path = path.parent
     if (path / "model.json").is_file():
-        space = load_latent_space(path)
-        made_for = int(space.info["architecture"]["dimensions"])
+        info = read_json(path / "model.json")
+        made_for = int(info["architecture"]["dimensions"])
         if made_for != dimensions:
             raise UserError(
                 f"evaluation.features: {choice} encodes {made_for}D images and the recipe's are {dimensions}D"
             )
-        return EncoderFeatures(f"encoder {path.name} {_digits(path / 'model.safetensors')}", space)
+        name = f"{path.name} {_digits(path / 'model.safetensors')}"
+        if info.get("role") == ROLE:
+            if channels != 1:
+                raise UserError(
+                    f"evaluation.features: {choice} reads images of one channel and the recipe's have {channels}"
+                )
+            return SegmenterFeatures(f"segmenter {name}", load_bundle(path)[0].to(device()))
+        if info["kind"] not in ("autoencoder", "vqgan"):
+            raise UserError(
+                f"evaluation.features: {choice} is a {info.get('role', info['kind'])}; give an autoencoder or a segmenter"
+            )
+        return EncoderFeatures(f"encoder {name}", load_latent_space(path))
     if not path.is_file():
         raise UserError(
-            f"evaluation.features: {choice}: not found; give {RANDOM}, the folder of a trained autoencoder, or a "
-            "TorchScript file"
+            f"evaluation.features: {choice}: not found; give {RANDOM}, the folder of a trained autoencoder or segmenter, "
+            "the name of one that ships, or a TorchScript file"
         )
     try:
         module = torch.jit.load(path, map_location="cpu").eval()

@@ -13,5 +13,10 @@ STRUCTURES = ("brain", "lateral ventricles")
 
 def logits(module: nn.Module, images: Tensor) -> Tensor:
     """(N, structures, H, W) of images (N, 1, H, W) in [-1, 1]."""
-    found: Tensor = module(images, torch.zeros(len(images), dtype=torch.long, device=images.device))
+    found: Tensor = module(images, no_noise(images))
     return found
+
+
+def no_noise(images: Tensor) -> Tensor:
+    """The timestep (N,) that it is told."""
+    return torch.zeros(len(images), dtype=torch.long, device=images.device)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline_lib.bundles.bundle import save_bundle
+from pipeline_lib.bundles.bundle import load_bundle, save_bundle
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.features import feature_network
@@ -180,6 +180,24 @@ def test_an_own_encoder_gives_features(dimensions: int, tmp_path: Path) -> None:
     assert network.name.startswith("encoder vae (sha256 ")
     with pytest.raises(UserError, match=f"encodes {dimensions}D images"):
         feature_network(str(tmp_path / "vae"), dimensions=5 - dimensions, channels=1)
+
+
+def test_a_segmenter_gives_features_of_its_bottleneck() -> None:
+    network = feature_network("ventricles-t1", dimensions=2, channels=1)
+    assert network.name.startswith("segmenter ventricles-t1 (sha256 ")
+    images = np.random.default_rng(0).uniform(-1, 1, (3, 1, 48, 32)).astype(np.float32)
+    module, _ = load_bundle("ventricles-t1")
+    with torch.no_grad():
+        maps = module.bottleneck(torch.from_numpy(images), torch.zeros(3))
+    assert maps.shape[2:] == (3, 2), "folded by 4 and halved twice"
+    expected = np.concatenate([maps.mean((2, 3)), maps.flatten(2).std(2)], axis=1)
+    np.testing.assert_allclose(extract(network, images), expected, atol=1e-5)
+    with pytest.raises(UserError, match="encodes 2D images"):
+        feature_network("ventricles-t1", dimensions=3, channels=1)
+    with pytest.raises(UserError, match="reads images of one channel"):
+        feature_network("ventricles-t1", dimensions=2, channels=3)
+    with pytest.raises(UserError, match="generator-t1 is a denoiser; give an autoencoder or a segmenter"):
+        feature_network("generator-t1", dimensions=2, channels=1)
 
 
 def test_a_feature_network_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
