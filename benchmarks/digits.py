@@ -23,7 +23,7 @@ from sklearn.datasets import load_digits
 
 from pipeline_lib.bundles.bundle import load_bundle
 from pipeline_lib.config.schema import AutoencoderOptions, DataOptions
-from pipeline_lib.dataset.packed import TEXT_COLUMNS
+from pipeline_lib.dataset.index import TEXT_COLUMNS
 from pipeline_lib.files import atomic_directory, read_json, write_json
 from pipeline_lib.metrics.bootstrap import bootstrap_mean
 from pipeline_lib.metrics.image import psnr

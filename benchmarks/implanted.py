@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config.load import read_config
 from pipeline_lib.config.schema import RecipeOptions
-from pipeline_lib.dataset.packed import read_index
+from pipeline_lib.dataset.index import read_index
 from pipeline_lib.evaluation.anomaly import evaluate_anomaly
 from pipeline_lib.files import read_json, write_text
 from pipeline_lib.inference.anomaly import infer_anomaly

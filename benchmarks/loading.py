@@ -19,7 +19,8 @@ from planning import SUSTAINED, networks, read_recipe
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.dataset.augment import augmentation
-from pipeline_lib.dataset.packed import TEXT_COLUMNS, PackedDataset
+from pipeline_lib.dataset.index import TEXT_COLUMNS
+from pipeline_lib.dataset.packed import PackedDataset
 from pipeline_lib.training.stream import Positions, Stream, batches
 
 SLICES, SIZE, BATCH, STEPS = 4_000, (112, 96), 32, 200

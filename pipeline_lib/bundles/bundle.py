@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from pipeline_lib.bundle_plan import FORMAT, PLAN, WEIGHTS, find_bundle, read_plan, terms
 from pipeline_lib.bundles.start import Start, seen_too
-from pipeline_lib.dataset.packed import PackedArrays, brain_outside
+from pipeline_lib.dataset.index import brain_outside
+from pipeline_lib.dataset.packed import PackedArrays
 from pipeline_lib.dataset.people import trained_people
 from pipeline_lib.dataset.prepared import prepared_of
 from pipeline_lib.errors import UserError

@@ -14,15 +14,16 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pipeline_lib.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger("pipeline")
 
@@ -189,6 +190,8 @@ class Conditions(Sequence[Condition]):
 
     def encode(self, table: pd.DataFrame) -> Tensor:
         """Codes (N, K) float32 of a table's columns; NaN where nothing is known, or the table has no such column."""
+        import torch  # a page that only names the conditions does not wait for it
+
         unknown = pd.Series(math.nan, index=table.index)
         columns = [condition.encode(table.get(condition.name, unknown)) for condition in self]
         return torch.from_numpy(np.stack(columns, axis=1)) if columns else torch.empty(len(table), 0)

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from pipeline_lib.dataset.grids import Grid
-from pipeline_lib.dataset.packed import read_index
+from pipeline_lib.dataset.index import read_index
 from pipeline_lib.dataset.resample import resample_mask
 from pipeline_lib.dataset.volumes import ChannelVolume
 from pipeline_lib.errors import UserError

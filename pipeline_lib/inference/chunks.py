@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline_lib.cohort.chunks import ChunkName
-from pipeline_lib.dataset import packed
+from pipeline_lib.dataset import index as packed_index
 from pipeline_lib.errors import UserError
 
 
@@ -25,7 +25,7 @@ def split_of(chunk: Path) -> str:
 
 def read_index(chunk: Path) -> pd.DataFrame:
     """A chunk's index with the columns ``chunk``, ``split`` and ``row`` (the image's place in the dataset chunk)."""
-    index = packed.read_index(chunk)
+    index = packed_index.read_index(chunk)
     index["chunk"] = chunk.name
     index["split"] = split_of(chunk)
     if "row" not in index:

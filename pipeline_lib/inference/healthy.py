@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline_lib.config.schema import DataOptions, RecipeOptions
-from pipeline_lib.dataset.packed import without_lesion
+from pipeline_lib.dataset.index import without_lesion
 from pipeline_lib.inference.chunks import read_index
 from pipeline_lib.inference.score import contrasts_of
 

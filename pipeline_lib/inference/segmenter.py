@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline_lib.bundle_plan import stated
 from pipeline_lib.bundles.bundle import load_bundle
-from pipeline_lib.dataset.packed import read_index
+from pipeline_lib.dataset.index import read_index
 from pipeline_lib.dataset.people import refuse_trained_people
 from pipeline_lib.dataset.prepared import differences, prepared_of
 from pipeline_lib.errors import UserError

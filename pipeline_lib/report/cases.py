@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline_lib.cohort.chunks import ChunkName
 from pipeline_lib.files import read_table
-from pipeline_lib.report.scans import PICTURES
+from pipeline_lib.report.page import PICTURES
 from pipeline_lib.report.tables import Download, download
 from pipeline_lib.report.verdict import Judged
 

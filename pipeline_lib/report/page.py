@@ -32,6 +32,8 @@ QUALITIES = (90, 75, 60)
 TEMPLATES = Path(__file__).parent / "templates"
 VENDOR = Path(__file__).parent / "vendor"
 """Files of others, unchanged, with their licences."""
+PICTURES = "pictures.html"
+"""The page of a chunk of pictures, which have none each."""
 MISSING = "n/a"
 
 

@@ -16,7 +16,7 @@ from pipeline_lib.imaging.contrasts import CONTRASTS, MOST_BELOW
 from pipeline_lib.report.atlas import Atlas
 from pipeline_lib.report.measures import MEASURES, Measure
 from pipeline_lib.report.methods import methods_text, scan_paragraph
-from pipeline_lib.report.page import Picture, Provenance, load_picture, number, read_provenance, write_page
+from pipeline_lib.report.page import PICTURES, Picture, Provenance, load_picture, number, read_provenance, write_page
 from pipeline_lib.report.pictures import mapped_pictures, table_of_pictures
 from pipeline_lib.report.tables import Download, download
 from pipeline_lib.report.view import UNCERTAINTY, Inferred, View, view_of
@@ -24,7 +24,6 @@ from pipeline_lib.report.view import UNCERTAINTY, Inferred, View, view_of
 PERSON = ("scan", "participant", "session", "modality", "group", "age", "sex", "site")
 VERDICT = ("ok", "stage", "reason")
 BOOKKEEPING = ("pair", "log", "source", "sha256", "voxels_sha256", "outputs")
-PICTURES = "pictures.html"
 VIEWER, COHORT = "../../niivue.umd.js", "../../cohort.js"
 """From a page; the index puts them there."""
 MOST_EXCLUDED, MOST_LOG = 500, 100_000

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LEVELS = 10
 """Equal parts of the timesteps."""
-IMAGES = 64
+IMAGES = 32
 """At most so many validation images, evenly spread, are denoised at each level."""
 TESTED = 16
 """Of how many of them the predicted noise is tested."""

@@ -12,8 +12,9 @@ from tiny_chunks import FLAT, packed, preprocessed
 
 from pipeline_lib.config.schema import DataOptions
 from pipeline_lib.dataset.conditions import Conditions
+from pipeline_lib.dataset.index import read_index
 from pipeline_lib.dataset.pack import pack_chunk
-from pipeline_lib.dataset.packed import PackedDataset, read_index
+from pipeline_lib.dataset.packed import PackedDataset
 from pipeline_lib.files import read_json, read_table, write_json
 from pipeline_lib.imaging.status import write_status
 from pipeline_lib.state import trained_on, training_key

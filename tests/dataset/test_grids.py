@@ -12,8 +12,8 @@ from tiny_chunks import FLAT, preprocessed
 
 from pipeline_lib.config.schema import DataOptions
 from pipeline_lib.dataset.grids import field_of_view, grids_of
+from pipeline_lib.dataset.index import brain_outside, read_index
 from pipeline_lib.dataset.pack import pack_chunk
-from pipeline_lib.dataset.packed import brain_outside, read_index
 from pipeline_lib.dataset.volumes import ChannelVolume
 
 CENTRED = np.diag([1.0, 1, 1, 1])

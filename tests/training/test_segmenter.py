@@ -16,9 +16,9 @@ from tiny_chunks import AFFINE, SHAPE, write
 
 from pipeline_lib.bundles.check import check
 from pipeline_lib.config.schema import DataOptions
+from pipeline_lib.dataset.index import read_index
 from pipeline_lib.dataset.labels import write_labels
 from pipeline_lib.dataset.pack import pack_chunk
-from pipeline_lib.dataset.packed import read_index
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, read_table
 from pipeline_lib.imaging.status import write_status

@@ -37,6 +37,9 @@ exported = {
     "RATINGS": plan.config.cohort.ratings or "",
     "ROOT": plan.config.cohort.root,
     "LICENCE": plan.config.cohort.licence,
+    # Memory that a step of training frees serves the next one; glibc gives it back and asks for it anew, page by page.
+    "MALLOC_MMAP_THRESHOLD_": 2**25,
+    "MALLOC_TRIM_THRESHOLD_": 2**30,
 }
 for recipe in plan.recipes:
     for section in plan.trained(recipe):

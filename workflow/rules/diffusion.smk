@@ -16,6 +16,7 @@ use rule stage as train_denoiser with:
         benchmark_of("train_denoiser", "{recipe}")
     wildcard_constraints:
         recipe=trained_recipes(),
+    priority: 5
     threads: 2
     resources:
         mem_mb=growing(8000),
