@@ -2,7 +2,7 @@
 
     python benchmarks/translation.py results/on_labels/translation --out residual                                # diffusion of the residual
     python benchmarks/translation.py results/on_labels/translation --out published --way published               # the published way, factor 2
-    python benchmarks/translation.py results/on_labels/translation --out factor4 --way autoencoder --factor 4    # the maps' VQGAN alone
+    python benchmarks/translation.py results/on_labels/translation --out factor4 --way autoencoder --factor 4    # a VQGAN alone
 
 Reads ``dataset``, ``floor`` and ``regression`` of the recipe's folder and changes nothing. Of each person a block of 40 voxels is kept, which begins at the
 left edge of the brain and lies in its middle otherwise; the VQGANs see it as eight of 20. Recipes are config/ixi_noddi.yaml and config/ixi_noddi_published.yaml. All is judged inside the
@@ -22,7 +22,10 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from sklearn.cluster import MiniBatchKMeans
 
 from pipeline_lib.bundles.bundle import load_bundle
 from pipeline_lib.config.schema import AutoencoderOptions, RecipeOptions
@@ -31,6 +34,7 @@ from pipeline_lib.evaluation.translation import (
     CALIBRATION,
     DATA_RANGE,
     HALF_NYQUIST,
+    REGIONS,
     channel_names,
     evaluate_translation,
 )
@@ -50,6 +54,8 @@ LICENCE = "IXI (brain-development.org), CC BY-SA 3.0"
 DRAWS = 4000
 LEAST_BRAIN = 0.1
 """Of a cube, for it to be kept."""
+FITTED = 100_000
+"""Blocks that k-means is fitted to."""
 TITLES = {
     "regression": "regression",
     "floor": "linear fit",
@@ -106,11 +112,11 @@ def interval(values: NDArray[np.floating]) -> str:
     return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
-def psnrs(maps: Sequence[NDArray[np.floating]], folders: Sequence[Path]) -> NDArray[np.float64]:
-    """PSNR of each person and map, (N, C): of all voxels of a person together."""
+def psnrs(maps: Sequence[NDArray[np.floating]], folders: Sequence[Path], truth: str = "target") -> NDArray[np.float64]:
+    """PSNR of each person and channel of ``truth``, (N, C): of all voxels of a person together."""
     errors: dict[str, list[tuple[NDArray[np.float64], int]]] = {}
     for values, folder in zip(maps, folders, strict=True):
-        target, mask = np.load(folder / "target.npy"), np.load(folder / "mask.npy") > 0
+        target, mask = np.load(folder / f"{truth}.npy"), np.load(folder / "mask.npy") > 0
         people = pd.read_csv(folder / "index.tsv", sep="\t", dtype=str)["participant"]
         squares = (np.square(values.clip(-1, 1) - target, dtype=np.float64) * mask).sum((2, 3, 4))
         for person, square, inside in zip(people, squares, mask.sum((1, 2, 3, 4)), strict=True):
@@ -142,18 +148,50 @@ def train_role(
     return out / role
 
 
+def blocks_of(maps: NDArray[np.floating], factor: int) -> NDArray[np.float32]:
+    """(N, C, *spatial) -> (blocks, C factor^3)."""
+    n, c, x, y, z = maps.shape
+    cut_up = maps.reshape(n, c, x // factor, factor, y // factor, factor, z // factor, factor)
+    return np.ascontiguousarray(cut_up.transpose(0, 2, 4, 6, 1, 3, 5, 7).reshape(-1, c * factor**3), np.float32)
+
+
+def maps_of(blocks: NDArray[np.floating], shape: Sequence[int], factor: int) -> NDArray[np.float32]:
+    """Back from `blocks_of`."""
+    n, c, x, y, z = shape
+    apart = blocks.reshape(n, x // factor, y // factor, z // factor, c, factor, factor, factor)
+    return np.ascontiguousarray(apart.transpose(0, 4, 1, 5, 2, 6, 3, 7).reshape(shape), np.float32)
+
+
+def block_means(train: Sequence[Path], codes: int, factor: int) -> MiniBatchKMeans:
+    """As many blocks of maps, each of what a code of a VQGAN stands for, by k-means: what needs no network."""
+    blocks = np.concatenate([blocks_of(np.load(chunk / "target.npy"), factor) for chunk in train])
+    blocks = blocks[blocks.max(1) > -1]
+    chosen = np.random.default_rng(0).permutation(len(blocks))[:FITTED]
+    return MiniBatchKMeans(codes, batch_size=4096, n_init=1, max_iter=10, random_state=0).fit(blocks[chosen])
+
+
 @torch.inference_mode()
-def print_ceiling(model: Path, cubes: Sequence[Path], floor: Mapping[str, object], recipe: RecipeOptions) -> None:
-    """The maps through their autoencoder beside the linear fit; how the codebook is used."""
+def print_reconstruction(
+    model: Path, role: str, cubes: Mapping[str, Sequence[Path]], floor: Mapping[str, object], recipe: RecipeOptions
+) -> None:
+    """What an autoencoder keeps, of the maps beside the linear fit and k-means; how the codebook is used."""
     module, _ = load_bundle(model)
-    made: dict[str, list[NDArray[np.floating]]] = {"linear fit": [], "autoencoder": []}
-    for folder in cubes:
-        source, target, mask = (np.load(folder / f"{name}.npy") for name in ("data", "target", "mask"))
-        made["linear fit"].append(apply_floor(floor, source, mask > 0))
-        images = torch.from_numpy(target).split(1)
-        made["autoencoder"].append(np.concatenate([module(image)[0].numpy() for image in images]))
-    print_psnrs({name: psnrs(maps, cubes) for name, maps in made.items()}, recipe)
     book = read_json(model / "codebook.json")
+    factor = int(module.factor)  # type: ignore[arg-type]
+    test = cubes["test"]
+    arrays = [np.load(folder / f"{'target' if role == 'target' else 'data'}.npy") for folder in test]
+    made = [np.concatenate([module(x)[0].numpy() for x in torch.from_numpy(each).split(1)]) for each in arrays]
+    if role == "target":
+        sources, masks = ([np.load(folder / f"{name}.npy") for folder in test] for name in ("data", "mask"))
+        fitted = [apply_floor(floor, source, mask > 0) for source, mask in zip(sources, masks, strict=True)]
+        means = block_means(cubes["train"], book["codes"], factor)
+        nearest = [means.cluster_centers_[means.predict(blocks_of(each, factor))] for each in arrays]
+        simple = [maps_of(found, each.shape, factor) for found, each in zip(nearest, arrays, strict=True)]
+        methods = {"linear fit": fitted, f"k-means of blocks of {factor} voxels": simple, "autoencoder": made}
+        print_psnrs({name: psnrs(maps, test) for name, maps in methods.items()}, recipe)
+    else:
+        found = ", ".join(f"{value:.2f}" for value in psnrs(made, test, "data").mean(0))
+        print(f"PSNR of the source's channels, dB: {found}")
     used = (
         f"{book['usage']:.1%} of {book['codes']} codes used on validation people, perplexity {book['perplexity']:.0f}"
     )
@@ -184,6 +222,35 @@ def judge(recipe: RecipeOptions, inferred: Sequence[Path], cubes: Sequence[Path]
         for channel, rows in known.groupby("channel", sort=False):
             people = rows.groupby("participant")[list(CALIBRATION)].mean()
             print(f"| {channel} | {' | '.join(interval(people[name].to_numpy()) for name in CALIBRATION)} |")
+        print()
+    if (out / REGIONS).is_file():
+        regions = pd.read_csv(out / REGIONS, sep="\t")
+        methods = [name for name in high.index.unique("method") if name in regions]
+        print("Correlation within regions, mean over people, median over regions:\n")
+        print(f"| map | regions | {' | '.join(methods)} |\n|---|{'---:|' * (1 + len(methods))}")
+        for channel, rows in regions.groupby("map", sort=False):
+            print(f"| {channel} | {len(rows)} | {' | '.join(f'{rows[name].median():.2f}' for name in methods)} |")
+
+
+def draw_picture(recipe: RecipeOptions, inferred: Path, cubes: Path, path: Path) -> None:
+    """The middle axial slice of the first test person's first cube, a row a map, from 0 to 1; the spread five times."""
+    shown = {
+        title: np.load(inferred / f"{name}.npy")[0]
+        for name, title in TITLES.items()
+        if (inferred / f"{name}.npy").is_file()
+    }
+    shown |= {"spread, x 5": 5 * np.load(inferred / "spread.npy")[0] - 1} if recipe.sampling.count > 1 else {}
+    shown |= {"truth": np.load(cubes / "target.npy")[0]}
+    figure = Figure(figsize=(1.3 * len(shown), 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, name, channel in zip(figure.subplots(3, len(shown)), channel_names(recipe), range(3), strict=True):
+        for axis, (title, maps) in zip(axes, shown.items(), strict=True):
+            axis.imshow(maps[channel, :, :, maps.shape[-1] // 2].T[::-1], cmap="gray", vmin=-1, vmax=1)
+            axis.set(xticks=[], yticks=[])
+            if channel == 0:
+                axis.set_title(title, fontsize=8)
+        axes[0].set_ylabel(name, fontsize=8)
+    figure.savefig(path, dpi=100)
 
 
 def main() -> None:
@@ -193,9 +260,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--way", choices=["residual", "published", "autoencoder"], default="residual")
     parser.add_argument("--factor", type=int, choices=[2, 4], default=2, help="of the VQGANs")
+    parser.add_argument("--role", choices=["source", "target"], default="target", help="of the VQGAN alone")
     parser.add_argument("--codebook-start", type=int, help="of the VQGANs; 0: the codebook from the first step on")
     parser.add_argument("--steps", type=int, help="of the denoiser, or of the VQGAN alone, instead of the recipe's")
     parser.add_argument("--rate", type=float, help="learning rate of the same, instead of the recipe's")
+    parser.add_argument("--regions", help="of each person, as `evaluation.regions`: correlation in each of them")
+    parser.add_argument("--picture", type=Path, help="where to draw a test person's maps")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folder, out = given.folder, given.out
@@ -221,14 +291,17 @@ def main() -> None:
         if given.way == "autoencoder":
             options["training"] |= own
         vqgan = AutoencoderOptions.model_validate(options)
-        autoencoders["target"] = train_role(vqgan, recipe, cubes, out, "target")
-        print_ceiling(autoencoders["target"], cubes["test"], read_json(folder / "floor" / "coefficients.json"), recipe)
+        floor = read_json(folder / "floor" / "coefficients.json")
+        for role in ["source", "target"] if given.way == "published" else [given.role]:
+            autoencoders[role] = train_role(vqgan, recipe, cubes, out, role)
+            print_reconstruction(autoencoders[role], role, cubes, floor, recipe)
         if given.way == "autoencoder":
             return
-        autoencoders["source"] = train_role(vqgan, recipe, cubes, out, "source")
     denoiser = recipe.denoiser.model_dump()
     denoiser["training"] |= own
-    recipe = RecipeOptions.model_validate({**recipe.model_dump(exclude_unset=True), "denoiser": denoiser})
+    changed = recipe.model_dump(exclude_unset=True)
+    changed["evaluation"]["regions"] = given.regions
+    recipe = RecipeOptions.model_validate({**changed, "denoiser": denoiser})
 
     latents = {}
     for chunk in [chunk for chunks in cubes.values() for chunk in chunks] if autoencoders else []:
@@ -257,6 +330,8 @@ def main() -> None:
     if not (out / "evaluation").is_dir():
         evaluate_translation(recipe, out / "diffusion", inferred, cubes["test"], out / "evaluation")
     judge(recipe, inferred, cubes["test"], out / "evaluation")
+    if given.picture:
+        draw_picture(recipe, inferred[0], cubes["test"][0], given.picture)
 
 
 if __name__ == "__main__":

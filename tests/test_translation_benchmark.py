@@ -67,3 +67,11 @@ def test_recipes_of_both_ways_are_those_of_the_configuration(script: ModuleType)
     assert published.regression is None
     assert published.autoencoder.kind == "vqgan"
     assert residual.data.size == published.data.size == [script.BLOCK] * 3
+
+
+def test_blocks_come_back_as_the_maps_they_are_of(script: ModuleType) -> None:
+    maps = np.random.default_rng(0).random((2, 3, 4, 8, 12), np.float32)
+    for factor in (2, 4):
+        blocks = script.blocks_of(maps, factor)
+        np.testing.assert_array_equal(blocks[1], maps[0, :, :factor, :factor, factor : 2 * factor].ravel())
+        np.testing.assert_array_equal(script.maps_of(blocks, maps.shape, factor), maps)
