@@ -31,14 +31,14 @@ from pipeline_lib.training.vae import train_vae
 from pipeline_lib.training.vqgan import train_vqgan
 
 DATA = DataOptions.model_validate({"modality": "image", "size": [8, 8], "fit": "pad"})
-NETWORK = {"channels": [32, 64], "blocks": 1, "latent_channels": 4}
-VECTORS = {"codes": 64, "adversarial_start": 800}
+NETWORK = {"channels": [16, 32], "blocks": 1, "latent_channels": 4}
+VECTORS = {"codes": 128, "adversarial_start": 400}
 SHOWN = 12
 
 
 def options(kind: str, steps: int) -> AutoencoderOptions:
     """Of either network: the same training."""
-    training = {"steps": steps, "batch_size": 64, "learning_rate": 1e-3, "warmup": 50, "validate_every": 100}
+    training = {"steps": steps, "batch_size": 32, "learning_rate": 2e-3, "warmup": 50, "validate_every": 100}
     training |= {"augment": {"flip": False, "rotate": 0, "scale": 0, "shift": 0, "gamma": 0}}
     own = VECTORS if kind == "vqgan" else {"kl_weight": 0.0}
     return AutoencoderOptions.model_validate({"kind": kind, **NETWORK, **own, "training": training})
@@ -76,7 +76,7 @@ def main() -> None:
     """Train what is not there, print the table, write the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--picture", type=Path, help="where to draw test digits and their reconstructions")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

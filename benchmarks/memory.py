@@ -2,6 +2,7 @@
 
     python benchmarks/memory.py                   # the tables, and a small step on this CPU beside its computation
     python benchmarks/memory.py --device cuda     # steps of the full-scale recipes on a card beside theirs
+    python benchmarks/memory.py --whole           # whole volumes through a translation's regression, in tiles and at once
 
 Computed: every tensor that lives at a time, weights, gradients, both moments of AdamW, the average and all that the
 backward pass keeps, through one whole step of fake tensors, which have shapes and no content. Autocast is that of a GPU,
@@ -34,6 +35,7 @@ from pipeline_lib.models.autoencoder import KLAutoencoder
 from pipeline_lib.models.discriminator import PatchDiscriminator
 from pipeline_lib.models.quantiser import Quantised
 from pipeline_lib.models.regressor import Regressor
+from pipeline_lib.models.tiles import TILE, tiled
 from pipeline_lib.models.unet import UNet
 from pipeline_lib.models.vqgan import VQGAN
 from pipeline_lib.training.steps import Draw
@@ -46,6 +48,8 @@ CARDS = (16, 24, 40, 80)
 """GB."""
 SIZES = {2: ([128, 128], [192, 160]), 3: ([80, 96, 80], [112, 128, 112])}
 """Those of the recipes, and larger ones; memory is about linear in the voxels."""
+WHOLE = ([128, 160, 128], [192, 232, 192], [256, 320, 256])
+"""Voxels of whole brains at 1.25 mm, as the recommended translation has them, and of the same and more at finer voxels."""
 POINTS = (1, 128, 256)
 """Batches that are computed. Memory is linear in the batch, but for one so small that the optimiser takes most."""
 BATCHES = (1, 8, 32, 128)
@@ -213,17 +217,23 @@ def autoencoder_step(recipe: RecipeOptions, size: Sequence[int], channels: int) 
     return run
 
 
+def regressor(recipe: RecipeOptions) -> Regressor:
+    """The regression of a recipe, untrained."""
+    options, data = recipe.regression, recipe.data
+    assert options is not None
+    return Regressor(
+        dimensions=data.dimensions, in_channels=data.channels, out_channels=data.target_channels, fold=options.fold,
+        channels=options.channels, blocks=options.blocks, dropout=options.dropout,
+    )  # fmt: skip
+
+
 def regression_step(recipe: RecipeOptions) -> Any:
     """A step of the regression, whose patches are of one size whatever that of the images."""
     options, data = recipe.regression, recipe.data
     assert options is not None
 
     def run(batch: int, device: str, precision: str) -> None:
-        network = Regressor(
-            dimensions=data.dimensions, in_channels=data.channels, out_channels=data.target_channels, fold=options.fold,
-            channels=options.channels, blocks=options.blocks, dropout=options.dropout,
-        )  # fmt: skip
-        module, optimiser, average = trained(network)
+        module, optimiser, average = trained(regressor(recipe))
         patch = [options.patch] * data.dimensions
         source, target = torch.randn(batch, data.channels, *patch), torch.randn(batch, data.target_channels, *patch)
         for _ in range(2):
@@ -299,6 +309,30 @@ def table() -> Iterator[str]:
                     yield "| " + " | ".join(cells) + " |"
 
 
+def whole(network: nn.Module, channels: int, size: Sequence[int], tile: int) -> int:
+    """Bytes at most while a volume goes through a network, the volume and what comes out among them."""
+    with FakeTensorMode(allow_non_fake_inputs=True), Live() as live, torch.no_grad():
+        source = torch.zeros(1, channels, *size)
+        tiled(network, source, multiple=network.multiple(), tile=tile)  # type: ignore[operator]
+    return live.peak
+
+
+def whole_table() -> Iterator[str]:
+    """Memory of regressions on whole volumes, float32."""
+    yield "| regression | volume | in tiles, GB | at once, GB |"
+    yield "|---|---|---:|---:|"
+    shipped = yaml.safe_load((RECIPES.parent / "ixi_noddi.yaml").read_text())["recipes"]["translation"]
+    chosen = {"noddi-from-shells": RecipeOptions.model_validate(shipped)}
+    chosen |= {name: recipe for name, recipe in recipes().items() if recipe.regression is not None}
+    for name, recipe in chosen.items():
+        assert recipe.regression is not None
+        with FakeTensorMode():
+            network = regressor(recipe)
+        for size in WHOLE:
+            found = [whole(network, recipe.data.channels, size, tile) / GB for tile in (TILE, 2 * TILE)]
+            yield f"| {name} | {' x '.join(map(str, size))} | {found[0]:.1f} | {found[1]:.1f} |"
+
+
 def measured_on_cpu(network: Network, batch: int) -> int:
     """Bytes that the CPU's allocator gave out at most during a step in float32."""
     with torch.profiler.profile(profile_memory=True) as profiler:
@@ -350,7 +384,12 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], help="only the check, on this device")
-    device = parser.parse_args().device
+    parser.add_argument("--whole", action="store_true", help="only whole volumes through a regression")
+    given = parser.parse_args()
+    device = given.device
+    if given.whole:
+        print("\n".join(whole_table()))
+        return
     if device is None:
         for line in table():
             print(line, flush=True)

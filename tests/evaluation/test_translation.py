@@ -71,6 +71,9 @@ def test_known_errors_are_found_between_floor_and_ceiling(
     assert len(pd.read_csv(tmp_path / "out/per_subject.tsv", sep="\t")) == 3 * 3 * 3
     with np.load(tmp_path / "out/examples.npz") as views:
         assert views["prediction"].shape == views["target"].shape == (2 * 3, 32, 32)
+    (remark,) = read_json(tmp_path / "out/remarks.json")
+    assert "25.39 dB" in remark
+    assert "other data" in remark
 
 
 def test_a_person_with_sessions_of_two_groups_is_one_person(
@@ -123,6 +126,7 @@ def test_a_regression_is_the_reference_and_there_need_be_no_ceiling(
     evaluate_translation(recipe(), make_model(["z"]), [inferred], [packed], tmp_path / "out")
     rows = read_json(tmp_path / "out/metrics.json")
     assert {row["role"] for row in rows} == {"result", "floor", "reference"}
+    assert not (tmp_path / "out/remarks.json").exists(), "published of latents alone"
     (difference,) = [
         r for r in rows if (r["name"], r["part"], r["group"], r["against"]) == ("MAE", "ODI", "all", "regression")
     ]
