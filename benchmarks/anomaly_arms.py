@@ -180,8 +180,9 @@ def tuned(own: Finished, out: Path) -> None:
 def with_parts(recipe: RecipeOptions, names: Sequence[str]) -> RecipeOptions:
     """The recipe, whose score has these parts."""
     values = recipe.model_dump(exclude_unset=True)
-    score = {**values["evaluation"].get("score", {}), "weights": dict.fromkeys(names, 1.0)}
-    values["evaluation"] = {**values["evaluation"], "score": score}
+    evaluation = values.get("evaluation", {})
+    score = {**evaluation.get("score", {}), "weights": dict.fromkeys(names, 1.0)}
+    values["evaluation"] = {**evaluation, "score": score}
     return RecipeOptions.model_validate(values)
 
 
