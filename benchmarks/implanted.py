@@ -1,10 +1,10 @@
 """Which implanted lesions an anomaly recipe finds on people who have none: by size, contrast and sign, as Markdown.
 
-    python benchmarks/implanted.py config/ixi.yaml results/ixi anomaly WORK --write docs/results_anomaly.md
+    python benchmarks/implanted.py config/ixi.yaml results/ixi anomaly WORK --write docs/results_anomaly.md --picture docs/images/implanted.png
 
 Every validation and test person gets one lesion, the same place and shape in all of a size: an ellipsoid with a soft border, flat, without
 texture, unlike those drawn in training. The floors are told whether lesions are dark or bright, the model is not. WORK
-keeps chunks and metrics of each cell of the table.
+keeps chunks and metrics of each cell of the table: what is there is not made again.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline_lib.config.load import read_config
@@ -34,6 +36,8 @@ START, END = "<!-- implanted: start -->", "<!-- implanted: end -->"
 RADII_MM = (4.0, 7.0, 11.0)
 CONTRASTS = (0.2, 0.4)
 """Of the range of intensities that an image has, which is 2."""
+COLOURS = ("#7a9ec2", "#b3401f")
+"""Of each contrast in the picture."""
 BORDER_MM = 1.0
 STRETCH = 0.3
 """Largest change of the log of an axis."""
@@ -79,21 +83,21 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--every", type=int, default=3, help="take each so manieth slice of a person")
     parser.add_argument("--write", type=Path, help="the page whose table is replaced")
+    parser.add_argument("--picture", type=Path, help="the table as curves over the radius")
     arguments = parser.parse_args()
     recipe = read_config(arguments.config).recipes[arguments.recipe]
     folder = arguments.results / arguments.recipe
-    rows = [
-        cell(recipe, folder, Lesions(bright, radius, contrast), arguments.work, arguments.every)
-        for bright in (False, True)
-        for radius in RADII_MM
-        for contrast in CONTRASTS
+    cells = [
+        Lesions(bright, radius, contrast) for bright in (False, True) for radius in RADII_MM for contrast in CONTRASTS
     ]
-    text = table(rows)
+    text = table([cell(recipe, folder, lesions, arguments.work, arguments.every) for lesions in cells])
     print(text)
     if arguments.write:
         page = arguments.write.read_text(encoding="utf-8")
         pattern = f"{re.escape(START)}.*?{re.escape(END)}"
         write_text(arguments.write, re.sub(pattern, lambda _: f"{START}\n{text}{END}", page, flags=re.DOTALL))
+    if arguments.picture:
+        curves(arguments.work).savefig(arguments.picture, dpi=110)
 
 
 def cell(recipe: RecipeOptions, folder: Path, lesions: Lesions, work: Path, every: int) -> dict[str, str]:
@@ -162,17 +166,44 @@ def implant(chunk: Path, out: Path, lesions: Lesions, every: int) -> None:
 
 def figures(evaluation: Path) -> Iterator[tuple[str, str]]:
     """Pixel AP of the recipe and of each floor, and its difference to the best floor with its interval."""
-    found = [
-        row
-        for row in read_json(evaluation / "metrics.json")
-        if (row["name"], row["group"], row["part"]) == ("pixel AP", "all", "")
-    ]
+    found = precisions(evaluation)
     levels = {row["method"]: row for row in found if not row["against"]}
     for row in levels.values():
         yield row["method"], f"{row['value']:.3f}"
-    best = max((row for row in levels.values() if row["role"] == "floor"), key=lambda row: row["value"])
+    best = best_floor(found)
     (paired,) = [row for row in found if row["against"] == best["method"]]
     yield "minus the best floor", f"{paired['value']:+.3f} [{paired['low']:.3f}, {paired['high']:.3f}]"
+
+
+def precisions(evaluation: Path) -> list[dict[str, Any]]:
+    """Rows of the pixel AP of all people: levels and paired differences."""
+    wanted = ("pixel AP", "all", "")
+    return [row for row in read_json(evaluation / "metrics.json") if (row["name"], row["group"], row["part"]) == wanted]
+
+
+def best_floor(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row of the floor of the highest AP."""
+    return max((row for row in found if row["role"] == "floor"), key=lambda row: row["value"])
+
+
+def curves(work: Path) -> Figure:
+    """Pixel AP of the recipe with its interval, and of the best floor, over the radius: a panel a sign, a colour a contrast."""
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    for axis, bright in zip(figure.subplots(1, 2, sharey=True), (False, True), strict=True):
+        for contrast, colour in zip(CONTRASTS, COLOURS, strict=True):
+            found = [precisions(work / Lesions(bright, radius, contrast).name / "evaluation") for radius in RADII_MM]
+            results = [next(row for row in rows if row["role"] == "result" and not row["against"]) for rows in found]
+            value, low, high = (np.array([row[key] for row in results]) for key in ("value", "low", "high"))
+            axis.plot(RADII_MM, value, "o-", color=colour, label=f"network, contrast {contrast:g}")
+            axis.vlines(RADII_MM, low, high, color=colour, linewidth=1)
+            floors = [best_floor(rows)["value"] for rows in found]
+            axis.plot(RADII_MM, floors, "s--", color=colour, label=f"best floor, contrast {contrast:g}", markersize=4)
+        axis.set(title=f"{'bright' if bright else 'dark'} lesions", xlabel="radius (mm)", xticks=RADII_MM, ylim=(0, 1))
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("AP over pixels")
+    lines, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(lines, names, frameon=False, loc="outside lower center", ncols=4, fontsize=8)
+    return figure
 
 
 def table(rows: list[dict[str, str]]) -> str:

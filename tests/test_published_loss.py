@@ -9,6 +9,8 @@ from types import ModuleType
 import pandas as pd
 import pytest
 import yaml
+from tiny_chunks import packed
+from tiny_training import train
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_json
@@ -48,6 +50,22 @@ def test_a_training_that_goes_on_is_read_from_its_newest_checkpoint(script: Modu
         content = {"step": step, "values": {"record": {"history": rows}}}
         write_json(tmp_path / f"step-{step:08d}.json", {"content": content})
     assert script.history(tmp_path)["images"].tolist() == [60, 100, 200, 250]
+
+
+def test_a_finished_training_is_read_from_its_folder(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """8 steps of 3 images are 4 epochs of the 6 images of two people."""
+    chunks = [packed(tmp_path, f"{split}-anat-0001", [(f"{split}{n}", "CN") for n in "ab"]) for split in ("t", "v")]
+    train("denoiser", ([chunks[0]], [chunks[1]]), tmp_path / "diffusion", tmp_path / "state")
+    rows = pd.read_csv(tmp_path / "diffusion" / "history.csv")
+    monkeypatch.setattr("sys.argv", ["published_loss.py", str(tmp_path / "diffusion"), "--unit-variance"])
+    script.main()
+    told = capsys.readouterr().out
+    assert "Training images: 6." in told
+    last = rows["train_loss"].iloc[-2:].mean(), rows["validation_loss"].iloc[-1]
+    cells = ", ".join(f"{loss:.4f}".lstrip("0") for loss in last)
+    assert f"| 4 | - | {cells} | - |" in told
 
 
 def test_raw_simplex_has_the_variance_that_is_told(script: ModuleType) -> None:

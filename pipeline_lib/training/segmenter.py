@@ -65,13 +65,19 @@ RESAMPLES = 4000
 
 
 class SegmenterStep(Step):
-    """Binary cross-entropy plus 1 - soft Dice of each structure, over the batch."""
+    """Binary cross-entropy plus 1 - soft Dice of each structure, over the batch.
+
+    Args:
+        module: a channel a structure.
+        shown: a few images with their ``label``.
+        structures: their names.
+    """
 
     averaged = "segmenter"
 
-    def __init__(self, module: UNet, shown: Batch) -> None:
+    def __init__(self, module: UNet, shown: Batch, structures: Sequence[str] = STRUCTURES) -> None:
         self.modules = {self.averaged: module}
-        self.shown = shown
+        self.shown, self.structures = shown, structures
 
     def order(self, step: int) -> Sequence[str]:
         return [self.averaged]
@@ -91,17 +97,17 @@ class SegmenterStep(Step):
         loss = functional.binary_cross_entropy_with_logits(found, label) + (1 - overlap).mean()
         hard = dice((found > 0).float(), label)
         return {"loss": loss} | {
-            f"dice_{name.split()[-1]}": value for name, value in zip(STRUCTURES, hard, strict=True)
+            f"dice_{name.split()[-1]}": value for name, value in zip(self.structures, hard, strict=True)
         }
 
     @torch.no_grad()
     def strip(self, module: nn.Module) -> Tensor:
-        """The images, brighter where ventricles are found."""
+        """The images, brighter where the last structure is found."""
         image = self.shown["image"].to(next(module.parameters()).device)
-        return _marked(image, (logits(module, image)[:, 1:] > 0).float())
+        return _marked(image, (logits(module, image)[:, -1:] > 0).float())
 
     def reference(self) -> Tensor:
-        return _marked(self.shown["image"], self.shown["label"][:, 1:])
+        return _marked(self.shown["image"], self.shown["label"][:, -1:])
 
 
 def dice(found: Tensor, label: Tensor) -> Tensor:

@@ -23,7 +23,9 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, read_table
 from pipeline_lib.imaging.status import write_status
 from pipeline_lib.inference.segmenter import load_segmenter
-from pipeline_lib.training.segmenter import dice, train_segmenter
+from pipeline_lib.models.unet import UNet
+from pipeline_lib.training.segmenter import ARCHITECTURE, SegmenterStep, dice, train_segmenter
+from pipeline_lib.training.steps import Draw
 
 DATA = DataOptions.model_validate({"size": [48, 32], "slices": {"from_mm": -60, "to_mm": 60, "every_mm": 6}})
 SHIFT = np.array([6.0, -12.0, 6.0])
@@ -117,6 +119,19 @@ def test_dice_of_overlaps_worked_by_hand() -> None:
     found[0, 0, 0], truth[0, 0, :, 0] = 1, 1
     found[0, 1] = 1
     assert dice(found, truth).tolist() == pytest.approx([0.5, 0.0, 1.0])
+
+
+def test_a_step_learns_the_structures_that_it_is_given() -> None:
+    """One structure is scored by its name, and shown where it is found, not where it is not."""
+    architecture = {**ARCHITECTURE, "channels": [8, 8], "attention": [False, False], "out_channels": 1}
+    shown = {"image": torch.zeros(2, 1, 16, 16), "label": torch.zeros(2, 1, 16, 16)}
+    shown["label"][0, 0, :8] = 1
+    step = SegmenterStep(UNet(**architecture), shown, ("lesion",))
+    measured = step.validate(step.modules["segmenter"], shown, Draw(0, 2, slice(0, 2), torch.device("cpu")))
+    assert set(measured) == {"loss", "dice_lesion"}
+    reference = step.reference()
+    assert ((reference == 1) == (shown["label"] == 1)).all()
+    assert step.strip(step.modules["segmenter"]).shape == shown["image"].shape
 
 
 def test_a_trained_segmenter_measures_what_it_was_shown(tmp_path: Path) -> None:
