@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("results", type=Path, help="cohort.results of that configuration")
     parser.add_argument("work", type=Path)
     parser.add_argument("recipes", nargs="+")
-    parser.add_argument("--steps", type=int, default=400, help="at most, of the supervised training")
+    parser.add_argument("--steps", type=int, default=300, help="at most, of the supervised training")
     parser.add_argument("--batch-size", type=int, default=8, help="slices a step of the supervised training")
     arguments = parser.parse_args()
     recipes = read_config(arguments.config).recipes
