@@ -117,7 +117,7 @@ def write_study(
     load_config(values)
     write_text(study.config, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     people = len({scan.participant for scan in found.scans})
-    return study, [*found.notes, f"{len(found.scans)} scans of {people} people: {study.out / 'subjects.tsv'}"]
+    return study, [*found.notes, f"{len(found.scans)} scans of {people} people: {study.given / 'subjects.tsv'}"]
 
 
 def snakemake(study: Study, cores: int, profile: str, more: Sequence[str]) -> list[str]:
