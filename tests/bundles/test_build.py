@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tiny_finished import PREPROCESS, chunk_of, finished, tiny_recipe
 
 from pipeline_lib import bundle_plan
-from pipeline_lib.apply import write_study
+from pipeline_lib.apply import Study, _run, write_study
 from pipeline_lib.bundle_plan import finished_recipe
 from pipeline_lib.bundles.build import build
 from pipeline_lib.bundles.check import check
@@ -328,3 +328,15 @@ def test_the_bundle_of_the_same_task_is_named_first(task: str, bundle: str, tmp_
     notices = Plan({"cohort": cohort, "recipes": {"mine": recipe}}).notices()
     (line,) = [line for line in notices if "too few to learn from nothing" in line]
     assert line.endswith(f"set denoiser.start_from: {bundle}")
+
+
+def test_a_plan_alone_says_nothing_of_an_earlier_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = Study(tmp_path / "study", "balls")
+    for file in (study.report, study.given / "apply.log"):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    command = [sys.executable, "-c", "print('Job 3: Pack it')"]
+    assert _run(command, study, planned=True) == 0
+    assert capsys.readouterr().out == "Job 3: Pack it\nPlanned only, nothing was run\n"
+    assert _run(command, study) == 0
+    assert capsys.readouterr().out.endswith(f"Report: {study.report}\n")
