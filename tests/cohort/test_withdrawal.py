@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -137,6 +138,7 @@ def test_the_command_lists_and_removes_only_when_told(project: Path, repository:
     listed = subprocess.run(words, cwd=project, env=environment, capture_output=True, text=True)
     assert listed.returncode == 0, listed.stderr
     assert "results/knows/diffusion (a model that learned from them)" in listed.stdout
+    assert re.search(r"; (1 row|([02-9]|\d\d+) rows) of ", listed.stdout)
     assert left(project) == before
     subprocess.run([*words, "--yes"], cwd=project, env=environment, check=True, capture_output=True)
     assert len(left(project)) == 14
