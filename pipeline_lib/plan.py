@@ -359,7 +359,8 @@ class Plan:
         if gone := sorted(self.known.splits.keys() - listed):
             lines.append(
                 f"{len(gone)} people of {self.config.cohort.splits} are not in the sheet any more: {shortened(gone)}; pages, "
-                f"scans and models keep what is theirs until `python -m pipeline_lib.cohort withdraw {gone[0]}` removes it"
+                f"scans and models keep what is theirs until `python -m pipeline_lib.cohort withdraw {gone[0]} "
+                "--configfile FILE`, with the configuration of this run, removes it"
             )
         if alike := [f"{one} and {other}" for one, other in alike_people(self.sheet.scans)]:
             lines.append(

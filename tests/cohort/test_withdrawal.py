@@ -155,4 +155,4 @@ def test_people_who_left_the_sheet_are_named_with_the_command(project: Path) -> 
     write_sheet(project / "s.tsv", [Scan(who, "", "T1w", "x.nii") for who in ("11", "12")])
     plan = Plan(json.loads('{"cohort": {"subjects": "s.tsv", "splits": "l.tsv"}}'), check_recipes=False)
     assert "2 people of l.tsv are not in the sheet any more: 1; 1b" in plan.notices()[0]
-    assert "pipeline_lib.cohort withdraw 1`" in plan.notices()[0]
+    assert "pipeline_lib.cohort withdraw 1 --configfile FILE`, with the configuration of this run" in plan.notices()[0]
