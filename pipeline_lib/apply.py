@@ -29,6 +29,8 @@ from pipeline_lib.files import read_table, write_text
 CHECKOUT = Path(__file__).resolve().parent.parent
 PATTERNS = ("{participant}.nii.gz", "{participant}.nii")
 """Of a plain folder: a file a person."""
+DRY = {"-n", "--dry-run", "--dryrun"}
+"""Options of Snakemake with which nothing is run."""
 SHOWN = re.compile(
     r"^(Job \d+: .*|\d+ of \d+ steps .*|NOTE .*|.*\bERROR\b.*|(Workflow|Missing|Lock)\w*(Error|Exception).*)"
 )
@@ -76,7 +78,7 @@ def main() -> int:
         return 1
     for note in notes:
         _say(note)
-    return _run(command, study)
+    return _run(command, study, planned=bool(DRY.intersection(more)))
 
 
 def write_study(
@@ -117,7 +119,7 @@ def write_study(
     load_config(values)
     write_text(study.config, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     people = len({scan.participant for scan in found.scans})
-    return study, [*found.notes, f"{len(found.scans)} scans of {people} people: {study.out / 'subjects.tsv'}"]
+    return study, [*found.notes, f"{len(found.scans)} scans of {people} people: {study.given / 'subjects.tsv'}"]
 
 
 def snakemake(study: Study, cores: int, profile: str, more: Sequence[str]) -> list[str]:
@@ -177,8 +179,8 @@ def _plain(folder: Path, pattern: str, modality: str, lesion_pattern: str) -> Fo
     return first
 
 
-def _run(command: Sequence[str], study: Study) -> int:
-    """Run Snakemake, showing how far it is; all it says goes to ``apply.log``."""
+def _run(command: Sequence[str], study: Study, *, planned: bool = False) -> int:
+    """Run Snakemake, showing how far it is; all it says goes to ``apply.log``. What was only ``planned`` has no result."""
     log = study.given / "apply.log"
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as run,
@@ -192,6 +194,9 @@ def _run(command: Sequence[str], study: Study) -> int:
     if run.returncode:
         _say(f"ERROR not finished: the whole log is {log}; the same command goes on from here")
         return run.returncode
+    if planned:
+        _say("Planned only, nothing was run")
+        return 0
     for line in _left_out(study.out):
         _say(line)
     _say(f"Report: {study.report}" if study.report.is_file() else f"Done; see {log}")

@@ -337,8 +337,8 @@ class Plan:
 
     def _advised(self, recipe: RecipeOptions) -> str:
         """A bundle that ships for such images, and how to start from it."""
-        for bundle in shipped():
-            plan = read_plan(starting_place(bundle, "denoiser"))
+        plans = {bundle: read_plan(starting_place(bundle, "denoiser")) for bundle in shipped()}
+        for bundle, plan in sorted(plans.items(), key=lambda each: each[1].get("task") != recipe.task):
             data = (plan.get("prepared") or {}).get("data") or {}
             like = all(data.get(key) == getattr(recipe.data, key) for key in ("modality", "dimensions", "channels"))
             if like and plan.get("role") == "denoiser" and recipe.autoencoder is None:
@@ -359,7 +359,8 @@ class Plan:
         if gone := sorted(self.known.splits.keys() - listed):
             lines.append(
                 f"{len(gone)} people of {self.config.cohort.splits} are not in the sheet any more: {shortened(gone)}; pages, "
-                f"scans and models keep what is theirs until `python -m pipeline_lib.cohort withdraw {gone[0]}` removes it"
+                f"scans and models keep what is theirs until `python -m pipeline_lib.cohort withdraw {gone[0]} "
+                "--configfile FILE`, with the configuration of this run, removes it"
             )
         if alike := [f"{one} and {other}" for one, other in alike_people(self.sheet.scans)]:
             lines.append(

@@ -63,6 +63,7 @@ def _show(arguments: argparse.Namespace) -> int:
             f"learned from: {info.get('train_people', '?')} people, {info.get('train_images', '?')} images, {info.get('steps', '?')} steps",
             f"preprocessing: {_options(prepared.get('preprocess'))}",
             f"images: {_options(prepared.get('data'))}",
+            f"network: {_options(info.get('architecture'))}",
             f"told: {', '.join(map(_condition, info.get('conditions') or ())) or 'nothing'}",
             f"licence: {info.get('licence') or 'none stated'}",
             *(f"held out: {_figure(figure)}" for figure in stated(info)),
@@ -111,7 +112,12 @@ def _headline(info: Mapping[str, Any]) -> str:
 def _options(options: Mapping[str, Any] | None) -> str:
     if not options:
         return "not known"
-    return ", ".join(f"{name} {value}" for name, value in options.items() if not isinstance(value, Mapping))
+    left_out = {"quality", "slices" if options.get("dimensions") == 3 else ""}
+    return ", ".join(
+        f"{name} ({_options(value)})" if isinstance(value, Mapping) else f"{name} {value}"
+        for name, value in options.items()
+        if name not in left_out
+    )
 
 
 def _say(lines: list[str]) -> None:

@@ -97,7 +97,7 @@ def _withdraw(arguments: argparse.Namespace) -> None:
         sys.stdout.write(f"{path}{' (a model that learned from them)' if path in found.models else ''}\n")
     sys.stdout.write(
         f"{who}: {len(found.remove)} files and folders hold them, name them or were made from them, {len(found.models)} of them models; "
-        f"{len(found.rows)} rows of {subjects}; what is in {splits} becomes a hash\n"
+        f"{len(found.rows)} row{'s' * (len(found.rows) != 1)} of {subjects}; what is in {splits} becomes a hash\n"
     )
     if not arguments.yes:
         sys.stdout.write("nothing was changed; --yes removes all of it\n")

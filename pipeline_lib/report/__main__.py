@@ -55,7 +55,8 @@ def _compare(arguments: argparse.Namespace) -> list[str]:
 
 def _live(arguments: argparse.Namespace) -> list[str]:
     out = arguments.out or arguments.results / "report" / "live.html"
-    print(f"open {out} in a browser; Ctrl+C ends")  # noqa: T201
+    if not arguments.once:
+        print(f"open {out} in a browser; Ctrl+C ends")  # noqa: T201
     follow(arguments.results, out, every=arguments.every, once=arguments.once)
     return [f"written: {out}"]
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tiny_finished import PREPROCESS, chunk_of, finished, tiny_recipe
 
 from pipeline_lib import bundle_plan
-from pipeline_lib.apply import write_study
+from pipeline_lib.apply import Study, _run, write_study
 from pipeline_lib.bundle_plan import finished_recipe
 from pipeline_lib.bundles.build import build
 from pipeline_lib.bundles.check import check
@@ -253,7 +253,8 @@ def test_apply_writes_a_sheet_and_a_configuration_that_hold(bundle: Path, tmp_pa
     for name in ("one.nii.gz", "two.nii"):
         (scans / name).touch()
     study, notes = write_study(finished_recipe(bundle), str(bundle), scans, tmp_path / "study", "", "")
-    assert "2 scans of 2 people" in notes[-1]
+    assert notes[-1] == f"2 scans of 2 people: {study.given / 'subjects.tsv'}"
+    assert (study.given / "subjects.tsv").is_file()
     values = yaml.safe_load(study.config.read_text())
     assert list(values["recipes"]) == ["balls"]
     plan = Plan(values)
@@ -316,3 +317,26 @@ def test_few_people_are_warned_of_with_the_bundle_to_start_from(
     assert line.endswith("set denoiser.start_from: balls")
     values["recipes"]["mine"] = {**recipe, "denoiser": {"start_from": "balls"}}
     assert warned() == []
+
+
+@pytest.mark.parametrize(("task", "bundle"), [("anomaly", "anomaly-t1"), ("generation", "generator-t1")])
+def test_the_bundle_of_the_same_task_is_named_first(task: str, bundle: str, tmp_path: Path) -> None:
+    rows = [f"p{n}\tT1w\tp{n}.nii.gz" for n in range(20)]
+    (tmp_path / "subjects.tsv").write_text("\n".join(["participant\tmodality\tpath", *rows]) + "\n")
+    cohort = {"subjects": str(tmp_path / "subjects.tsv"), "splits": str(tmp_path / "splits.tsv"), "root": str(tmp_path)}
+    recipe = {"task": task, "data": {"modality": "T1w", "size": [112, 96]}}
+    notices = Plan({"cohort": cohort, "recipes": {"mine": recipe}}).notices()
+    (line,) = [line for line in notices if "too few to learn from nothing" in line]
+    assert line.endswith(f"set denoiser.start_from: {bundle}")
+
+
+def test_a_plan_alone_says_nothing_of_an_earlier_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = Study(tmp_path / "study", "balls")
+    for file in (study.report, study.given / "apply.log"):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    command = [sys.executable, "-c", "print('Job 3: Pack it')"]
+    assert _run(command, study, planned=True) == 0
+    assert capsys.readouterr().out == "Job 3: Pack it\nPlanned only, nothing was run\n"
+    assert _run(command, study) == 0
+    assert capsys.readouterr().out.endswith(f"Report: {study.report}\n")

@@ -165,6 +165,10 @@ def test_show_says_in_words_what_a_model_is_told_and_what_it_reached() -> None:
     assert "told: age (number, 20.9 to 79.4), slice (number, -10 to 40)" in shown
     assert "held out: KID 0.0484 [-0.0916, 0.188], diffusion (result)" in shown
     assert "diffusion minus held-out people, half against half" in shown
+    assert "slices (every_mm 2.0, from_mm -10.0, plane axial, to_mm 40.0)" in shown
+    (network,) = [line for line in shown.splitlines() if line.startswith("network: ")]
+    for option in ("fold 4", "channels [64, 80, 96]", "blocks 1", "attention [False, False, True]", "detail 16"):
+        assert option in network
     assert "{" not in shown
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -137,6 +138,7 @@ def test_the_command_lists_and_removes_only_when_told(project: Path, repository:
     listed = subprocess.run(words, cwd=project, env=environment, capture_output=True, text=True)
     assert listed.returncode == 0, listed.stderr
     assert "results/knows/diffusion (a model that learned from them)" in listed.stdout
+    assert re.search(r"; (1 row|([02-9]|\d\d+) rows) of ", listed.stdout)
     assert left(project) == before
     subprocess.run([*words, "--yes"], cwd=project, env=environment, check=True, capture_output=True)
     assert len(left(project)) == 14
@@ -153,4 +155,4 @@ def test_people_who_left_the_sheet_are_named_with_the_command(project: Path) -> 
     write_sheet(project / "s.tsv", [Scan(who, "", "T1w", "x.nii") for who in ("11", "12")])
     plan = Plan(json.loads('{"cohort": {"subjects": "s.tsv", "splits": "l.tsv"}}'), check_recipes=False)
     assert "2 people of l.tsv are not in the sheet any more: 1; 1b" in plan.notices()[0]
-    assert "pipeline_lib.cohort withdraw 1`" in plan.notices()[0]
+    assert "pipeline_lib.cohort withdraw 1 --configfile FILE`, with the configuration of this run" in plan.notices()[0]

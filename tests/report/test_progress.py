@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -97,3 +99,9 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     note_end(tmp_path, "done")
     with pytest.raises(UserError, match="no run has started here yet"):
         follow(tmp_path, tmp_path / "live.html", every=1)
+
+
+def test_a_page_written_once_does_not_ask_to_be_ended(results: Path) -> None:
+    command = [sys.executable, "-m", "pipeline_lib.report", "live", str(results), "--once"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said == f"written: {results / 'report' / 'live.html'}\n"
