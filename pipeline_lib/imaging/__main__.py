@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from pipeline_lib.errors import UserError, print_anything
 from pipeline_lib.files import atomic_path
-from pipeline_lib.imaging.canonical import open_scan
+from pipeline_lib.imaging.canonical import open_described
 from pipeline_lib.imaging.nifti import write_volume
 from pipeline_lib.imaging.registration import native_map
 
@@ -24,17 +24,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     native.add_argument("map", type=Path, help="e.g. an anomaly map, NIfTI in MNI152 space")
     native.add_argument("transform", type=Path, help="the scan's ..._from-MNI152_to-T1w_mode-image_xfm file")
     native.add_argument("scan", type=Path, help="the scan whose grid is wanted")
-    native.add_argument("out", type=Path, help="NIfTI file to write, in RAS+ voxel order")
+    native.add_argument("out", type=Path, help="NIfTI file to write")
     print_anything()
     options = parser.parse_args(arguments)
     try:
         if not options.out.name.endswith((".nii", ".nii.gz")):
             raise UserError(f"{options.out}: a NIfTI file is written; call it .nii.gz")
         transform = _read_transform(options.transform)
-        brought, scan = (open_scan(path, str(path), constant=True) for path in (options.map, options.scan))
-        moved = native_map(brought, scan, transform)
+        brought, scan = (open_described(path, str(path), constant=True) for path in (options.map, options.scan))
+        moved = native_map(brought.volume, scan.volume, transform)
         with atomic_path(options.out) as temporary:
-            write_volume(temporary, moved)
+            write_volume(temporary, moved, orientation=scan.notes["orientation"])
     except OSError as error:
         sys.stderr.write(f"{options.out}: cannot be written ({error.strerror}); choose another place\n")
         return 1

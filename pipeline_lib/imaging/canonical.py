@@ -76,8 +76,9 @@ def open_scan(path: Path, where: str, *, constant: bool = False) -> Volume:
 def open_described(path: Path, where: str, *, volumes: bool = False, constant: bool = False) -> Opened:
     """Read a scan as `open_scan` does, or with ``volumes`` a series ``(X, Y, Z, V)``.
 
-    The notes are ``affine``, which affine was used and why where the header holds two that differ, and
-    ``not_finite``, the share of NaN and infinite voxels, which became 0, where there are any.
+    The notes are ``affine``, which affine was used and why where the header holds two that differ; ``orientation``, where the
+    file's axes run to (e.g. ``LPS``); and ``not_finite``, the share of NaN and infinite voxels, which became 0, where there
+    are any.
     """
     _require_file(path, where)
     try:
@@ -100,7 +101,9 @@ def open_described(path: Path, where: str, *, volumes: bool = False, constant: b
         data, share = _finite(shaped.astype(np.float32), where)
     if not constant and float(np.ptp(data)) == 0:
         raise UserError(f"{where}: every voxel is {data.flat[0]:g}, the image is empty; export the scan again")
-    notes = {"affine": used} | ({"not_finite": f"{share:.4g}"} if share else {})
+    notes = {"affine": used, "orientation": "".join(nib.aff2axcodes(affine))} | (
+        {"not_finite": f"{share:.4g}"} if share else {}
+    )
     return Opened(_canonical(data, affine), affine, notes)
 
 

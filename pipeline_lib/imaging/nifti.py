@@ -12,8 +12,10 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from numpy.typing import NDArray
 
+RAS = "RAS"
 Array = NDArray[np.float32]
 
 
@@ -35,15 +37,21 @@ class Volume:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
 
-def write_volume(path: Path, volume: Volume, dtype: Any = np.float32, *, space: int = 1) -> None:
+def write_volume(
+    path: Path, volume: Volume, dtype: Any = np.float32, *, space: int = 1, orientation: str = RAS
+) -> None:
     """Write NIfTI-1 with sform = qform (as near as a qform can be) and no header text.
 
-    ``space`` is NIfTI's code of the coordinates: 1 the scanner's, 4 MNI152.
+    Args:
+        space: NIfTI's code of the coordinates: 1 the scanner's, 4 MNI152.
+        orientation: where the file's axes run to, e.g. ``LPS``; the voxels stay where they are.
     """
-    data = volume.data if volume.data.dtype == dtype else volume.data.astype(dtype)
-    image = nib.Nifti1Image(data, volume.affine)
-    image.set_sform(volume.affine, code=space)
-    image.set_qform(volume.affine, code=space, strip_shears=True)
+    turn = ornt_transform(axcodes2ornt(RAS), axcodes2ornt(orientation))
+    data = apply_orientation(volume.data, turn).astype(dtype, copy=False)
+    affine = volume.affine @ inv_ornt_aff(turn, volume.data.shape[:3])
+    image = nib.Nifti1Image(data, affine)
+    image.set_sform(affine, code=space)
+    image.set_qform(affine, code=space, strip_shears=True)
     image.header.set_xyzt_units("mm")
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(image, path)

@@ -40,6 +40,7 @@ MEASURES = {
     "intensity_low": Measure("Intensity low", "", "Normalised value that a network sees as -1."),
     "intensity_high": Measure("Intensity high", "", "Normalised value that a network sees as 1."),
     "intensity_clipped": Measure("Intensity clipped", "", "Share of the brain beyond these two."),
+    "orientation": Measure("Axes", "", "Where the axes of the scan's file run to: right or left, front (A) or back (P), up (S) or down (I)."),
     "affine": Measure("Coordinates from", "", "Which of the header's affines says where left, front and up are."),
     "brain_method": Measure("Brain extraction", "", "How the brain was found."),
     "seconds": Measure("Time", "s", "Time spent on this scan."),

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from nibabel.orientations import axcodes2ornt
 from scipy import ndimage
 
 from pipeline_lib.cohort.sheet import Scan
@@ -122,6 +123,13 @@ def test_map_is_taken_back_to_the_scan(
         *map(str, (output(folder, row, "mask"), output(folder, row, "to_scan"), scan, tmp_path / "map.nii.gz")),
     ]
     assert to_native(command) == 0
+    assert dice(read_volume(tmp_path / "map.nii.gz").data > 0.5, truth) > 0.85
+    turned = nib.load(scan).as_reoriented(axcodes2ornt("PIL"))
+    nib.save(turned, tmp_path / "turned.nii.gz")
+    assert to_native([*command[:3], str(tmp_path / "turned.nii.gz"), str(tmp_path / "map.nii.gz")]) == 0
+    brought = nib.load(tmp_path / "map.nii.gz")
+    assert brought.shape == turned.shape
+    np.testing.assert_allclose(brought.affine, turned.affine, atol=1e-4)
     assert dice(read_volume(tmp_path / "map.nii.gz").data > 0.5, truth) > 0.85
     assert to_native([*command[:2], str(output(folder, row, "to_MNI152")), *command[3:]]) == 1
     assert "not a transform from MNI152" in capsys.readouterr().err

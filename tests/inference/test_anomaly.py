@@ -110,7 +110,8 @@ def test_sparse_slices_give_a_complete_masked_map_in_template_space(tmp_path: Pa
     assert (about["Space"], about["SmoothingMillimetres"]) == ("MNI152", 3)
 
 
-def test_a_map_comes_back_to_the_grid_of_its_scan(tmp_path: Path) -> None:
+@pytest.mark.parametrize("orientation", ["", "RAS", "PIR"])
+def test_a_map_comes_back_to_the_grid_of_its_scan(orientation: str, tmp_path: Path) -> None:
     """A bright ball in template space must lie, in the scan, where the transform says that it came from."""
     turn = sitk.Euler3DTransform((0, 0, 0), 0.1, -0.2, 0.3, (8.0, -5.0, 12.0))  # points of template to scan, LPS mm
     grid = np.diag([2.0, 2, 2, 1])
@@ -130,9 +131,12 @@ def test_a_map_comes_back_to_the_grid_of_its_scan(tmp_path: Path) -> None:
         write_volume(folder / "scans/p_T1w.nii.gz", Volume(np.ones((60, 64, 30), np.float32), native))
         sitk.WriteTransform(turn.GetInverse(), str(folder / "scans/p_from-MNI152_to-T1w_mode-image_xfm.tfm"))
         row = dict.fromkeys(("participant", "session", "modality"), "x") | {"scan": "p_T1w", "ok": "true"}
-        write_status(folder / "status.tsv", [row | {"outputs": json.dumps(outputs)}])
+        known = {"orientation": orientation} if orientation and stage == "ingest" else {}
+        write_status(folder / "status.tsv", [row | {"outputs": json.dumps(outputs)} | known])
     write_native_maps(tmp_path / "inferred", tmp_path / "preprocess", tmp_path / "ingest", tmp_path / "out")
-    image = nib.load(tmp_path / "out" / "p_T1w_space-individual_desc-anomaly_map.nii.gz")
+    written = nib.load(tmp_path / "out" / "p_T1w_space-individual_desc-anomaly_map.nii.gz")
+    assert "".join(nib.aff2axcodes(written.affine)) == (orientation or "RAS")
+    image = nib.as_closest_canonical(written)
     assert image.shape == (60, 64, 30)
     np.testing.assert_allclose(image.affine, native)
     centre = np.array(ndimage.center_of_mass(image.get_fdata() ** 2))
