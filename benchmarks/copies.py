@@ -1,8 +1,8 @@
 """How many planted copies of training images are found, and how many real people are accused.
 
-python benchmarks/copies.py ../shared/data/ixi_t1_2mm_rawhead
-python benchmarks/copies.py ../shared/data/ixi_t1_2mm_rawhead --dimensions 3 --queries 20
-python benchmarks/copies.py ../shared/data/emoji64
+python benchmarks/copies.py IXI_FOLDER
+python benchmarks/copies.py IXI_FOLDER --dimensions 3 --queries 20
+python benchmarks/copies.py EMOJI_FOLDER
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the conditions of a finished run mean: its samples and held-out people, measured by this version of the code.
 
-python benchmarks/meaning.py results/ixi/generation --segmenter ventricles --out /tmp/meaning
-python benchmarks/meaning.py results/ixi/generation --segmenter ventricles --out /tmp/control --control
+python benchmarks/meaning.py results/ixi/generation --segmenter ventricles --out meaning
+python benchmarks/meaning.py results/ixi/generation --segmenter ventricles --out control --control
 
 Reads ``diffusion``, ``samples`` and ``dataset`` of the recipe's folder and changes nothing there. With ``--control`` validation
 people stand in for samples and test people for held-out ones: what a perfect model would get, and how wide intervals are.

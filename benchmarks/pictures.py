@@ -1,6 +1,6 @@
 """How fast a folder of small pictures becomes packed training images, with what memory and how many files.
 
-python benchmarks/pictures.py ../shared/data/emoji64 --count 100000 >> docs/loading.md
+python benchmarks/pictures.py EMOJI_FOLDER --count 100000 >> docs/loading.md
 
 The pictures of the folder are repeated until there are as many as asked for. Sheet, plan and the scripts of the rules
 ingest, preprocess and dataset then run as the workflow runs them, one after the other on one core.
@@ -147,7 +147,7 @@ def main() -> None:
     print(f"""
 ## Pictures by the hundred thousand
 
-Made by `python benchmarks/pictures.py ../shared/data/emoji64 --count {count} >> docs/loading.md`: {count:,} PNG files of
+Made by `python benchmarks/pictures.py EMOJI_FOLDER --count {count} >> docs/loading.md`: {count:,} PNG files of
 {SIDE} x {SIDE} in class folders, from the folder to {packed:,} packed images, with sheet, plan and every start of Python,
 on one core. **{count / wall:,.0f} pictures a second** on the clock ({count / cpu:,.0f} a second of CPU; other work shared the
 machine), {len(written)} files: **{10_000 * len(written) / count:.0f} files a 10,000 pictures**.
