@@ -16,7 +16,8 @@ import torch
 from tiny_finished import finished, tiny_recipe
 from tiny_training import NETWORK, TRAINING
 
-from pipeline_lib.dataset.packed import PackedDataset, read_index
+from pipeline_lib.dataset.index import read_index
+from pipeline_lib.dataset.packed import PackedDataset
 from pipeline_lib.files import read_json
 
 LESIONS = {

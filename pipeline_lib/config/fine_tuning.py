@@ -17,7 +17,7 @@ WARMUP = 100
 NEW_CATEGORIES = 0.05
 """Highest rate of the embedding of a condition with a category that the weights to start from do not know. A rate at which the network keeps what
 it knows takes thousands of steps to tell them apart; their embeddings are the few numbers that say what in the network they
-mean (textual inversion; Gal et al., 2022)."""
+mean (textual inversion; Gal et al., 2023)."""
 
 
 def fine_tuned(name: str, recipe: Any) -> Any:

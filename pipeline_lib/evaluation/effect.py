@@ -135,7 +135,11 @@ def _ventricles(metrics: Sequence[Metric], contrast: Contrast) -> str:
     if people_shown and not shown:
         said = "people differ, of samples it is not shown"
     elif people_shown:
-        said = "samples differ as people do" if own.low * real.low > 0 else "samples differ the other way than people"
+        said = (
+            "samples differ the same way as people"
+            if own.low * real.low > 0
+            else "samples differ the other way than people"
+        )
     elif shown:
         said = "that people differ is not shown, so that what samples show may be the model's own"
     else:

@@ -52,7 +52,7 @@ class SegmenterFeatures:
         where = next(self.module.parameters()).device
         found: Tensor = self.module.bottleneck(images.to(where), no_noise(images).to(where))  # type: ignore[operator]
         maps = found.flatten(2).cpu()
-        return torch.cat([maps.mean(dim=2), maps.std(dim=2)], dim=1)
+        return torch.cat([maps.mean(dim=2), maps.std(dim=2, correction=0)], dim=1)
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,10 @@ def feature_network(choice: str, *, dimensions: int, channels: int) -> FeatureNe
         path = path.parent
     if (path / "model.json").is_file():
         info = read_json(path / "model.json")
+        if info.get("role") != ROLE and info.get("kind") not in ("autoencoder", "vqgan"):
+            raise UserError(
+                f"evaluation.features: {choice} is a {info.get('role', info.get('kind'))}; give an autoencoder or a segmenter"
+            )
         made_for = int(info["architecture"]["dimensions"])
         if made_for != dimensions:
             raise UserError(
@@ -111,10 +115,6 @@ def feature_network(choice: str, *, dimensions: int, channels: int) -> FeatureNe
                     f"evaluation.features: {choice} reads images of one channel and the recipe's have {channels}"
                 )
             return SegmenterFeatures(f"segmenter {name}", load_bundle(path)[0].to(device()))
-        if info["kind"] not in ("autoencoder", "vqgan"):
-            raise UserError(
-                f"evaluation.features: {choice} is a {info.get('role', info['kind'])}; give an autoencoder or a segmenter"
-            )
         return EncoderFeatures(f"encoder {name}", load_latent_space(path))
     if not path.is_file():
         raise UserError(

@@ -17,6 +17,7 @@ from pipeline_lib.config.schema import (
     SplitOptions,
     TrainingOptions,
 )
+from pipeline_lib.dataset.conditions import NUMBERS
 from pipeline_lib.report.bibtex import bibtex
 from pipeline_lib.tasks import TASKS
 from pipeline_lib.tasks.task import covers
@@ -385,10 +386,11 @@ def _started(options: AutoencoderOptions | DenoiserOptions) -> str:
     """What a network's weights were before its training; empty where they were random."""
     if not options.start_from:
         return ""
-    told = isinstance(options, DenoiserOptions) and options.condition
+    told = options.condition if isinstance(options, DenoiserOptions) else ()
+    may_be_new = any(name not in NUMBERS for name in told)
     rate = (
-        f"; categories that these did not know were learned at a highest rate of {NEW_CATEGORIES:g} [gal]"
-        if told
+        f"; a condition with categories that these did not know is learned at a highest rate of {NEW_CATEGORIES:g} [gal]"
+        if may_be_new
         else ""
     )
     return f" Its weights started from those of {options.start_from}{rate}."

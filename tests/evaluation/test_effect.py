@@ -76,7 +76,7 @@ def test_a_weak_test_says_that_it_is_weak() -> None:
 @pytest.mark.parametrize(
     ("samples", "people", "expected"),
     [
-        ((1.0, 0.5, 1.5), (1.2, 0.4, 2.0), "samples differ as people do"),
+        ((1.0, 0.5, 1.5), (1.2, 0.4, 2.0), "samples differ the same way as people"),
         ((-1.0, -1.5, -0.5), (1.2, 0.4, 2.0), "samples differ the other way than people"),
         ((0.1, -0.5, 0.6), (1.2, 0.4, 2.0), "people differ, of samples it is not shown"),
         ((-0.4, -0.7, -0.1), (0.3, -0.7, 1.1), "may be the model's own"),

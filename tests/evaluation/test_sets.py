@@ -190,14 +190,17 @@ def test_a_segmenter_gives_features_of_its_bottleneck() -> None:
     with torch.no_grad():
         maps = module.bottleneck(torch.from_numpy(images), torch.zeros(3))
     assert maps.shape[2:] == (3, 2), "folded by 4 and halved twice"
-    expected = np.concatenate([maps.mean((2, 3)), maps.flatten(2).std(2)], axis=1)
+    expected = np.concatenate([maps.mean((2, 3)), maps.flatten(2).std(2, correction=0)], axis=1)
     np.testing.assert_allclose(extract(network, images), expected, atol=1e-5)
+    assert np.isfinite(extract(network, images[:, :, :8, :8])).all(), "a bottleneck of one pixel"
     with pytest.raises(UserError, match="encodes 2D images"):
         feature_network("ventricles-t1", dimensions=3, channels=1)
     with pytest.raises(UserError, match="reads images of one channel"):
         feature_network("ventricles-t1", dimensions=2, channels=3)
     with pytest.raises(UserError, match="generator-t1 is a denoiser; give an autoencoder or a segmenter"):
         feature_network("generator-t1", dimensions=2, channels=1)
+    with pytest.raises(UserError, match="brain is a brain extraction; give an autoencoder or a segmenter"):
+        feature_network("brain", dimensions=3, channels=1)
 
 
 def test_a_feature_network_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -151,10 +151,12 @@ def test_a_training_that_may_stop_early_says_whose_weights_are_used() -> None:
 def test_a_start_from_weights_tells_at_which_rate_new_categories_were_learned() -> None:
     told = {"start_from": "generator-t1", "condition": ["group"]}
     found = recipe_methods(RecipeOptions.model_validate({"task": "synthesis", "denoiser": told}))
-    assert f"did not know were learned at a highest rate of {NEW_CATEGORIES:g}" in " ".join(found.paragraphs)
+    assert f"did not know is learned at a highest rate of {NEW_CATEGORIES:g}" in " ".join(found.paragraphs)
     assert any("Gal et al" in reference or "Gal R" in reference for reference in found.references)
-    untold = RecipeOptions.model_validate({"task": "generation", "denoiser": {"start_from": "generator-t1"}})
-    assert "categories" not in " ".join(recipe_methods(untold).paragraphs)
+    for told in ([], ["age", "slice"]):
+        denoiser = {"start_from": "generator-t1", "condition": told}
+        untold = RecipeOptions.model_validate({"task": "generation", "denoiser": denoiser})
+        assert "categories" not in " ".join(recipe_methods(untold).paragraphs)
 
 
 def test_split_names_its_fractions() -> None:
