@@ -114,7 +114,8 @@ def measured(dataset: Path, people: int, steps: int, start: str, unlike: str, ou
     if not (run / "samples").is_dir():
         sample_generation(recipe, run / "diffusion", held_out, run / "samples")
     if not (run / "evaluation").is_dir():
-        evaluate_generation(recipe, run / "diffusion", run / "samples", [chunk], held_out, run / "evaluation")
+        # All who may be learned from: features are in units of their spread, the same for each number of people.
+        evaluate_generation(recipe, run / "diffusion", run / "samples", learned, held_out, run / "evaluation")
     rows = [
         row for row in read_json(run / "evaluation" / "metrics.json") if row["group"] == "all" and not row["against"]
     ]

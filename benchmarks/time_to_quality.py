@@ -11,7 +11,7 @@ cores are 1,200 of them. Loading, training and validation count, drawing and jud
 *ours* is `generation` of config/ixi.yaml, from nothing and without conditions. *monai* is the network, noise, loss, optimiser
 and augmentation of MONAI's tutorial "2d_ddpm": DiffusionModelUNet with 128, 256, 256 channels, 1,000 steps of a linear schedule,
 epsilon, Adam at 2.5e-5, small affine transforms of half of the images; batches of 16 in place of 128, with which 40 minutes would be few dozen
-steps. Both draw 64 images by 25 DDIM steps; KID is `evaluate_generation`'s, over random halves of held-out people.
+steps. Both draw 64 images by 25 DDIM steps; KID is `evaluate_generation`'s by the features of `ventricles-t1`, over random halves of held-out people.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ from torch import Tensor, nn
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.dataset.packed import PackedDataset
+from pipeline_lib.evaluation.features import feature_network
 from pipeline_lib.evaluation.metric import Metric
 from pipeline_lib.evaluation.sets import Yardstick, read_real
 from pipeline_lib.files import atomic_directory, read_json, write_json
 from pipeline_lib.inference.generation import sample_generation
-from pipeline_lib.metrics.distribution import RandomConvFeatures, extract
+from pipeline_lib.metrics.distribution import extract
 from pipeline_lib.training.denoiser import train_denoiser
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -153,7 +154,7 @@ def keep(out: Path, budget: float, step: int, spent: float, images: Images) -> N
 
 def judge(chunks: list[Path], held_out: list[Path], out: Path) -> pd.DataFrame:
     """A row an arm and budget, and one of people in place of samples."""
-    network = RandomConvFeatures(dimensions=2, channels=1)
+    network = feature_network("ventricles-t1", dimensions=2, channels=1)
     known, other = (read_real(folders, network, ()) for folders in (chunks, held_out))
     yardstick = Yardstick(known, other, SAMPLES, network, 0, group="all", note="")
     rows = []
@@ -211,11 +212,15 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
     chunks, held_out = (sorted(given.dataset.glob(f"{split}-anat-*")) for split in ("train", "test"))
+    if not chunks or not held_out:
+        parser.error(f"{given.dataset}: holds no packed chunks of training and test people; see above how it is made")
     budgets = [60 * CORES * minutes for minutes in sorted(given.minutes)]
     if given.arm == "ours":
         ours(chunks, held_out, budgets, given.out / "ours")
     elif given.arm == "monai":
         monai(chunks, budgets, given.out / "monai")
+    elif not list(given.out.glob("*/after-*")):
+        parser.error(f"{given.out}: nothing is trained there yet; give --arm first")
     else:
         table = judge(chunks, held_out, given.out)
         table.to_csv(given.out / "kid.tsv", sep="\t", index=False)

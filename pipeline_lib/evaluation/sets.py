@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config.schema import EvaluationOptions, RecipeOptions
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.features import feature_network
+from pipeline_lib.evaluation.features import SegmenterFeatures, feature_network
 from pipeline_lib.evaluation.metric import Direction, Metric, joined
 from pipeline_lib.files import read_json
 from pipeline_lib.inference.chunks import open_array, read_indices
 from pipeline_lib.inference.pictures import plane
 from pipeline_lib.inference.refusal import caution
+from pipeline_lib.inference.segmenter import load_segmenter
 from pipeline_lib.metrics.bootstrap import Interval, bootstrap_mean, half_sampling, halves
 from pipeline_lib.metrics.distribution import (
     FeatureNetwork,
@@ -122,10 +123,13 @@ def real_sets(
     A frozen recipe has no training images here.
 
     Raises:
-        UserError: there is no image, or held-out people were in training.
+        UserError: there is no image, or held-out people were in training, or in that of the segmenter that gives features.
     """
     data = recipe.data
     network = feature_network(recipe.evaluation.features, dimensions=data.dimensions, channels=data.channels)
+    if isinstance(network, SegmenterFeatures):
+        seen_too = recipe.sampling.allow_trained_people
+        load_segmenter(recipe.evaluation.features, held_out, allow_trained=seen_too, option="features")
     known = read_real(train, network, data.train_groups) if train else None
     other = read_real(held_out, network, data.train_groups)
     note = caution(other.index, read_json(diffusion / "model.json"), recipe.sampling.allow_trained_people)

@@ -71,33 +71,36 @@ class Segmenter:
         return np.concatenate(shares) if shares else np.empty(0)
 
 
-def load_segmenter(bundle: str, chunks: Sequence[Path], *, allow_trained: bool = False) -> Segmenter:
+def load_segmenter(
+    bundle: str, chunks: Sequence[Path], *, allow_trained: bool = False, option: str = "segmenter"
+) -> Segmenter:
     """A segmenter for images like those of the chunks.
 
     Args:
         bundle: its folder, or the name of one that ships.
         chunks: packed chunks of the images that it is to measure.
         allow_trained: measure people whom it learned from too.
+        option: of ``evaluation`` that names it.
 
     Raises:
         UserError: the bundle is none of a segmenter, or learned from images that were prepared otherwise, or from these people.
     """
     module, info = load_bundle(bundle)
     if info.get("role") != ROLE:
-        raise UserError(f"evaluation.segmenter: {bundle} is no segmenter but {info.get('role', info['kind'])}")
+        raise UserError(f"evaluation.{option}: {bundle} is no segmenter but {info.get('role', info['kind'])}")
     here = prepared_of(chunks)
     different = [each for each in differences(info["prepared"], here) if not each.startswith(MAY_DIFFER)]
     if different:
         raise UserError(
-            f"evaluation.segmenter: {bundle} learned from images that were prepared otherwise: {'; '.join(different)}; "
-            "prepare the scans likewise, train a segmenter on these, or set evaluation.segmenter to null"
+            f"evaluation.{option}: {bundle} learned from images that were prepared otherwise: {'; '.join(different)}; "
+            f"prepare the scans likewise, train a segmenter on these, or leave evaluation.{option} out"
         )
     seen = [
         scan for chunk in chunks for scan in refuse_trained_people(read_index(chunk), info, allow=True).attrs["refused"]
     ]
     if seen and not allow_trained:
         raise UserError(
-            f"evaluation.segmenter: {bundle} learned from {len(seen)} of these held-out scans (first: {seen[0]}), which it marks "
+            f"evaluation.{option}: {bundle} learned from {len(seen)} of these held-out scans (first: {seen[0]}), which it marks "
             "better than any sample; name a segmenter that has not, or set sampling.allow_trained_people"
         )
     return Segmenter(module.to(device()), info)

@@ -13,14 +13,16 @@ import pandas as pd
 import pytest
 import torch
 
+from pipeline_lib.bundle_plan import find_bundle
 from pipeline_lib.bundles.bundle import load_bundle, save_bundle
 from pipeline_lib.config.schema import RecipeOptions
+from pipeline_lib.dataset.prepared import PREPARED
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.features import feature_network
 from pipeline_lib.evaluation.generation import evaluate_generation
 from pipeline_lib.evaluation.sets import FLOOR, HELD_OUT, TRAINING
 from pipeline_lib.evaluation.synthesis import evaluate_synthesis
-from pipeline_lib.files import read_json
+from pipeline_lib.files import read_json, write_json
 from pipeline_lib.metrics.distribution import extract
 from pipeline_lib.models.autoencoder import KLAutoencoder
 
@@ -201,6 +203,19 @@ def test_a_segmenter_gives_features_of_its_bottleneck() -> None:
         feature_network("generator-t1", dimensions=2, channels=1)
     with pytest.raises(UserError, match="brain is a brain extraction; give an autoencoder or a segmenter"):
         feature_network("brain", dimensions=3, channels=1)
+
+
+def test_a_segmenter_gives_no_features_of_images_that_were_prepared_otherwise(
+    generated: dict[str, Any], tmp_path: Path
+) -> None:
+    prepared = read_json(find_bundle("ventricles-t1") / "model.json")["prepared"]
+    prepared["preprocess"]["voxel_size"] = 1.0
+    for chunk in generated["held_out"]:
+        write_json(chunk / PREPARED, prepared)
+    with pytest.raises(
+        UserError, match=r"evaluation.features: ventricles-t1 learned from images that were prepared otherwise"
+    ):
+        evaluate_generation(recipe("generation", features="ventricles-t1"), **generated, out=tmp_path / "out")
 
 
 def test_a_feature_network_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
