@@ -140,7 +140,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         float(table["floor"].mean()), color="black", linewidth=0.7, linestyle="--", label="people against people"
     )
     axis.set_xlabel("people learned from")
-    axis.set_ylabel("KID x 1,000 to test people, features of a segmenter")
+    axis.set_ylabel("KID x 1,000 (segmenter)")
     axis.legend(fontsize=8)
     figure.savefig(path, dpi=150)
 
