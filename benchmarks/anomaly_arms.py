@@ -89,6 +89,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="slices a step of the supervised training")
     arguments = parser.parse_args()
     recipes = read_config(arguments.config).recipes
+    if unknown := [name for name in arguments.recipes if name not in recipes]:
+        parser.error(f"{arguments.config} has no recipe {', '.join(unknown)}; it has {', '.join(recipes)}")
     finished = {name: Finished(recipes[name], arguments.results / name) for name in arguments.recipes}
     arms: dict[str, Path] = {}
     for name, own in finished.items():

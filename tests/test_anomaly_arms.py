@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +11,7 @@ import pandas as pd
 import pytest
 import tiny_finished
 import torch
+from script_modules import load_script
 from tiny_finished import finished, tiny_recipe
 from tiny_training import NETWORK, TRAINING
 
@@ -29,13 +28,7 @@ LESIONS = {
 
 @pytest.fixture(scope="module")
 def script(repository: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("anomaly_arms", repository / "benchmarks" / "anomaly_arms.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script(repository / "benchmarks" / "anomaly_arms.py")
 
 
 def seen(script: ModuleType, *, folds: list[int], seed: int = 0) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
 import pytest
 import yaml
+from script_modules import load_script
 from tiny_chunks import packed
 from tiny_training import train
 
@@ -18,12 +18,7 @@ from pipeline_lib.files import write_json
 
 @pytest.fixture(scope="module")
 def script(repository: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("published_loss", repository / "benchmarks" / "published_loss.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(repository / "benchmarks" / "published_loss.py")
 
 
 ROWS = [

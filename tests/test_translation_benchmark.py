@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -10,18 +9,14 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 import pytest
+from script_modules import load_script
 
 from pipeline_lib.files import read_json, write_json
 
 
 @pytest.fixture(scope="module")
 def script(repository: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("translation", repository / "benchmarks" / "translation.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(repository / "benchmarks" / "translation.py")
 
 
 def test_a_block_begins_at_the_left_edge_of_the_brain_and_lies_where_it_did(script: ModuleType, tmp_path: Path) -> None:

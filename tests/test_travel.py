@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -13,6 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from script_modules import load_script
 from tiny_chunks import PAIRED, packed
 from tiny_training import train
 
@@ -24,12 +24,7 @@ from pipeline_lib.state import training_key
 
 @pytest.fixture(scope="module")
 def travel(repository: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("travel", repository / "benchmarks" / "device" / "travel.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(repository / "benchmarks" / "device" / "travel.py")
 
 
 def test_a_chunk_comes_back_within_half_a_level(travel: ModuleType, tmp_path: Path) -> None:
