@@ -71,13 +71,16 @@ def _contrast(
         result, name=f"{NAME}, {contrast.others} against {contrast.ones}", direction="higher", unit="", method=TRAINING
     )
 
-    def interval(scores: NDArray[np.floating], kinds: Kinds) -> Interval:
-        ones, others = (scores[kinds == kind] for kind in (contrast.ones, contrast.others))
-        return bootstrap_groups(_area, ones, others, resamples=options.bootstrap, seed=options.seed)
+    def interval(scores: NDArray[np.floating], kinds: Kinds, noise: Kinds | None = None) -> Interval:
+        two = [kinds == kind for kind in (contrast.ones, contrast.others)]
+        clusters = None if noise is None else [noise[rows] for rows in two]
+        groups = (scores[rows] for rows in two)
+        return bootstrap_groups(_area, *groups, clusters=clusters, resamples=options.bootstrap, seed=options.seed)
 
     of_samples = _scores(by_real, features, contrast)
     yield replace(about, part=SAMPLES_PART, role="reference", images=int((drawn != "").sum())).measured(
-        interval(of_samples, drawn), "do samples look like what they were asked for"
+        interval(of_samples, drawn, samples["seed"].to_numpy(dtype=str)),
+        "do samples look like what they were asked for",
     )
     if not enough(contrast, other.index):
         return

@@ -3,12 +3,12 @@
 A segmenter measures both alike. A share depends on where a slice lies, so every image is compared at its slice: from its share
 the mean of the held-out people at the same slice is taken off, and their mean over all slices put back. People are weighted as
 the samples lie along the slices. A person has many slices and a sample one, so that the spread between people is that at a
-slice, and intervals are over people and over samples.
+slice, and intervals are over people and over samples, those from one noise together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,7 +62,7 @@ class People:
 
 @dataclass(frozen=True)
 class Samples:
-    """Shares of samples, %, a row a sample with ``position`` (the column of `People`) and ``adjusted``."""
+    """Shares of samples, %, a row a sample with ``position`` (the column of `People`), ``adjusted`` and the ``seed`` of its noise."""
 
     table: pd.DataFrame
 
@@ -70,6 +70,10 @@ class Samples:
         """Adjusted shares of some samples, ``(n,)``."""
         values: Values = self.table["adjusted"].to_numpy(dtype=float)[rows]
         return values
+
+    def noise(self, rows: NDArray[np.bool_]) -> NDArray[np.str_]:
+        """The noise of some samples, ``(n,)``."""
+        return self.table["seed"].to_numpy(dtype=str)[rows]
 
 
 def measure_ventricles(
@@ -163,18 +167,19 @@ class Comparison:
     def _level(self, group: str, known: NDArray[np.bool_], drawn: NDArray[np.bool_]) -> Iterator[Metric]:
         """Mean, spread and distance of one group."""
         people, samples = self.people, self.samples
-        real, values = people.of(known), samples.of(drawn)
+        real, values, noise = people.of(known), samples.of(drawn), samples.noise(drawn)
         left = residuals(samples.table["expected"].to_numpy()[drawn], values)
         about = replace(self.result, group=group, unit=UNIT)
         yield from self._both(
             replace(about, name=SHARE),
             (real,),
             (values,),
+            (noise,),
             lambda rows: float(people.means(rows).mean()),
             lambda x: float(x.mean()),
         )
         yield from self._both(
-            replace(about, name=f"{SHARE}, spread between people at a slice"), (real,), (left,), people.spread, spread
+            replace(about, name=f"{SHARE}, spread between people at a slice"), (real,), (left,), (noise,), people.spread, spread
         )  # fmt: skip
         yield from self._distance(
             replace(about, name=f"{SHARE}, Wasserstein distance to held-out people"), real, values
@@ -187,6 +192,7 @@ class Comparison:
         kinds = (contrast.ones, contrast.others)
         small, large = (people.of(known == kind) for kind in kinds)
         few, many = (samples.of(drawn == kind) for kind in kinds)
+        noise = tuple(samples.noise(drawn == kind) for kind in kinds)
         expected = samples.table["expected"].to_numpy()
         left = [residuals(expected[drawn == kind], own) for kind, own in zip(kinds, (few, many), strict=True)]
         named = f"{contrast.others} to {contrast.ones}"
@@ -194,6 +200,7 @@ class Comparison:
             replace(self.result, name=f"{SHARE}, ratio of {named}"),
             (small, large),
             (few, many),
+            noise,
             lambda a, b: float(people.means(b).mean() / people.means(a).mean()),
             lambda a, b: float(b.mean() / a.mean()),
         )
@@ -212,6 +219,7 @@ class Comparison:
             replace(self.result, name=name, unit="Hedges' g at a slice"),
             (small, large),
             tuple(pairs),
+            noise,
             real_effect,
             effect,
         )
@@ -248,19 +256,22 @@ class Comparison:
         def rise(rows: Values) -> float:
             return slope(rows[:, 0], rows[:, 1])
 
-        yield from self._both(about, (real,), (drawn,), rise, rise)
+        yield from self._both(about, (real,), (drawn,), (self.samples.noise(told),), rise, rise)
 
     def _both(
         self,
         about: Metric,
         real: tuple[Values, ...],
         drawn: tuple[Values, ...],
+        noise: tuple[NDArray[np.str_], ...],
         of_people: Callable[..., float],
         of_samples: Callable[..., float],
     ) -> Iterator[Metric]:
         """A number of samples, that of held-out people, and the one over the other."""
         persons, images = sum(map(len, real)), sum(map(len, drawn))
-        yield replace(about, images=images).measured(self._interval(of_samples, *drawn), "interval over samples")
+        yield replace(about, images=images).measured(
+            self._interval(of_samples, *drawn, clusters=noise), f"interval over samples, {_noises(noise)}"
+        )
         reference = replace(about, role="reference", method=HELD_OUT, people=persons)
         yield reference.measured(self._interval(of_people, *real), "interval over people")
 
@@ -270,7 +281,8 @@ class Comparison:
 
         over = replace(about, name=f"{about.name}, {COMPARED}", unit="", people=persons, images=images)
         yield over.measured(
-            self._interval(ratio, *real, *drawn), "1 where they agree; interval over people and samples"
+            self._interval(ratio, *real, *drawn, clusters=[*[None] * len(real), *noise]),
+            f"1 where they agree; interval over people and samples, {_noises(noise)}",
         )
 
     def _distance(self, about: Metric, real: Values, drawn: Values) -> Iterator[Metric]:
@@ -291,8 +303,14 @@ class Comparison:
         floor = replace(about, role="floor", method=FLOOR, people=len(real))
         yield floor.measured(half_sampling(np.array(found), len(real)), "of shares at a slice, over random halves")
 
-    def _interval(self, statistic: Callable[..., float], *groups: Values) -> Interval:
-        return bootstrap_groups(statistic, *groups, resamples=self.options.bootstrap, seed=self.options.seed)
+    def _interval(
+        self,
+        statistic: Callable[..., float],
+        *groups: Values,
+        clusters: Sequence[NDArray[np.str_] | None] | None = None,
+    ) -> Interval:
+        resamples, seed = self.options.bootstrap, self.options.seed
+        return bootstrap_groups(statistic, *groups, clusters=clusters, resamples=resamples, seed=seed)
 
     def _ordered(self, contrast: Contrast) -> Contrast:
         """With the kind of larger ventricles, among held-out people, second."""
@@ -303,6 +321,11 @@ class Comparison:
             self.people.means(self.people.of(kinds == kind)).mean() for kind in (contrast.ones, contrast.others)
         )
         return contrast if ones <= others else contrast.turned()
+
+
+def _noises(noise: Sequence[NDArray[np.str_]]) -> str:
+    """From how many noises samples are, which are resampled whole."""
+    return f"of {len(np.unique(np.concatenate(noise)))} noises"
 
 
 def _rows(found: pd.DataFrame, people: People, drawn: pd.DataFrame) -> pd.DataFrame:

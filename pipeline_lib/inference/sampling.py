@@ -76,7 +76,8 @@ def held_out_people(recipe: RecipeOptions, chunks: Sequence[Path]) -> pd.DataFra
 def wanted_samples(recipe: RecipeOptions, conditions: Conditions, people: pd.DataFrame) -> Wanted:
     """``sampling.count`` samples of each combination of conditions that ``sampling.conditions`` and ``others`` ask for.
 
-    Samples of the same number have the same seed in every combination, so that these can be compared from the same noise.
+    Samples of the same number have the same seed in every combination, so that these can be compared from the same noise; but
+    for slices asked for by their positions, which have a noise each, since one repeated at every level would leave few.
 
     Args:
         conditions: what the model is told.
@@ -101,6 +102,7 @@ def wanted_samples(recipe: RecipeOptions, conditions: Conditions, people: pd.Dat
         others: list[dict[str, str | float]] = [{}] * options.count
         if drawn:
             others = drawn_like(people_like(people, conditions, cell), drawn, options.count, options.seed)
+        level = [cell["slice"]] if "slice" in cell else []
         for number, other in enumerate(others):
             values = cell | other
             named = {
@@ -114,7 +116,7 @@ def wanted_samples(recipe: RecipeOptions, conditions: Conditions, people: pd.Dat
                     "id": f"syn-{re.sub(r'[^A-Za-z0-9.-]+', '-', name)}-{number + 1:04d}",
                     "cell": name,
                     "group": values.get("group", "") if "group" in conditions.names else "all",
-                    "seed": seed_of(options.seed, "sample", number),
+                    "seed": seed_of(options.seed, "sample", number, *level),
                     **{each: values.get(each, "") for each in conditions.names if each != "group"},
                 }
             )

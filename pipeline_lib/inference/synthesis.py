@@ -1,4 +1,4 @@
-"""New images under every combination of conditions, from the same noise: drawn under guidance, decoded, compared."""
+"""New images under every combination of conditions: drawn under guidance, decoded, compared from the same noise."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LOOKED_UP = 64
 def sample_synthesis(
     recipe: RecipeOptions, diffusion: Path, held_out: list[Path], out: Path, autoencoder: Path | None = None
 ) -> None:
-    """Sample ``sampling.count`` new images of each combination of conditions, every one from the same noise.
+    """Sample ``sampling.count`` new images of each combination of conditions, those at the same slice from the same noise.
 
     Args:
         recipe: ``sampling`` says how many, under which conditions, which sampler, how much guidance.
@@ -62,7 +62,7 @@ def sample_synthesis(
     draw_samples(denoiser, shape, wanted, only=slice(0, None, every), recorder=recorder)
     frames = recorder.pictures(lambda x: _decoded(x, space))
     by_cell = {cell: images[rows] for cell, rows in list(wanted.cells.items())[:MOST_ROWS]}
-    same_noise = len({len(own) for own in by_cell.values()}) == 1 < len(by_cell)
+    compared = _same_noise(wanted, by_cell)
     apart = -(-len(wanted.table) // LOOKED_UP)
     some = wanted.every(apart)
     with atomic_directory(out) as folder:
@@ -72,8 +72,8 @@ def sample_synthesis(
             write_step(folder, path.stem, drawn)
         write_samples(folder, images, wanted, recipe, diffusion / "model.safetensors", people)
         save(_grid(by_cell), folder / "grid.png")
-        if same_noise and wanted.table["seed"].nunique() < len(wanted.table):
-            save(_compared(by_cell), folder / "conditions.png")
+        if compared:
+            save(_compared(compared), folder / "conditions.png")
         write_gif(frames, folder / "reverse.gif")
         save(filmstrip(frames, "The reverse process"), folder / "reverse.png")
 
@@ -101,20 +101,29 @@ def _grid(by_cell: Mapping[str, NDArray[np.float32]]) -> Figure:
     return mosaic(rows, "Synthetic images, a row for each combination of conditions", tile_inches=1.2)
 
 
-def _compared(by_cell: Mapping[str, NDArray[np.float32]]) -> Figure:
+def _same_noise(wanted: Wanted, by_cell: Mapping[str, NDArray[np.float32]]) -> list[dict[str, NDArray[np.float32]]]:
+    """Combinations that were drawn from the same noises, two or more together."""
+    alike: dict[tuple[int, ...], dict[str, NDArray[np.float32]]] = {}
+    for cell, images in by_cell.items():
+        seeds = tuple(wanted.table["seed"].iloc[wanted.cells[cell]])
+        alike.setdefault(seeds, {})[cell] = images
+    return [cells for cells in alike.values() if len(cells) > 1]
+
+
+def _compared(alike: Sequence[Mapping[str, NDArray[np.float32]]]) -> Figure:
     """Combinations of conditions from the same noise, their differences from the first, and the means over all samples."""
-    first, *others = by_cell
-    count = len(by_cell[first])
 
-    def tiles(images: NDArray[np.float32], **look: Any) -> list[Tile]:
-        mean = images.mean(axis=0)
-        shown = [Tile(plane(image), **look) for image in images[:COMPARED]]
-        return [*shown, Tile(plane(mean), **look, title=f"mean of {count}")]
+    def row(images: NDArray[np.float32], title: str, **look: Any) -> Row:
+        mean = Tile(plane(images.mean(axis=0)), **look, title=f"mean of {len(images)}")
+        return Row([*(Tile(plane(image), **look) for image in images[:COMPARED]), mean], title)
 
-    rows = [Row(tiles(images), cell) for cell, images in by_cell.items()]
-    for cell in others:
-        difference = (by_cell[cell] - by_cell[first]).mean(axis=1, keepdims=True)
-        limit = float(max(np.percentile(np.abs(difference), 99), 1e-3))
-        look = {"low": -limit, "high": limit, "colours": "RdBu_r"}
-        rows.append(Row(tiles(difference, **look), f"{cell} - {first}\n(+-{limit:.2g})"))
-    return mosaic(rows, "The same noise under every condition (columns), and what it changes", tile_inches=1.3)
+    rows = []
+    for cells in alike:
+        first, *others = cells
+        rows += [row(images, cell) for cell, images in cells.items()]
+        for cell in others:
+            difference = (cells[cell] - cells[first]).mean(axis=1, keepdims=True)
+            limit = float(max(np.percentile(np.abs(difference), 99), 1e-3))
+            title = f"{cell} - {first}\n(+-{limit:.2g})"
+            rows.append(row(difference, title, low=-limit, high=limit, colours="RdBu_r"))
+    return mosaic(rows, "The same noise under each condition (columns), and what it changes", tile_inches=1.3)

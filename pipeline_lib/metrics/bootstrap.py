@@ -7,7 +7,7 @@ Romano and Wolf 1999) for distances between distributions, which the bootstrap's
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,27 +86,55 @@ def half_sampling(values: NDArray[np.floating], subjects: int) -> Interval:
 
 
 def bootstrap_groups(
-    statistic: Callable[..., float], *groups: NDArray[np.floating], resamples: int, seed: int
+    statistic: Callable[..., float],
+    *groups: NDArray[np.floating],
+    resamples: int,
+    seed: int,
+    clusters: Sequence[NDArray[np.str_] | None] | None = None,
 ) -> Interval:
     """Percentile 95 % interval of a statistic of several groups, each resampled on its own.
+
+    Rows of one cluster are drawn together, in every group that has some (the cluster bootstrap; Davison and Hinkley 1997, section 3.8):
+    images from the same noise are alike, so that one by one they would count as more than they are.
 
     Args:
         statistic: maps as many arrays as there are groups to a number; may give NaN where a resample leaves it undefined.
         groups: a row a person, or a person's row of paired values, ``(n, ...)``.
         resamples: number of resamples.
         seed: of the random draws.
+        clusters: of each group the cluster of each row, ``(n,)``, or None where each row is one of its own.
     """
     value = float(statistic(*groups))
-    if min(len(group) for group in groups) < 2 or not np.isfinite(value):
+    codes, strata = _clusters([len(group) for group in groups], clusters or [None] * len(groups))
+    if min(len(np.unique(own)) for own in codes) < 2 or not np.isfinite(value):
         return Interval(value, None, None)
     rng = np.random.default_rng(seed)
-    drawn = [
-        float(statistic(*(group[rng.integers(0, len(group), len(group))] for group in groups)))
-        for _ in range(resamples)
-    ]
+    times = np.zeros(sum(map(len, strata)), np.intp)
+    drawn = []
+    for _ in range(resamples):
+        for alike in strata:
+            times[alike] = np.bincount(rng.integers(0, len(alike), len(alike)), minlength=len(alike))
+        drawn.append(
+            float(statistic(*(np.repeat(group, times[own], axis=0) for group, own in zip(groups, codes, strict=True))))
+        )
     values = np.array(drawn)
     values = values[np.isfinite(values)]
     if len(values) < 2:
         return Interval(value, None, None)
     low, high = np.percentile(values, [2.5, 97.5])
     return Interval(value, float(low), float(high))
+
+
+def _clusters(
+    sizes: Sequence[int], given: Sequence[NDArray[np.str_] | None]
+) -> tuple[list[NDArray[np.intp]], list[NDArray[np.intp]]]:
+    """The number of each row's cluster, a group at a time, and the clusters that lie in the same groups."""
+    labels = [
+        np.array([f"row {row:012d} of group {place}" for row in range(size)]) if own is None else own.astype(str)
+        for place, (size, own) in enumerate(zip(sizes, given, strict=True))
+    ]
+    names, numbers = np.unique(np.concatenate(labels), return_inverse=True)
+    codes = np.split(numbers, np.cumsum(sizes)[:-1])
+    absent = np.stack([np.bincount(own, minlength=len(names)) == 0 for own in codes], axis=1)
+    kinds, kind = np.unique(absent, axis=0, return_inverse=True)
+    return codes, [np.flatnonzero(kind.ravel() == number) for number in range(len(kinds))]

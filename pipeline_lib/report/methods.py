@@ -58,7 +58,7 @@ REFERENCES = {
 
 RULER = (
     "Lateral ventricles were segmented alike in samples and in held-out people, and their share of the brain was compared at "
-    "the same slices; intervals are percentile bootstraps over people and over samples."
+    "the same slices; intervals are percentile bootstraps over people and over the noises of samples."
 )
 OPENED = "Every scan was opened, checked and brought to canonical orientation."
 EXTRACTION = {

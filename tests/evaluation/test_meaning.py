@@ -214,7 +214,7 @@ def real_with(number: int, seed: int, apart: float) -> Real:
 
 def classified(apart: float, told_apart: float) -> list[Metric]:
     kinds = ["old", "young"] * 40
-    table = pd.DataFrame({"id": range(80), "group": kinds})
+    table = pd.DataFrame({"id": range(80), "group": kinds, "seed": range(80)})
     return classify(
         real_with(200, 1, apart), real_with(120, 2, apart), features_of(kinds, told_apart, 3), table, OPTIONS, RESULT
     )
@@ -231,6 +231,26 @@ def test_a_classifier_reaches_what_two_gaussians_allow() -> None:
         assert row.high is not None
         assert row.low < 0.921 + 0.05
         assert row.high > 0.921 - 0.05
+
+
+def test_samples_of_one_noise_are_drawn_together() -> None:
+    """Four copies of a sample from each of 20 noises: the interval is that of 20 samples, not of 80."""
+    images, own = samples_of([30.0, 70.0] * 10, [10.0] * 20, seed=6)
+    noises = np.tile(np.arange(20), 4)
+    table = own.iloc[noises].assign(id=[f"c-{n}" for n in range(80)]).reset_index(drop=True)
+    real, _ = people_of(30, 1)
+    options = EvaluationOptions(bootstrap=400)
+    name = f"{SHARE}, spread between people at a slice"
+
+    def widths(seeds: Sequence[int], drawn: Any, of: pd.DataFrame) -> list[float]:
+        told = of.assign(seed=[str(seed) for seed in seeds])
+        rows = measure_ventricles(Counting(), real, drawn, told, options, RESULT)[0]  # type: ignore[arg-type]
+        chosen = [found(rows, each, role="result", group="all") for each in (SHARE, name)]
+        return [float(row.high or 0) - float(row.low or 0) for row in chosen]
+
+    single = widths(range(20), images, own)
+    assert widths(list(noises), images[noises], table) == pytest.approx(single, rel=0.15)
+    assert widths(range(80), images[noises], table)[0] < 0.6 * single[0]
 
 
 def test_the_area_is_that_of_scikit_learn() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from pipeline_lib.metrics.bootstrap import (
     bootstrap,
@@ -113,3 +114,37 @@ def test_rows_of_a_group_stay_whole() -> None:
 def test_one_person_in_a_group_has_no_interval() -> None:
     found = bootstrap_groups(lambda a, b: float(a.mean() - b.mean()), np.ones(1), np.ones(9), resamples=9, seed=0)
     assert (found.value, found.low, found.high) == (0, None, None)
+
+
+def test_rows_of_a_cluster_are_drawn_together() -> None:
+    """A random effect of each of 60 clusters of 8 rows: the interval is that of a mean over 60, in closed form."""
+    rng = np.random.default_rng(1)
+    effects = rng.normal(0, 1, 60)
+    clusters = np.repeat(np.arange(60), 8).astype(str)
+    rows = np.repeat(effects, 8) + rng.normal(0, 0.1, 480)
+    found = bootstrap_groups(lambda x: float(x.mean()), rows, clusters=[clusters], resamples=2000, seed=0)
+    error = 1.96 * rows.reshape(60, 8).mean(axis=1).std() / np.sqrt(60)
+    assert (found.high - found.low) / 2 == pytest.approx(error, rel=0.08)  # type: ignore[operator]
+    apart = bootstrap_groups(lambda x: float(x.mean()), rows, resamples=2000, seed=0)
+    assert (apart.high - apart.low) / 2 == pytest.approx(error / np.sqrt(8), rel=0.1)  # type: ignore[operator]
+
+
+def test_a_cluster_of_two_groups_is_drawn_in_both() -> None:
+    """What the two share falls out of their difference, as in a paired bootstrap; a third group is resampled on its own."""
+    rng = np.random.default_rng(2)
+    shared, names = rng.normal(0, 5, 80), np.arange(80).astype(str)
+    ones, others, people = shared + rng.normal(0, 1, 80), shared + rng.normal(1, 1, 80), rng.normal(0, 1, 50)
+
+    def difference(a: NDArray[np.floating], b: NDArray[np.floating], of: NDArray[np.floating]) -> float:
+        return float(b.mean() - a.mean() - of.mean())
+
+    found = bootstrap_groups(difference, ones, others, people, clusters=[names, names, None], resamples=2000, seed=0)
+    error = 1.96 * np.sqrt((others - ones).var() / 80 + people.var() / 50)
+    assert (found.high - found.low) / 2 == pytest.approx(error, rel=0.08)  # type: ignore[operator]
+
+
+def test_all_rows_of_one_cluster_have_no_interval() -> None:
+    found = bootstrap_groups(
+        lambda x: float(x.mean()), np.arange(5.0), clusters=[np.array(["a"] * 5)], resamples=9, seed=0
+    )
+    assert (found.value, found.low, found.high) == (2, None, None)
