@@ -44,9 +44,15 @@ from pipeline_lib.inference.chunks import matching, open_array, read_index
 from pipeline_lib.inference.pictures import plane
 from pipeline_lib.inference.refusal import caution
 from pipeline_lib.inference.score import combined, contrasts_of
-from pipeline_lib.inference.standards import FLOORS, THRESHOLDS, intensity_scores, read_standards, read_thresholds
+from pipeline_lib.inference.standards import (
+    DIFFUSION,
+    FLOORS,
+    THRESHOLDS,
+    intensity_scores,
+    read_standards,
+    read_thresholds,
+)
 
-DIFFUSION = "diffusion"
 INTENSITY = "intensity"
 ASYMMETRY = "intensity + left-right asymmetry"
 EXAMPLES = 6

@@ -19,7 +19,12 @@ Array = NDArray[np.float32]
 
 
 def write_maps(
-    folder: Path, maps: Array, masks: NDArray[np.bool_], index: pd.DataFrame, options: EvaluationOptions
+    folder: Path,
+    maps: Array,
+    masks: NDArray[np.bool_],
+    index: pd.DataFrame,
+    options: EvaluationOptions,
+    threshold: float | None,
 ) -> None:
     """Write ``{scan}_desc-anomaly_map.nii.gz`` and its JSON for every scan that has coordinates; pictures have none.
 
@@ -29,6 +34,7 @@ def write_maps(
         masks: brain, of the same shape.
         index: a row an image, with ``scan``, ``affine`` and ``space``.
         options: how they were made, for the JSON.
+        threshold: from which value on a voxel is marked, for the JSON; None where none has been chosen yet.
     """
     index = index.reset_index(drop=True)
     for scan, rows in index.groupby("scan"):
@@ -43,7 +49,7 @@ def write_maps(
             "Smoothing": options.smoothing,
             "SmoothingMillimetres": options.smoothing_mm,
             "Space": space or "unknown",
-        }
+        } | ({} if threshold is None else {"Threshold": threshold})
         if own.ndim == 4:
             volume, affine = own[0], affines[0]
         else:
@@ -64,5 +70,7 @@ def _description(score: ScoreOptions) -> str:
         return f"{score.residual} difference to the healthy reconstruction, 0 outside the brain"
     if list(score.weights) == ["residual_by_place"]:
         return f"{score.residual} difference to the healthy reconstruction, in standard deviations of its place, 0 outside the brain"
+    if list(score.weights) == ["segmentation"]:
+        return "the network's own mark of a lesion, from 0 to 1 (logistic function of its smoothed logits), 0 outside the brain"
     parts = " + ".join(f"{weight:g} {name}" for name, weight in score.weights.items())
     return f"{parts}, in standard deviations of healthy training images, 0 outside the brain"

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
+from scipy.special import expit
 from skimage.metrics import structural_similarity
 
 from pipeline_lib.config.schema import EvaluationOptions, RecipeOptions, Residual
@@ -143,7 +144,8 @@ def combined(
     standards: Units,
     contrasts: NDArray[np.object_],
 ) -> Maps:
-    """Parts in units of healthy images, added with their weights; a single part stays in its own units.
+    """Parts in units of healthy images, added with their weights; a single part stays in its own units, but for the network's mark
+    of a lesion, whose smoothed logits become values from 0 to 1: 0 outside the brain is then the lowest.
 
     Args:
         parts: from `parts_of`, ``(N, 1, *spatial)`` each.
@@ -151,7 +153,7 @@ def combined(
         contrasts: of each image, ``(N,)``.
     """
     if len(parts) == 1:
-        (only,) = parts.values()
-        return only
+        ((name, only),) = parts.items()
+        return np.where(mask, expit(only), 0).astype(np.float32) if name == "segmentation" else only
     total = sum(weights[name] * in_units(standards, name, part, contrasts) for name, part in parts.items())
     return np.where(mask, total, 0).astype(np.float32)

@@ -23,6 +23,8 @@ from pipeline_lib.inference.places import Places, levels_of
 from pipeline_lib.inference.score import Maps, contrasts_of, lesions_are_dark, smoothed
 
 FILE, FLOORS, THRESHOLDS, PLACES = "standards.json", "floors.json", "thresholds.tsv", "places.npz"
+DIFFUSION = "diffusion"
+"""What the model's maps are called among methods that mark lesions."""
 IMAGES = 200
 """At most so many images, evenly spread."""
 FLOOR_IMAGES = 500

@@ -50,6 +50,19 @@ def test_maps_are_squared_errors_of_the_reconstruction(
     assert len(pd.read_csv(tmp_path / "out/refused.tsv", sep="\t")) == 0
 
 
+@pytest.mark.parametrize("chosen", ["0.25", ""])
+def test_the_threshold_of_a_frozen_recipe_is_said_beside_its_maps(
+    chosen: str, make_recipe: Callable, make_chunk: Callable, make_denoiser: Callable, tmp_path: Path
+) -> None:
+    recipe, standards = make_recipe("anomaly"), no_standards(tmp_path)
+    rows = f"method\trole\tthreshold\ndiffusion\tresult\t{chosen}\nintensity\tfloor\t3\n"
+    (standards / "thresholds.tsv").write_text(rows)
+    chunk = make_chunk("test-anat-0001", ["a"])
+    infer_anomaly(recipe, make_denoiser(recipe, ["z"], channels=1), standards, chunk, tmp_path / "out")
+    about = read_json(tmp_path / "out/nifti/a_FLAIR_desc-anomaly_map.json")
+    assert about.get("Threshold") == (0.25 if chosen else None)
+
+
 def test_a_scans_map_is_one_volume_smoothed_as_judged_and_masked(
     make_recipe: Callable, make_chunk: Callable, make_denoiser: Callable, tmp_path: Path
 ) -> None:
@@ -95,7 +108,7 @@ def test_sparse_slices_give_a_complete_masked_map_in_template_space(tmp_path: Pa
     ]
     options = EvaluationOptions(smoothing_mm=3)
     judged = smooth(maps[:, None], mask[:, None], 1)[:, 0]
-    write_maps(tmp_path / "nifti", judged, mask, pd.DataFrame(rows), options)
+    write_maps(tmp_path / "nifti", judged, mask, pd.DataFrame(rows), options, 0.4)
     image = nib.load(tmp_path / "nifti" / "p_desc-anomaly_map.nii.gz")
     data = image.get_fdata()
     assert data.shape == (12, 10, 9)
@@ -107,7 +120,7 @@ def test_sparse_slices_give_a_complete_masked_map_in_template_space(tmp_path: Pa
     assert not data[..., 4][~mask[2]].any(), "between two slices, where at least half is brain"
     about = read_json(tmp_path / "nifti" / "p_desc-anomaly_map.json")
     assert (about["InferredPlanes"], about["InterpolatedPlanes"]) == (given, [2, 4, 7])
-    assert (about["Space"], about["SmoothingMillimetres"]) == ("MNI152", 3)
+    assert (about["Space"], about["SmoothingMillimetres"], about["Threshold"]) == ("MNI152", 3, 0.4)
 
 
 @pytest.mark.parametrize("orientation", ["", "RAS", "PIR"])

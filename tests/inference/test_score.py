@@ -20,7 +20,7 @@ from pipeline_lib.inference.chunks import read_index
 from pipeline_lib.inference.denoise import Denoiser, load_denoiser
 from pipeline_lib.inference.mapping import mapped
 from pipeline_lib.inference.restore import restore
-from pipeline_lib.inference.score import difference, smoothed
+from pipeline_lib.inference.score import combined, difference, smoothed
 from pipeline_lib.inference.standards import measure_standards, read_standards
 from pipeline_lib.metrics.smoothing import smooth
 
@@ -31,6 +31,20 @@ def scored(recipe: RecipeOptions, **score: Any) -> RecipeOptions:
     values = recipe.model_dump(exclude_unset=True)
     evaluation = {"smoothing": "box", "smoothing_mm": 6, "score": {"levels": [1, 0.8, 0.5], "draws": 2} | score}
     return RecipeOptions.model_validate({**values, "evaluation": evaluation})
+
+
+def test_a_mark_alone_goes_from_0_to_1_and_keeps_the_order_of_its_logits() -> None:
+    logits = np.random.default_rng(0).normal(-4, 3, (2, 1, 8, 8)).astype(np.float32)
+    mask = np.zeros(logits.shape, bool)
+    mask[..., 2:6, 2:6] = True
+    contrasts = np.full(2, "T1w", dtype=object)
+    found = combined({"segmentation": logits}, mask, {"segmentation": 1}, {}, contrasts)
+    np.testing.assert_allclose(found[mask], torch.sigmoid(torch.from_numpy(logits[mask])).numpy(), rtol=1e-5)
+    assert not found[~mask].any()
+    assert found[mask].min() > 0
+    np.testing.assert_array_equal(np.argsort(found[mask]), np.argsort(logits[mask]))
+    residual = np.where(mask, logits, 0)
+    np.testing.assert_array_equal(combined({"residual": residual}, mask, {"residual": 1}, {}, contrasts), residual)
 
 
 def test_an_image_does_not_depend_on_its_chunk(
