@@ -31,6 +31,10 @@ PATTERNS = ("{participant}.nii.gz", "{participant}.nii")
 """Of a plain folder: a file a person."""
 DRY = {"-n", "--dry-run", "--dryrun"}
 """Options of Snakemake with which nothing is run."""
+DESCRIPTION = (
+    "A trained recipe on a folder of new scans: BIDS, or NIfTI files (or pictures, for a model of pictures). Sheet and configuration are "
+    "written beside the folder of results (results/study_config); what follows -- is given to Snakemake."
+)
 SHOWN = re.compile(
     r"^(Job \d+: .*|\d+ of \d+ steps .*|NOTE .*|.*\bERROR\b.*|(Workflow|Missing|Lock)\w*(Error|Exception).*)"
 )
@@ -228,7 +232,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m pipeline_lib.apply", description=__doc__)
+    parser = _Parser(prog="python -m pipeline_lib.apply", description=DESCRIPTION)
     parser.add_argument("weights", help="a bundle by its name or folder, or the folder of a finished recipe")
     parser.add_argument("folder", type=Path, help="folder of scans")
     parser.add_argument("--out", type=Path, help="folder of results; results/ and the bundle's name unless given")

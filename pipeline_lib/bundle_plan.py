@@ -143,6 +143,11 @@ def finished_recipe(name: str | Path) -> FinishedRecipe:
     last = next((folder / name for name in (DENOISER, REGRESSION) if (folder / name / PLAN).is_file()), folder)
     if (folder / PLAN).is_file():
         last = folder
+    elif last == folder:
+        raise UserError(
+            f"{folder} has no finished recipe: neither {DENOISER}/{PLAN} nor {REGRESSION}/{PLAN}, nor {PLAN} of a bundle; "
+            "run the recipe to its end, or correct the path"
+        )
     of_results = last != folder
     plan = read_plan(last)
     if of_results:

@@ -160,7 +160,9 @@ class People:
         taken = {id(row) for of in rows.values() for row in of}  # type: ignore[attr-defined]
         others = sorted({row.participant for row in self.rows if id(row) not in taken})
         if others:
-            lines.append(f"{self.name}: {len(others)} people have no scan here: {few(others)}")
+            lines.append(
+                f"{self.name}: {len(others)} {'person has' if len(others) == 1 else 'people have'} no scan here: {few(others)}"
+            )
         return lines
 
 

@@ -207,6 +207,12 @@ def test_a_network_alone_is_no_recipe(anomaly: Path) -> None:
         finished_recipe(anomaly / "diffusion")
 
 
+def test_results_without_a_finished_network_are_no_recipe(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "dataset").mkdir(parents=True)
+    with pytest.raises(UserError, match="mine has no finished recipe: neither diffusion/model.json nor regression"):
+        finished_recipe(tmp_path / "mine")
+
+
 def test_terms_must_be_stated_and_a_bundle_is_small(
     anomaly: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
