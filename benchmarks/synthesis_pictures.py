@@ -30,12 +30,12 @@ FOUND = ("#35c2ff", "#ff5a36")
 
 
 def groups(samples: Path, slices: Sequence[float], out: Path) -> None:
-    """A row a group and slice, a column the same noise."""
+    """A row a slice and group, of a slice a column the same noise."""
     images, told = np.load(samples / "samples.npy")[:, 0], pd.read_csv(samples / "samples.tsv", sep="\t")
     rows = [
         np.hstack(images[(told["group"] == group) & (told["slice"] == place)][:COLUMNS])
-        for group in sorted(set(told["group"]), reverse=True)
         for place in slices
+        for group in sorted(set(told["group"]), reverse=True)
     ]
     grey = ((np.vstack(rows) + 1) * 127.5).clip(0, 255).astype(np.uint8)
     size = [round(ENLARGED * length) for length in grey.shape[::-1]]
