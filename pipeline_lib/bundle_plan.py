@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, sha256_file, sha256_text
+from pipeline_lib.files import read_json, read_table, sha256_file, sha256_text
 
 FORMAT = 1
 """Of what is written; everything up to it is read."""
@@ -37,6 +37,8 @@ FITTED: Mapping[str, Mapping[str, str]] = {
 each with its place in the folder of a finished one."""
 ONLY_SOME = frozenset({"places.npz"})
 """Of these, what some recipes have and others have no need of."""
+MARK_SCALE = "0 to 1"
+"""Of the thresholds of a network's own mark."""
 
 NOT_COMPARED = ("preprocess.quality", "data.slices.from_mm", "data.slices.to_mm", "data.slices.every_mm")
 """Which scans were let in and where slices lie says nothing about how an image was made."""
@@ -174,7 +176,26 @@ def finished_recipe(name: str | Path) -> FinishedRecipe:
         raise UserError(
             f"{missing[0]} is missing: copy the bundle again, or run its recipe to its end with this version"
         )
+    _refuse_logits(options, parts)
     return FinishedRecipe(folder.resolve().name, options, plan, parts)
+
+
+def is_mark(parts: Iterable[object]) -> bool:
+    """Whether an anomaly map of these parts is the network's own mark and nothing else: then it goes from 0 to 1."""
+    return [str(part) for part in parts] == ["segmentation"]
+
+
+def _refuse_logits(options: Mapping[str, Any], parts: Mapping[str, Mapping[str, Path]]) -> None:
+    """Raise UserError where thresholds of a mark are of the version whose marks were logits."""
+    path = parts.get("standards", {}).get("thresholds.tsv")
+    weights = options.get("evaluation", {}).get("score", {}).get("weights", {})
+    if path is None or not is_mark(weights):
+        return
+    if any(row["role"] == "result" and row["threshold"] and row.get("scale") != MARK_SCALE for row in read_table(path)):
+        raise UserError(
+            f"{path} was written by an earlier version, whose marks were logits and not from {MARK_SCALE}: evaluate its recipe again "
+            "with this version, and build the bundle again"
+        )
 
 
 def starting_place(name: str | Path, section: str, role: str = "image") -> Path:

@@ -26,6 +26,9 @@ IGNORED = {
     "pipeline_lib.training.owner",
 }
 
+# Of the bundles that ship: what people read, and what travels with a whole recipe, which a stage receives by its digest.
+NO_NETWORK = {"card.md", "LICENSE", "fitted"}
+
 
 def code_hash(script: Path | str, *modules: str) -> str:
     """First 16 hexadecimal digits of the SHA-256 of a script and all library code it imports.
@@ -76,7 +79,11 @@ def _named_files(path: Path) -> list[Path]:
     names = {text for text in texts if isinstance(text, str) and text.isprintable() and 0 < len(text) < 100}
     beside = sorted(entry for entry in path.parent.iterdir() if entry.name in names and entry.suffix != ".py")
     found = [file for entry in beside for file in (sorted(entry.rglob("*")) if entry.is_dir() else [entry])]
-    return [file for file in found if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".py"]
+    return [
+        file
+        for file in found
+        if file.is_file() and not {"__pycache__", *NO_NETWORK}.intersection(file.parts) and file.suffix != ".py"
+    ]
 
 
 def _content(path: Path) -> str:

@@ -67,6 +67,15 @@ def test_simplex_is_not_part_of_what_gaussian_training_runs(repository: Path) ->
     assert "pipeline_lib.noise.simplex" not in modules
 
 
+def test_networks_that_ship_count_and_what_lies_beside_them_does_not(checkout: Path) -> None:
+    before = hash_of(checkout, "train_denoiser")
+    edit(checkout, "bundles/anomaly-t1/card.md", "another word\n")
+    edit(checkout, "bundles/anomaly-t1/fitted/thresholds.tsv", "\n")
+    assert hash_of(checkout, "train_denoiser") == before
+    edit(checkout, "bundles/anomaly-t1/model.json", "\n")
+    assert hash_of(checkout, "train_denoiser") != before
+
+
 def test_docstring_does_not_count(tmp_path: Path) -> None:
     first, second = tmp_path / "first.py", tmp_path / "second.py"
     first.write_text('def f():\n    """One."""\n    return 1\n')

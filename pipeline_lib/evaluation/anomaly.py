@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline_lib.bundle_plan import MARK_SCALE, is_mark
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.detection import (
@@ -102,7 +103,8 @@ def evaluate_anomaly(
         people = people_of(pairs, scorer, recipe)
         test = [person for person in people if person.split == "test"]
         threshold = threshold_of([p for p in people if p.split == "validation"]) if given is None else given.get(method)
-        thresholds.append({"method": method, "role": role, "threshold": threshold})
+        scale = MARK_SCALE if role == "result" and is_mark(recipe.evaluation.score.weights) else ""
+        thresholds.append({"method": method, "role": role, "threshold": threshold, "scale": scale})
         whole = statistics_of(test, threshold, about)
         result = whole if role == "result" else result
         metrics += levels_of(whole, about, test, recipe)

@@ -19,7 +19,7 @@ from pipeline_lib.evaluation.contrasts import FEWEST, Contrast, told_apart
 from pipeline_lib.evaluation.metric import Metric
 from pipeline_lib.evaluation.sets import Real
 from pipeline_lib.evaluation.ventricles import SHARE
-from pipeline_lib.metrics.bootstrap import bootstrap_mean
+from pipeline_lib.metrics.bootstrap import bootstrap_groups, bootstrap_mean
 
 CHANGE = "change of an image by another group"
 PEOPLE = "two people, one of each group"
@@ -52,7 +52,10 @@ def measure_change(
         if len(drawn) < FEWEST:
             continue
         found = _difference(images[drawn[:, 0]], images[drawn[:, 1]])
-        interval = bootstrap_mean(found, resamples=options.bootstrap, seed=options.seed)
+        noise = samples["seed"].to_numpy(dtype=str)[drawn[:, 0]]
+        interval = bootstrap_groups(
+            lambda x: float(x.mean()), found, clusters=[noise], resamples=options.bootstrap, seed=options.seed
+        )
         yield replace(about, images=2 * len(drawn)).measured(interval, f"{len(drawn)} pairs from the same noise")
         pairs = _same_slice(real, contrast, options.seed)
         if len(pairs) >= FEWEST:

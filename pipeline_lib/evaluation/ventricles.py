@@ -99,7 +99,8 @@ def measure_ventricles(
     """
     found = real.index[["participant", "group", "age", "slice"]].copy()
     found["share"] = 100 * segmenter.shares(real.images)  # type: ignore[arg-type]  # read in parts
-    drawn = pd.DataFrame({name: samples.get(name, "") for name in ("id", "group", "age", "slice", "seed")})
+    drawn = pd.DataFrame({name: samples.get(name, "") for name in ("id", "group", "age", "slice")})
+    drawn["seed"] = samples["seed"]
     drawn["share"] = 100 * segmenter.shares(images)
     people, generated = aligned(found, drawn)
     metrics = list(Comparison(people, generated, options, result, segmenter.figures).metrics())
@@ -223,24 +224,25 @@ class Comparison:
             real_effect,
             effect,
         )
-        differences = self._same_noise(contrast, drawn)
+        differences, noises = self._same_noise(contrast, drawn)
         if len(differences) >= FEWEST:
             paired = replace(
                 self.result, name=f"{SHARE}, paired effect of {named}", unit="d_z", images=len(differences)
             )
             yield paired.measured(
-                self._interval(paired_effect, differences), "pairs of samples from the same noise at the same slice"
+                self._interval(paired_effect, differences, clusters=[noises]),
+                "pairs of samples from the same noise at the same slice",
             )
 
-    def _same_noise(self, contrast: Contrast, drawn: NDArray[np.str_]) -> Values:
-        """Differences of samples that share noise and slice, the others minus the ones."""
+    def _same_noise(self, contrast: Contrast, drawn: NDArray[np.str_]) -> tuple[Values, NDArray[np.str_]]:
+        """Differences of samples that share noise and slice, the others minus the ones, and these noises."""
         table = self.samples.table.assign(kind=drawn)
         table = table[table["kind"] != ""]
         wide = table.pivot_table(index=["seed", "position"], columns="kind", values="adjusted", aggfunc="mean").dropna()
         if contrast.ages is not None or len(wide.columns) < 2:  # the same noise has one age
-            return np.empty(0)
+            return np.empty(0), np.empty(0, dtype=str)
         values: Values = (wide[contrast.others] - wide[contrast.ones]).to_numpy(dtype=float)
-        return values
+        return values, wide.index.get_level_values("seed").to_numpy(dtype=str)
 
     def _slope(self) -> Iterator[Metric]:
         """Least-squares slope over age, % of the brain a decade."""
@@ -270,7 +272,7 @@ class Comparison:
         """A number of samples, that of held-out people, and the one over the other."""
         persons, images = sum(map(len, real)), sum(map(len, drawn))
         yield replace(about, images=images).measured(
-            self._interval(of_samples, *drawn, clusters=noise), f"interval over samples, {_noises(noise)}"
+            self._interval(of_samples, *drawn, clusters=noise), f"interval over {_noises(noise)}"
         )
         reference = replace(about, role="reference", method=HELD_OUT, people=persons)
         yield reference.measured(self._interval(of_people, *real), "interval over people")
@@ -282,7 +284,7 @@ class Comparison:
         over = replace(about, name=f"{about.name}, {COMPARED}", unit="", people=persons, images=images)
         yield over.measured(
             self._interval(ratio, *real, *drawn, clusters=[*[None] * len(real), *noise]),
-            f"1 where they agree; interval over people and samples, {_noises(noise)}",
+            f"1 where they agree; interval over people and {_noises(noise)}",
         )
 
     def _distance(self, about: Metric, real: Values, drawn: Values) -> Iterator[Metric]:
@@ -324,8 +326,8 @@ class Comparison:
 
 
 def _noises(noise: Sequence[NDArray[np.str_]]) -> str:
-    """From how many noises samples are, which are resampled whole."""
-    return f"of {len(np.unique(np.concatenate(noise)))} noises"
+    """How many are resampled, each with all that was drawn from it."""
+    return f"{len(np.unique(np.concatenate(noise)))} noises of samples"
 
 
 def _rows(found: pd.DataFrame, people: People, drawn: pd.DataFrame) -> pd.DataFrame:

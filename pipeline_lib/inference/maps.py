@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline_lib.bundle_plan import is_mark
 from pipeline_lib.config.schema import EvaluationOptions, ScoreOptions
 from pipeline_lib.inference.geometry import affine_of, stack_slices, write_nifti
 
@@ -70,7 +71,9 @@ def _description(score: ScoreOptions) -> str:
         return f"{score.residual} difference to the healthy reconstruction, 0 outside the brain"
     if list(score.weights) == ["residual_by_place"]:
         return f"{score.residual} difference to the healthy reconstruction, in standard deviations of its place, 0 outside the brain"
-    if list(score.weights) == ["segmentation"]:
+    if is_mark(score.weights):
         return "the network's own mark of a lesion, from 0 to 1 (logistic function of its smoothed logits), 0 outside the brain"
+    if len(score.weights) == 1:
+        return f"{next(iter(score.weights))}, in its own units, 0 outside the brain"
     parts = " + ".join(f"{weight:g} {name}" for name, weight in score.weights.items())
     return f"{parts}, in standard deviations of healthy training images, 0 outside the brain"

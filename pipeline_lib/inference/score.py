@@ -11,6 +11,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.special import expit
 from skimage.metrics import structural_similarity
 
+from pipeline_lib.bundle_plan import is_mark
 from pipeline_lib.config.schema import EvaluationOptions, RecipeOptions, Residual
 from pipeline_lib.errors import UserError
 from pipeline_lib.inference.baselines import Dark, Units, excess_map, in_units, intensity_map, sign_of
@@ -145,7 +146,7 @@ def combined(
     contrasts: NDArray[np.object_],
 ) -> Maps:
     """Parts in units of healthy images, added with their weights; a single part stays in its own units, but for the network's mark
-    of a lesion, whose smoothed logits become values from 0 to 1: 0 outside the brain is then the lowest.
+    of a lesion, whose smoothed logits become values from 0 to 1 (1 from a logit of 17 on): 0 outside the brain is then the lowest.
 
     Args:
         parts: from `parts_of`, ``(N, 1, *spatial)`` each.
@@ -153,7 +154,7 @@ def combined(
         contrasts: of each image, ``(N,)``.
     """
     if len(parts) == 1:
-        ((name, only),) = parts.items()
-        return np.where(mask, expit(only), 0).astype(np.float32) if name == "segmentation" else only
+        (only,) = parts.values()
+        return np.where(mask, expit(only), 0).astype(np.float32) if is_mark(parts) else only
     total = sum(weights[name] * in_units(standards, name, part, contrasts) for name, part in parts.items())
     return np.where(mask, total, 0).astype(np.float32)

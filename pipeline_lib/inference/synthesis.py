@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def sample_synthesis(
     recorder = Recorder(most=FRAMES)
     draw_samples(denoiser, shape, wanted, only=slice(0, None, every), recorder=recorder)
     frames = recorder.pictures(lambda x: _decoded(x, space))
-    by_cell = {cell: images[rows] for cell, rows in list(wanted.cells.items())[:MOST_ROWS]}
+    by_cell = {cell: images[rows] for cell, rows in wanted.cells.items()}
     compared = _same_noise(wanted, by_cell)
     apart = -(-len(wanted.table) // LOOKED_UP)
     some = wanted.every(apart)
@@ -97,17 +98,20 @@ def _decoded(drawn: Tensor, space: LatentSpace | None) -> Tensor:
 
 
 def _grid(by_cell: Mapping[str, NDArray[np.float32]]) -> Figure:
-    rows = [Row([Tile(plane(image)) for image in images[:SHOWN]], cell) for cell, images in by_cell.items()]
+    shown = list(by_cell.items())[:MOST_ROWS]
+    rows = [Row([Tile(plane(image)) for image in images[:SHOWN]], cell) for cell, images in shown]
     return mosaic(rows, "Synthetic images, a row for each combination of conditions", tile_inches=1.2)
 
 
 def _same_noise(wanted: Wanted, by_cell: Mapping[str, NDArray[np.float32]]) -> list[dict[str, NDArray[np.float32]]]:
-    """Combinations that were drawn from the same noises, two or more together."""
+    """Combinations that were drawn from the same noises, two or more together, about `MOST_ROWS` in all."""
     alike: dict[tuple[int, ...], dict[str, NDArray[np.float32]]] = {}
     for cell, images in by_cell.items():
         seeds = tuple(wanted.table["seed"].iloc[wanted.cells[cell]])
         alike.setdefault(seeds, {})[cell] = images
-    return [cells for cells in alike.values() if len(cells) > 1]
+    sets = [dict(islice(cells.items(), MOST_ROWS)) for cells in alike.values() if len(cells) > 1]
+    before = np.cumsum([0, *map(len, sets)])
+    return [cells for cells, rows in zip(sets, before, strict=False) if rows < MOST_ROWS]
 
 
 def _compared(alike: Sequence[Mapping[str, NDArray[np.float32]]]) -> Figure:

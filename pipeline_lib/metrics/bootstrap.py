@@ -95,7 +95,8 @@ def bootstrap_groups(
     """Percentile 95 % interval of a statistic of several groups, each resampled on its own.
 
     Rows of one cluster are drawn together, in every group that has some (the cluster bootstrap; Davison and Hinkley 1997, section 3.8):
-    images from the same noise are alike, so that one by one they would count as more than they are.
+    images from the same noise are alike, so that one by one they would count as more than they are. Groups that share clusters are
+    resampled as one, the others each on their own; resamples that leave a group empty are left out.
 
     Args:
         statistic: maps as many arrays as there are groups to a number; may give NaN where a resample leaves it undefined.
@@ -112,8 +113,10 @@ def bootstrap_groups(
     times = np.zeros(sum(map(len, strata)), np.intp)
     drawn = []
     for _ in range(resamples):
-        for alike in strata:
-            times[alike] = np.bincount(rng.integers(0, len(alike), len(alike)), minlength=len(alike))
+        for together in strata:
+            times[together] = np.bincount(rng.integers(0, len(together), len(together)), minlength=len(together))
+        if any(not times[own].any() for own in codes):
+            continue
         drawn.append(
             float(statistic(*(np.repeat(group, times[own], axis=0) for group, own in zip(groups, codes, strict=True))))
         )
@@ -128,13 +131,15 @@ def bootstrap_groups(
 def _clusters(
     sizes: Sequence[int], given: Sequence[NDArray[np.str_] | None]
 ) -> tuple[list[NDArray[np.intp]], list[NDArray[np.intp]]]:
-    """The number of each row's cluster, a group at a time, and the clusters that lie in the same groups."""
+    """The number of each row's cluster, a group at a time, and the clusters of groups that have some in common."""
     labels = [
         np.array([f"row {row:012d} of group {place}" for row in range(size)]) if own is None else own.astype(str)
         for place, (size, own) in enumerate(zip(sizes, given, strict=True))
     ]
-    names, numbers = np.unique(np.concatenate(labels), return_inverse=True)
+    _, numbers = np.unique(np.concatenate(labels), return_inverse=True)
     codes = np.split(numbers, np.cumsum(sizes)[:-1])
-    absent = np.stack([np.bincount(own, minlength=len(names)) == 0 for own in codes], axis=1)
-    kinds, kind = np.unique(absent, axis=0, return_inverse=True)
-    return codes, [np.flatnonzero(kind.ravel() == number) for number in range(len(kinds))]
+    strata: list[NDArray[np.intp]] = []
+    for own in map(np.unique, codes):
+        shared = [one for one in strata if np.isin(own, one).any()]
+        strata = [one for one in strata if not np.isin(own, one).any()] + [np.unique(np.concatenate([own, *shared]))]
+    return codes, strata

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 from safetensors.torch import load_file
@@ -16,7 +17,7 @@ from tiny_finished import PREPROCESS, chunk_of, finished, tiny_recipe
 
 from pipeline_lib import bundle_plan
 from pipeline_lib.apply import Study, _run, write_study
-from pipeline_lib.bundle_plan import finished_recipe
+from pipeline_lib.bundle_plan import SHIPPED, finished_recipe
 from pipeline_lib.bundles.build import build
 from pipeline_lib.bundles.check import check
 from pipeline_lib.bundles.parts import copy_part
@@ -184,6 +185,17 @@ def test_everybody_is_a_test_person_and_nothing_is_trained(bundle: Path, tmp_pat
     beside = Plan({"cohort": cohort, "recipes": {"mine": {"weights": str(bundle)}, "new": trained}})
     assert {row.split for row in beside.ledger.rows} == {"train", "validation", "test"}
     assert all(chunk.startswith("test-") for chunk in beside.chunks(recipe="mine"))
+
+
+def test_thresholds_of_marks_that_were_logits_are_refused(tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED / "anomaly-t1", tmp_path / "anomaly-t1")
+    path = tmp_path / "anomaly-t1" / "fitted" / "thresholds.tsv"
+    table = pd.read_csv(path, sep="\t")
+    assert table.loc[table["role"] == "result", "threshold"].between(0, 1).all()
+    table.drop(columns="scale").assign(threshold=0.0076).to_csv(path, sep="\t", index=False)
+    with pytest.raises(UserError, match="whose marks were logits and not from 0 to 1: evaluate its recipe again"):
+        finished_recipe(tmp_path / "anomaly-t1")
+    assert any("marks were logits" in fault for fault in check(tmp_path / "anomaly-t1"))
 
 
 def test_a_digest_changes_with_what_was_fitted(bundle: Path, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from pipeline_lib.inference.chunks import read_index
 from pipeline_lib.inference.denoise import load_denoiser
 from pipeline_lib.inference.generation import sample_generation
 from pipeline_lib.inference.restore import reconstruct
-from pipeline_lib.inference.sampling import draw_samples, held_out_people, kept_averages, wanted_samples
-from pipeline_lib.inference.synthesis import sample_synthesis
+from pipeline_lib.inference.sampling import Wanted, draw_samples, held_out_people, kept_averages, wanted_samples
+from pipeline_lib.inference.synthesis import _same_noise, sample_synthesis
 
 TOLD = pd.DataFrame({"group": ["A", "B"], "age": [20.0, 80.0], "slice": [0.0, 10.0]})
 
@@ -125,6 +125,23 @@ def test_values_are_varied_and_the_rest_follows_each_groups_people(make_recipe: 
         wanted_samples(recipe, conditions, pd.DataFrame())
     fixed = make_recipe("synthesis", condition=["group", "age"], count=1, conditions={"age": [25, 70]})
     assert len(wanted_samples(fixed, Conditions.fitted(["group", "age"], TOLD), pd.DataFrame()).table) == 4
+
+
+@pytest.mark.parametrize(("groups", "slices", "sets"), [(2, 3, 3), (2, 26, 6), (14, 0, 1), (1, 4, 0)])
+def test_what_the_same_noise_gives_is_compared_however_many_combinations_there_are(
+    groups: int, slices: int, sets: int
+) -> None:
+    levels = range(slices) if slices else [None]
+    rows = [
+        {"cell": f"{group}, {level}", "seed": 10 * (level or 0) + number}
+        for group in range(groups)
+        for level in levels
+        for number in range(2)
+    ]
+    wanted = Wanted(pd.DataFrame(rows), (), None)
+    found = _same_noise(wanted, {cell: np.zeros((2, 1, 4, 4), np.float32) for cell in wanted.cells})
+    assert len(found) == sets
+    assert all(2 <= len(cells) <= 12 for cells in found)
 
 
 @pytest.mark.parametrize("latent", [True, False])
