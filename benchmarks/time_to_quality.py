@@ -11,7 +11,7 @@ cores are 1,200 of them. Loading, training and validation count, drawing and jud
 *ours* is `generation` of config/ixi.yaml, from nothing and without conditions. *monai* is the network, noise, loss, optimiser
 and augmentation of MONAI's tutorial "2d_ddpm": DiffusionModelUNet with 128, 256, 256 channels, 1,000 steps of a linear schedule,
 epsilon, Adam at 2.5e-5, small affine transforms of half of the images; batches of 16 in place of 128, with which 40 minutes would be few dozen
-steps. Both draw 64 images by 25 DDIM steps; KID is `evaluate_generation`'s by the features of `ventricles-t1`, over random halves of held-out people.
+steps. Both draw 32 images by 25 DDIM steps; KID is `evaluate_generation`'s by the features of `ventricles-t1`, over random halves of held-out people.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from pipeline_lib.training.denoiser import train_denoiser
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 CORES = 2
-SAMPLES, DRAWN_BY = 64, 25
+SAMPLES, DRAWN_BY = 32, 25
 PILOT = 30
 """Steps that tell how long one takes."""
 BATCH = 16
@@ -159,7 +159,7 @@ def judge(chunks: list[Path], held_out: list[Path], out: Path) -> pd.DataFrame:
     yardstick = Yardstick(known, other, SAMPLES, network, 0, group="all", note="")
     rows = []
     for folder in sorted(out.glob("*/after-*"), key=lambda path: (path.parent.name, int(path.name[6:]))):
-        features = extract(network, np.load(folder / "samples.npy"))
+        features = extract(network, np.load(folder / "samples.npy")[:SAMPLES])
         about = Metric("", None, role="checkpoint", method=folder.parent.name, split="held-out")
         rows.append(row_of(yardstick.measure(features, about), folder.parent.name, read_json(folder / "spent.json")))
     people = [metric for metric in yardstick.real() if metric.role == "floor"]

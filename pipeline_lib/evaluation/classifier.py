@@ -78,9 +78,10 @@ def _contrast(
         return bootstrap_groups(_area, *groups, clusters=clusters, resamples=options.bootstrap, seed=options.seed)
 
     of_samples = _scores(by_real, features, contrast)
-    yield replace(about, part=SAMPLES_PART, role="reference", images=int((drawn != "").sum())).measured(
-        interval(of_samples, drawn, samples["seed"].to_numpy(dtype=str)),
-        "do samples look like what they were asked for",
+    noise, asked = samples["seed"].to_numpy(dtype=str), drawn != ""
+    yield replace(about, part=SAMPLES_PART, role="reference", images=int(asked.sum())).measured(
+        interval(of_samples, drawn, noise),
+        f"do samples look like what they were asked for; interval over {len(set(noise[asked]))} noises of samples",
     )
     if not enough(contrast, other.index):
         return

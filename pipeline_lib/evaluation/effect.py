@@ -25,6 +25,8 @@ CHANGE = "change of an image by another group"
 PEOPLE = "two people, one of each group"
 VENTRICLES_DIFFER = f"{SHARE}, effect size of"
 PAIRS = 200
+HARDLY = 0.64
+"""An area below it is less than half a standard deviation between two Gaussians, Cohen's medium effect: Phi(.5 / sqrt 2)."""
 OF_ITSELF = ("id", "cell", "group")
 """Columns of ``samples.tsv`` that differ between two samples of one noise."""
 
@@ -96,7 +98,12 @@ def _look(metrics: Sequence[Metric], contrast: Contrast, trained_here: bool) -> 
     told = f"AUC {_interval(own)} over {own.images} samples, chance is 0.5"
     knows = real is not None and real.low is not None and real.low > 0.5
     checked = f"AUC {_interval(real)} over {real.people} people" if real is not None else ""
-    if own.low > 0.5:
+    if own.low > 0.5 and own.value < HARDLY:
+        said = (
+            f"Samples of {kinds} can hardly be told apart by a classifier fitted to real {kinds} ({told}): the group does something to "
+            "them, and little that is seen in people."
+        )
+    elif own.low > 0.5:
         said = f"Samples look like the people they were asked for: a classifier fitted to real {kinds} tells them apart ({told})."
     elif own.high < 0.5:
         said = f"Samples of {kinds} look like the other kind to a classifier fitted to real people ({told})."

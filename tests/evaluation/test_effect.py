@@ -64,6 +64,16 @@ def test_a_condition_without_effect_is_said_to_have_none() -> None:
     assert "It does tell held-out people apart" in remark
 
 
+def test_a_condition_that_moves_samples_a_little_is_not_said_to_mean_what_it_means_in_people() -> None:
+    """The same noise under both groups shows a shift far smaller than what people differ by."""
+    drawn = np.random.default_rng(5).normal(size=(40, 6)).repeat(2, axis=0)
+    drawn[:, 0] += 0.3 * (SAMPLES["group"] == "AD")
+    metrics = classify(real(200, 1, 2.0), real(60, 2, 2.0), drawn, SAMPLES, OPTIONS, RESULT)
+    (remark,) = remarks_on(metrics, SAMPLES, OPTIONS, trained_here=True)
+    assert remark.startswith("Samples of AD and CN can hardly be told apart")
+    assert "little that is seen in people" in remark
+
+
 def test_a_condition_that_moves_samples_the_wrong_way() -> None:
     assert said(2.0, -2.0).startswith("Samples of AD and CN look like the other kind")
 
