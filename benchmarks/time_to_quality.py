@@ -187,14 +187,15 @@ def draw(table: pd.DataFrame, out: Path) -> None:
     axis.set_xlabel("minutes of two cores")
     axis.set_ylabel("KID x 1,000 to held-out people")
     axis.set_yscale("symlog", linthresh=1)
+    axis.set_ylim(bottom=0)
     axis.legend(fontsize=8)
     figure.savefig(out / "kid.png", dpi=150)
 
     folders = sorted(out.glob("*/after-*"), key=lambda path: (path.parent.name, int(path.name[6:])))
-    figure = Figure(figsize=(8, 1.3 * len(folders)), layout="constrained")
+    figure = Figure(figsize=(8, 1.15 * len(folders)), layout="constrained")
     for axes, folder in zip(figure.subplots(len(folders), 8, squeeze=False), folders, strict=True):
         for axis, image in zip(axes, np.load(folder / "samples.npy"), strict=False):
-            axis.imshow(image[0].T, cmap="gray", vmin=-1, vmax=1, origin="lower")
+            axis.imshow(image[0], cmap="gray", vmin=-1, vmax=1)
             axis.set_xticks([])
             axis.set_yticks([])
         axes[0].set_ylabel(f"{folder.parent.name}\n{int(folder.name[6:]) / 60 / CORES:.0f} min", fontsize=7)
