@@ -10,7 +10,7 @@ cores are 1,200 of them. Loading, training and validation count, drawing and jud
 
 *ours* is `generation` of config/ixi.yaml, from nothing and without conditions. *monai* is the network, noise, loss, optimiser
 and augmentation of MONAI's tutorial "2d_ddpm": DiffusionModelUNet with 128, 256, 256 channels, 1,000 steps of a linear schedule,
-epsilon, Adam at 2.5e-5, small affine transforms of half of the images; batches of 16 in place of 128, with which 40 minutes would be few dozen
+epsilon, Adam at 2.5e-5, small affine transforms of half of the images; batches of 16 in place of 128, with which 40 minutes would be nine
 steps. Both draw 32 images by 25 DDIM steps; KID is `evaluate_generation`'s by the features of `ventricles-t1`, over random halves of held-out people.
 """
 
@@ -159,7 +159,7 @@ def judge(chunks: list[Path], held_out: list[Path], out: Path) -> pd.DataFrame:
     yardstick = Yardstick(known, other, SAMPLES, network, 0, group="all", note="")
     rows = []
     for folder in sorted(out.glob("*/after-*"), key=lambda path: (path.parent.name, int(path.name[6:]))):
-        features = extract(network, np.load(folder / "samples.npy")[:SAMPLES])
+        features = extract(network, np.load(folder / "samples.npy"))
         about = Metric("", None, role="checkpoint", method=folder.parent.name, split="held-out")
         rows.append(row_of(yardstick.measure(features, about), folder.parent.name, read_json(folder / "spent.json")))
     people = [metric for metric in yardstick.real() if metric.role == "floor"]

@@ -82,7 +82,9 @@ def _named_files(path: Path) -> list[Path]:
     return [
         file
         for file in found
-        if file.is_file() and not {"__pycache__", *NO_NETWORK}.intersection(file.parts) and file.suffix != ".py"
+        if file.is_file()
+        and file.suffix != ".py"
+        and not {"__pycache__", *NO_NETWORK}.intersection(file.relative_to(path.parent).parts)
     ]
 
 

@@ -76,6 +76,14 @@ def test_networks_that_ship_count_and_what_lies_beside_them_does_not(checkout: P
     assert hash_of(checkout, "train_denoiser") != before
 
 
+def test_it_does_not_matter_where_the_checkout_lies(checkout: Path, tmp_path: Path) -> None:
+    before = hash_of(checkout, "train_denoiser")
+    elsewhere = tmp_path / "fitted" / "LICENSE"
+    for name in ("pipeline_lib", "workflow"):
+        shutil.copytree(checkout / name, elsewhere / name, ignore=shutil.ignore_patterns("__pycache__"))
+    assert hash_of(elsewhere, "train_denoiser") == before
+
+
 def test_docstring_does_not_count(tmp_path: Path) -> None:
     first, second = tmp_path / "first.py", tmp_path / "second.py"
     first.write_text('def f():\n    """One."""\n    return 1\n')
