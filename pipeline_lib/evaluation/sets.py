@@ -21,7 +21,7 @@ from pipeline_lib.evaluation.features import SegmenterFeatures, feature_network
 from pipeline_lib.evaluation.metric import Direction, Metric, joined
 from pipeline_lib.files import read_json
 from pipeline_lib.inference.chunks import open_array, read_indices
-from pipeline_lib.inference.pictures import plane
+from pipeline_lib.inference.pictures import abreast, ortho
 from pipeline_lib.inference.refusal import caution
 from pipeline_lib.inference.segmenter import load_segmenter
 from pipeline_lib.metrics.bootstrap import Interval, bootstrap_mean, half_sampling, halves
@@ -366,11 +366,11 @@ def write_copies(
             "suspected_copy": near.similarity[order] > memory.threshold,
         }
     ).to_csv(folder / "nearest.tsv", sep="\t", index=False)
-    first = order[:SHOWN]
+    first = order[: abreast(samples, SHOWN)]
     np.savez(
         folder / "nearest.npz",
-        sample=np.stack([plane(samples[place]) for place in first]),
-        training=np.stack([plane(image) for image in memory.train.images[near.row[first]]]),
+        sample=np.stack([ortho(samples[place]) for place in first]),
+        training=np.stack([ortho(image) for image in memory.train.images[near.row[first]]]),
         similarity=near.similarity[first],
         typical=np.median(memory.held_out.similarity),
     )

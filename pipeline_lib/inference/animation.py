@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline_lib.diffusion.samplers import Progress
 from pipeline_lib.files import atomic_path
-from pipeline_lib.inference.pictures import Row, Tile, mosaic, plane
+from pipeline_lib.inference.pictures import Row, Tile, mosaic, ortho
 
 COLUMNS = 6
 FRAME_MS = 120
@@ -60,7 +60,7 @@ def filmstrip(frames: Frames, title: str) -> Figure:
     chosen = np.unique(np.linspace(0, len(frames) - 1, COLUMNS).round().astype(int))
     rows = []
     for sample in range(min(4, len(frames[0][1]))):
-        tiles = [Tile(plane(frames[n][1][sample]), title=_at(frames[n][0]) if sample == 0 else "") for n in chosen]
+        tiles = [Tile(ortho(frames[n][1][sample]), title=_at(frames[n][0]) if sample == 0 else "") for n in chosen]
         rows.append(Row(tiles))
     return mosaic(rows, title)
 
@@ -70,6 +70,6 @@ def _at(timestep: int) -> str:
 
 
 def _frame(x: NDArray[np.float32], x0: NDArray[np.float32]) -> Image.Image:
-    lines = [np.concatenate([plane(image) for image in images], axis=1) for images in (x, x0)]
+    lines = [np.concatenate([ortho(image) for image in images], axis=1) for images in (x, x0)]
     picture = np.clip((np.concatenate(lines, axis=0) + 1) / 2, 0, 1) * 255
     return Image.fromarray(picture.round().astype(np.uint8))

@@ -8,7 +8,7 @@ from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.files import atomic_directory
 from pipeline_lib.inference.animation import Recorder, filmstrip, write_gif
 from pipeline_lib.inference.denoise import load_denoiser
-from pipeline_lib.inference.pictures import Row, Tile, mosaic, plane, save
+from pipeline_lib.inference.pictures import Row, Tile, abreast, mosaic, ortho, save
 from pipeline_lib.inference.sampling import (
     draw_samples,
     held_out_people,
@@ -45,18 +45,19 @@ def sample_generation(recipe: RecipeOptions, diffusion: Path, held_out: list[Pat
             drawn = images if same else draw_samples(load_denoiser(recipe, path), shape, wanted).numpy()
             write_step(folder, path.stem, drawn)
         write_samples(folder, images, wanted, recipe, diffusion / "model.safetensors", people)
-        tiles = [Tile(plane(image)) for image in images[:SHOWN]]
-        rows = [Row(tiles[n : n + GRID_COLUMNS]) for n in range(0, len(tiles), GRID_COLUMNS)]
+        columns = abreast(images, GRID_COLUMNS)
+        tiles = [Tile(ortho(image)) for image in images[:SHOWN]]
+        rows = [Row(tiles[n : n + columns]) for n in range(0, len(tiles), columns)]
         if len(wanted.cells) > 1:
             rows = [
-                Row([Tile(plane(images[place])) for place in places[:GRID_COLUMNS]], cell)
+                Row([Tile(ortho(images[place])) for place in places[:columns]], cell)
                 for cell, places in list(wanted.cells.items())[:SHOWN]
             ]
         shown = sum(len(row.tiles) for row in rows)
         save(mosaic(rows, f"Generated images ({shown} of {len(images)})", tile_inches=1.1), folder / "grid.png")
 
         recorder = Recorder()
-        draw_samples(final, shape, wanted, only=slice(0, ANIMATED), recorder=recorder)
+        draw_samples(final, shape, wanted, only=slice(0, abreast(images, ANIMATED)), recorder=recorder)
         frames = recorder.pictures(lambda x: x)
         write_gif(frames, folder / "reverse.gif")
         save(filmstrip(frames, "The reverse process"), folder / "reverse.png")

@@ -30,6 +30,29 @@ def plane(image: Array, place: int | None = None) -> Plane:
     return np.moveaxis(image, 0, -1) if image.shape[0] == 3 else image[0]
 
 
+def ortho(image: Array) -> Plane:
+    """`plane`; of a volume in RAS+ its middle axial, coronal and sagittal slices side by side, front or top up."""
+    if image.ndim != 4:
+        return plane(image)
+    middle = [length // 2 for length in image.shape[1:]]
+    slices = [np.rot90(np.take(image[0], middle[axis], axis=axis)) for axis in (2, 1, 0)]
+    tallest = max(len(each) for each in slices)
+    above = [tallest - len(each) for each in slices]
+    ground = float(image[0].min())
+    return np.concatenate(
+        [
+            np.pad(each, ((more // 2, more - more // 2), (0, 0)), constant_values=ground)
+            for each, more in zip(slices, above, strict=True)
+        ],
+        axis=1,
+    )
+
+
+def abreast(images: Array, most: int) -> int:
+    """How many of ``images`` ``(N, C, *spatial)`` have room where ``most`` slices do, by `ortho`: a volume takes that of three."""
+    return most if images.ndim == 4 else max(1, most // 3)
+
+
 @dataclass(frozen=True)
 class Tile:
     """One picture of a mosaic; intensities from ``low`` to ``high`` span the colours."""
@@ -54,7 +77,9 @@ class Row:
 def mosaic(rows: Sequence[Row], title: str = "", tile_inches: float = 1.5) -> Figure:
     """A figure of rows of tiles; a tile of three channels in [-1, 1] is shown in its own colours."""
     columns = max(len(row.tiles) for row in rows)
-    figure = Figure(figsize=(columns * tile_inches + 1.2, len(rows) * tile_inches + 0.6), layout="constrained")
+    wide = max([1.0, *(tile.image.shape[1] / tile.image.shape[0] for row in rows for tile in row.tiles)])
+    size = (columns * wide * tile_inches + 1.2, len(rows) * tile_inches + 0.6)
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for line, row in zip(axes, rows, strict=True):
         for axis in line:

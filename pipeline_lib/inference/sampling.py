@@ -24,7 +24,7 @@ from pipeline_lib.inference.animation import Recorder
 from pipeline_lib.inference.chunks import read_indices
 from pipeline_lib.inference.denoise import Denoiser
 from pipeline_lib.inference.geometry import affine_like, centred_affine, voxel_size, write_nifti
-from pipeline_lib.inference.pictures import plane
+from pipeline_lib.inference.pictures import ortho
 from pipeline_lib.tasks import TASKS
 from pipeline_lib.training.steps import seed_of
 
@@ -178,7 +178,7 @@ def write_samples(
 ) -> None:
     """``samples.npy``, ``samples.tsv`` and every sample as a file of its own, which says that it is synthetic.
 
-    ``png/`` has all samples, of volumes the middle slice. ``nifti/`` has volumes, on the grid of the held-out people where
+    ``png/`` has all samples, of volumes three slices through the middle. ``nifti/`` has volumes, on the grid of the held-out people where
     they share one and about an origin in their middle otherwise, and slices whose position the model was told and whose
     grid the held-out people share.
 
@@ -228,6 +228,6 @@ def write_png(path: Path, image: NDArray[np.float32], about: Mapping[str, Any]) 
     text = PngInfo()
     for key, value in about.items():
         text.add_text(key, str(value))
-    pixels = (np.clip((plane(image) + 1) / 2, 0, 1) * 255).round().astype(np.uint8)
+    pixels = (np.clip((ortho(image) + 1) / 2, 0, 1) * 255).round().astype(np.uint8)
     with atomic_path(path) as temporary:
         Image.fromarray(pixels).save(temporary, format="PNG", pnginfo=text)

@@ -17,7 +17,7 @@ from pipeline_lib.files import atomic_directory
 from pipeline_lib.inference.animation import Recorder, filmstrip, write_gif
 from pipeline_lib.inference.denoise import Denoiser, load_denoiser
 from pipeline_lib.inference.latent import LatentSpace, load_latent_space
-from pipeline_lib.inference.pictures import Row, Tile, mosaic, plane, save
+from pipeline_lib.inference.pictures import Row, Tile, abreast, mosaic, ortho, save
 from pipeline_lib.inference.sampling import (
     Wanted,
     draw_samples,
@@ -58,7 +58,7 @@ def sample_synthesis(
     space = None if autoencoder is None else load_latent_space(autoencoder)
     shape = (recipe.data.channels, *recipe.data.size) if space is None else space.shape(recipe.data.size)
     images = _sampled(denoiser, shape, wanted, space)
-    every = max(1, -(-len(wanted.table) // ANIMATED))
+    every = max(1, -(-len(wanted.table) // abreast(images, ANIMATED)))
     recorder = Recorder(most=FRAMES)
     draw_samples(denoiser, shape, wanted, only=slice(0, None, every), recorder=recorder)
     frames = recorder.pictures(lambda x: _decoded(x, space))
@@ -99,7 +99,7 @@ def _decoded(drawn: Tensor, space: LatentSpace | None) -> Tensor:
 
 def _grid(by_cell: Mapping[str, NDArray[np.float32]]) -> Figure:
     shown = list(by_cell.items())[:MOST_ROWS]
-    rows = [Row([Tile(plane(image)) for image in images[:SHOWN]], cell) for cell, images in shown]
+    rows = [Row([Tile(ortho(image)) for image in images[: abreast(images, SHOWN)]], cell) for cell, images in shown]
     return mosaic(rows, "Synthetic images, a row for each combination of conditions", tile_inches=1.2)
 
 
@@ -118,8 +118,8 @@ def _compared(alike: Sequence[Mapping[str, NDArray[np.float32]]]) -> Figure:
     """Combinations of conditions from the same noise, their differences from the first, and the means over all samples."""
 
     def row(images: NDArray[np.float32], title: str, **look: Any) -> Row:
-        mean = Tile(plane(images.mean(axis=0)), **look, title=f"mean of {len(images)}")
-        return Row([*(Tile(plane(image), **look) for image in images[:COMPARED]), mean], title)
+        mean = Tile(ortho(images.mean(axis=0)), **look, title=f"mean of {len(images)}")
+        return Row([*(Tile(ortho(image), **look) for image in images[: abreast(images, COMPARED)]), mean], title)
 
     rows = []
     for cells in alike:
