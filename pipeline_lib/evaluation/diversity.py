@@ -31,7 +31,9 @@ def measure_diversity(
         return [
             result.measured(Interval(float("nan"), None, None), f"images have fewer than {WINDOW} voxels along an axis")
         ]
-    drawn = _pairs(_like(samples), samples["id"].to_numpy(dtype=str), samples.get("seed"), options.seed)
+    like = _like(samples)
+    at = " at neighbouring slices" if like["slice"].nunique() > 1 else ""
+    drawn = _pairs(like, samples["id"].to_numpy(dtype=str), samples.get("seed"), options.seed)
     real = _pairs(_like(other.index), other.people, None, options.seed)
     metrics = []
     for about, source, pairs in (
@@ -42,7 +44,7 @@ def measure_diversity(
             continue
         found = multiscale_similarity(source[pairs[:, 0]], source[pairs[:, 1]])
         interval = bootstrap_mean(found, resamples=options.bootstrap, seed=options.seed)
-        note = f"{len(pairs)} pairs of one group at neighbouring slices; higher is more alike"
+        note = f"{len(pairs)} pairs of one group{at}; higher is more alike"
         metrics.append(replace(about, images=len(np.unique(pairs))).measured(interval, note))
     return metrics
 

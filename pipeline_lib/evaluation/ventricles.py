@@ -149,6 +149,7 @@ class Comparison:
         self.people, self.samples, self.options = people, samples, options
         self.result = replace(result, direction="neither", note=joined(ruler, result.note))
         self.reference = replace(self.result, role="reference", method=HELD_OUT)
+        self.at = " at a slice" if len(people.weights) > 1 else ""
 
     def metrics(self) -> Iterator[Metric]:
         """All of them, groups first."""
@@ -180,7 +181,7 @@ class Comparison:
             lambda x: float(x.mean()),
         )
         yield from self._both(
-            replace(about, name=f"{SHARE}, spread between people at a slice"), (real,), (left,), (noise,), people.spread, spread
+            replace(about, name=f"{SHARE}, spread between people{self.at}"), (real,), (left,), (noise,), people.spread, spread
         )  # fmt: skip
         yield from self._distance(
             replace(about, name=f"{SHARE}, Wasserstein distance to held-out people"), real, values
@@ -217,7 +218,7 @@ class Comparison:
         pairs = [np.stack([own, rest], axis=1) for own, rest in zip((few, many), left, strict=True)]
         name = f"{SHARE}, effect size of {named}"
         yield from self._both(
-            replace(self.result, name=name, unit="Hedges' g at a slice"),
+            replace(self.result, name=name, unit=f"Hedges' g{self.at}"),
             (small, large),
             tuple(pairs),
             noise,
@@ -295,7 +296,7 @@ class Comparison:
         about = replace(about, direction="lower")
         own = replace(about, people=len(real), images=len(drawn))
         distance = wasserstein(real[~np.isnan(real)], drawn)
-        yield own.measured(Interval(distance, None, None), "of shares at a slice; no interval, compare the floor")
+        yield own.measured(Interval(distance, None, None), f"of shares{self.at}; no interval, compare the floor")
         if len(real) < FEWEST:
             return
         found = [
@@ -303,7 +304,7 @@ class Comparison:
             for one, other in halves(len(real), SPLITS, self.options.seed)
         ]
         floor = replace(about, role="floor", method=FLOOR, people=len(real))
-        yield floor.measured(half_sampling(np.array(found), len(real)), "of shares at a slice, over random halves")
+        yield floor.measured(half_sampling(np.array(found), len(real)), f"of shares{self.at}, over random halves")
 
     def _interval(
         self,

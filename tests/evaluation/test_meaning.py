@@ -253,6 +253,17 @@ def test_samples_of_one_noise_are_drawn_together() -> None:
     assert widths(range(80), images[noises], table)[0] < 0.6 * single[0]
 
 
+def test_of_volumes_no_slice_is_spoken() -> None:
+    real, index = people_of(20, 1)
+    rows = (index["slice"] == PLACES[0]).to_numpy()
+    volumes = Real(index[rows].assign(slice=np.nan).reset_index(drop=True), real.images[rows], real.features[rows])
+    images, table = samples_of([30.0, 70.0] * 10, [PLACES[0]] * 20, seed=6)
+    own = table.assign(slice="")
+    metrics = measure_ventricles(Counting(), volumes, images, own, OPTIONS, RESULT)[0]  # type: ignore[arg-type]
+    assert found(metrics, f"{SHARE}, spread between people", role="result", group="all").images == 20
+    assert not [row for row in metrics if "slice" in f"{row.name} {row.unit} {row.note}"]
+
+
 def test_the_area_is_that_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     ones, others = rng.integers(0, 9, 40).astype(float), rng.integers(3, 12, 30).astype(float)
