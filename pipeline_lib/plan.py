@@ -174,6 +174,11 @@ class Plan:
         """What a network starts from, as the configuration names it; empty: nothing."""
         return getattr(getattr(self.recipes[recipe], section), "start_from", None) or ""
 
+    def earlier(self, recipe: str) -> str:
+        """The recipe of this configuration whose denoiser that of ``recipe`` starts from; empty: there is none."""
+        start = self.start("denoiser", recipe) if "denoiser" in self.trained(recipe) else ""
+        return start if start in self.recipes else ""
+
     def from_nothing(self, recipe: str) -> str:
         """The recipe of this configuration that is equal but starts from nothing, at equal steps; empty where there is none."""
         started = any(self.start(section, recipe) for section in self.trained(recipe))
@@ -306,10 +311,13 @@ class Plan:
         return self.config.split.model_copy(update=nobody)
 
     def _by_content(self, part: dict[str, Any]) -> dict[str, Any]:
-        """Options with the content of what a network starts from in the place of its path."""
+        """Options with the content of what a network starts from in the place of its path; a recipe of this run is an input instead."""
         for section in ("autoencoder", "denoiser"):
             network = part.get(section)
             if network and (start_from := network.get("start_from")):
+                if section == "denoiser" and start_from in self.recipes:
+                    network["start_from"] = None
+                    continue
                 roles = TASKS[part["task"]].roles if section == "autoencoder" else ("",)
                 contents = {content_of(starting_place(start_from, section, role)) for role in roles}
                 network["start_from"] = " ".join(sorted(contents))

@@ -38,7 +38,8 @@ class Reason:
 def retraining(plan: Plan, results: Path) -> list[str]:
     """One line for each model that exists and will be trained again, with its reasons."""
     lines = []
-    for recipe in plan.recipes:
+    again: dict[str, bool] = {}
+    for recipe in _earlier_first(plan):
         if plan.frozen(recipe):
             continue
         before: list[Reason] = []
@@ -54,6 +55,10 @@ def retraining(plan: Plan, results: Path) -> list[str]:
             if not (folder / SIDECAR).is_file():
                 continue
             reasons = list(_reasons(plan, recipe, results, folder, script, part))
+            earlier = plan.earlier(recipe) if part == "denoiser" else ""
+            if earlier in again:
+                may = "is" if again[earlier] else "may be"
+                reasons.append(Reason(f"{earlier}, from which it starts, {may} trained again", again[earlier]))
             if part != "denoiser":
                 before += reasons
             elif before:
@@ -64,7 +69,23 @@ def retraining(plan: Plan, results: Path) -> list[str]:
                 unless = "" if any(reason.sure for reason in reasons) else " unless its images come out the same"
                 texts = "; ".join(reason.text for reason in reasons)
                 lines.append(f"{recipe}: {model} will be trained again{unless}: {texts}")
+            if reasons and part == "denoiser":
+                again[recipe] = any(reason.sure for reason in reasons)
     return lines
+
+
+def _earlier_first(plan: Plan) -> list[str]:
+    """Recipes in their order, but for those that others start from, which come before them."""
+    ordered: list[str] = []
+
+    def place(recipe: str) -> None:
+        if recipe and recipe not in ordered:
+            place(plan.earlier(recipe))
+            ordered.append(recipe)
+
+    for recipe in plan.recipes:
+        place(recipe)
+    return ordered
 
 
 def _reasons(plan: Plan, recipe: str, results: Path, folder: Path, script: str, part: str) -> Iterator[Reason]:

@@ -167,14 +167,13 @@ def _version(package: str) -> str | None:
 
 
 def _lineage(inputs: list[Path]) -> dict[str, object]:
-    """Code and options of every stage that led to the inputs, by its name."""
+    """Code and options of every stage that led to the inputs, by its name; of the first input where they differ."""
     lineage: dict[str, object] = {}
     for sidecar in dict.fromkeys(sidecar_of(path) for path in inputs):
         if sidecar.is_file():
             made = read_json(sidecar)
-            lineage |= made.get("lineage", {})
-            if "stage" in made:
-                lineage[made["stage"]] = {"code": made["code"], "options": made["options"]}
+            own = {made["stage"]: {"code": made["code"], "options": made["options"]}} if "stage" in made else {}
+            lineage = {**made.get("lineage", {}), **own, **lineage}
     return lineage
 
 

@@ -267,6 +267,53 @@ def test_what_the_same_reaches_from_nothing_is_looked_for_among_the_recipes(coho
     assert Plan({**cohort, "recipes": {"more": more, "longer": longer}}).from_nothing("more") == ""
 
 
+def test_a_denoiser_starts_from_that_of_another_recipe_of_the_configuration(cohort: dict) -> None:
+    training = {"steps": 30, "learning_rate": 1e-3}
+    fine = {**GENERATION, "denoiser": {"start_from": "coarse"}}
+    plan = Plan({**cohort, "recipes": {"fine": fine, "coarse": {**GENERATION, "denoiser": {"training": training}}}})
+    assert {name: plan.earlier(name) for name in plan.recipes} == {"fine": "coarse", "coarse": ""}
+    options = json.loads(plan.options("denoiser", "fine"))["denoiser"]
+    assert options["start_from"] is None, "it comes as an input"
+    assert options["training"]["learning_rate"] == pytest.approx(1e-3 / 5)
+    assert options["training"]["warmup"] == 100
+    assert json.loads(plan.options("report", "fine"))["recipe"]["denoiser"]["start_from"] == "coarse"
+
+
+@pytest.mark.parametrize(
+    ("starts", "said"),
+    [
+        ({"one": "one"}, "recipes.one.denoiser.start_from: one starts from one; one of them must start from elsewhere"),
+        (
+            {"one": "two", "two": "one"},
+            "recipes.two.denoiser.start_from: two starts from one starts from two; one of them",
+        ),
+    ],
+)
+def test_recipes_that_start_from_each_other_are_refused(cohort: dict, starts: dict[str, str], said: str) -> None:
+    recipes = {name: {**GENERATION, "denoiser": {"start_from": start}} for name, start in starts.items()}
+    with pytest.raises(UserError, match=said):
+        Plan({**cohort, "recipes": recipes})
+
+
+def test_a_recipe_that_trains_no_denoiser_gives_none_to_start_from(cohort: dict, tmp_path: Path) -> None:
+    write_sheet(tmp_path, [row.replace("T1w", modality) for row in sheet_of(12) for modality in ("dwi", "noddi")])
+    regressed = {
+        "task": "translation",
+        "data": {"modality": "dwi", "target": "noddi"},
+        "regression": {},
+        "autoencoder": None,
+    }
+    regression = {**regressed, "sampling": {"count": 0}}
+    more = {**regressed, "denoiser": {"start_from": "alone"}}
+    with pytest.raises(UserError, match=r"recipes.more.denoiser.start_from: alone trains no denoiser"):
+        Plan({**cohort, "recipes": {"alone": regression, "more": more}})
+    frozen = {"weights": "generator-t1"}
+    with pytest.raises(
+        UserError, match=r"start_from: done is not trained here; name what it is applied with: .*generator-t1"
+    ):
+        Plan({**cohort, "recipes": {"done": frozen, "more": {**GENERATION, "denoiser": {"start_from": "done"}}}})
+
+
 BOTH = {"task": "anomaly", "data": {"modality": ["T1w", "FLAIR"], "size": [64, 64]}}
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline_lib.files import write_json, write_table
+from pipeline_lib.files import read_json, write_json, write_table
 from pipeline_lib.imaging.status import COLUMNS
 from pipeline_lib.plan import Plan
 from pipeline_lib.retraining import retraining
@@ -92,6 +93,21 @@ class Cohort:
 @pytest.fixture
 def cohort(tmp_path: Path) -> Cohort:
     return Cohort(tmp_path, GROUPED)
+
+
+def test_what_starts_from_a_denoiser_that_is_trained_again_is_trained_again(cohort: Cohort) -> None:
+    finer = {**GROUPED, "denoiser": {"condition": ["group"], "start_from": "synthesis"}}
+    recipes = {"finer": finer, "synthesis": GROUPED}
+    results = cohort.folder / "results"
+    plan = cohort.plan(recipes=recipes)
+    shutil.copytree(results / "synthesis", results / "finer")
+    sidecar = results / "finer" / "diffusion" / "provenance.json"
+    write_json(sidecar, read_json(sidecar) | {"options": json.loads(plan.options("denoiser", "finer"))})
+    assert retraining(plan, results) == []
+    longer = {**GROUPED, "denoiser": {"condition": ["group"], "training": {"steps": 77}}}
+    lines = retraining(cohort.plan(recipes=recipes | {"synthesis": longer}), results)
+    assert [line.partition(":")[0] for line in lines] == ["synthesis", "finer"]
+    assert lines[1].endswith("synthesis, from which it starts, is trained again")
 
 
 def test_nothing_is_said_where_nothing_changed_though_a_scan_failed(cohort: Cohort) -> None:

@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from pipeline_lib.config.fine_tuning import fine_tuned
+from pipeline_lib.config.fine_tuning import faulty_starts, fine_tuned
 from pipeline_lib.config.frozen import frozen_recipe, is_frozen, prepared_alike
 from pipeline_lib.config.schema import Config
 from pipeline_lib.config.unread import unread
@@ -48,9 +48,7 @@ def load_config(values: Mapping[str, Any], folder: Path | str = ".") -> Config:
         if frozen:
             finished = {name: of for name, (_, of) in frozen.items()}
             values["preprocess"] = prepared_alike(values.get("preprocess") or {}, finished)
-        values["recipes"] = {
-            name: frozen[name][0] if name in frozen else fine_tuned(name, recipe) for name, recipe in read.items()
-        }
+        values["recipes"] = {name: frozen[name][0] if name in frozen else fine_tuned(name, read) for name in read}
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
@@ -58,6 +56,7 @@ def load_config(values: Mapping[str, Any], folder: Path | str = ".") -> Config:
     else:
         trained = {name: recipe for name, recipe in config.recipes.items() if not recipe.weights}
         lines = [f"recipes.{name}.{line}" for name, recipe in trained.items() for line in unread(recipe)]
+        lines += faulty_starts(config.recipes)
         if not lines:
             return config
     raise UserError("configuration: " + "\n".join(lines))

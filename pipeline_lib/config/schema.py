@@ -429,10 +429,9 @@ class TrainingOptions(Options):
         return {**values, "steps": 0}
 
 
-START_FROM = Field(
-    None,
-    description="Weights to start from: a bundle by its name or folder, a folder of results, a file of safetensors, or one of "
-    "torch that holds MONAI's weights; null: from nothing.",
+START_FROM = (
+    "Weights to start from: a bundle by its name or folder, a folder of results, a file of safetensors, or one of torch that holds "
+    "MONAI's weights; null: from nothing."
 )
 
 
@@ -468,7 +467,7 @@ class AutoencoderOptions(Options):
     adversarial_start: int = Field(
         1000, ge=0, le=1_000_000_000, description="Step at which the generator first sees it."
     )
-    start_from: FilePath | None = START_FROM
+    start_from: FilePath | None = Field(None, description=START_FROM)
     training: TrainingOptions = Field(TrainingOptions(), description="Its training.")
 
     @model_validator(mode="after")
@@ -631,7 +630,10 @@ class DenoiserOptions(Options):
     synthetic_lesions: SyntheticLesionOptions | None = Field(
         None, description="Train on lesions drawn at random, which are taken out and marked (anomaly)."
     )
-    start_from: FilePath | None = START_FROM
+    start_from: FilePath | None = Field(
+        None,
+        description=f"{START_FROM} Or another recipe of this configuration, whose denoiser is then trained first.",
+    )
     training: TrainingOptions = Field(TrainingOptions(), description="Its training.")
 
     @field_validator("condition", mode="before")

@@ -45,7 +45,10 @@ for recipe in plan.recipes:
     for section in plan.trained(recipe):
         exported[f"LAUNCH_{recipe}_{section}"] = plan.launch(section, recipe)
         exported[f"SETTINGS_{recipe}_{section}"] = plan.settings(section, recipe)
-        exported[f"START_{recipe}_{section}"] = plan.start(section, recipe)
+        earlier = section == "denoiser" and plan.earlier(recipe)
+        exported[f"START_{recipe}_{section}"] = (
+            "" if earlier else plan.start(section, recipe)
+        )
     if plan.frozen(recipe):
         exported[f"WEIGHTS_{recipe}"] = plan.recipes[recipe].weights
 exported = {name: shlex.quote(str(path)) for name, path in exported.items()}
@@ -204,6 +207,12 @@ def from_nothing(wildcards):
     """The evaluation of the same recipe started from nothing, where the configuration has one to compare with."""
     other = plan.from_nothing(wildcards.recipe)
     return [made(other, "evaluation")] if other else []
+
+
+def earlier(wildcards):
+    """The denoiser of another recipe from which that of a recipe starts, where it names one."""
+    other = plan.earlier(wildcards.recipe)
+    return [made(other, "diffusion")] if other else []
 
 
 def latents_of_chunk(wildcards):

@@ -8,6 +8,7 @@ use rule stage as train_denoiser with:
         validation=training_data("validation"),
         autoencoders=autoencoders,
         regression=refined,
+        earlier=earlier,
     output:
         made("{recipe}", "diffusion"),
     log:

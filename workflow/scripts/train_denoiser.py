@@ -7,10 +7,11 @@ from pipeline_lib.training.denoiser import train_denoiser
 parser = training_parser(__doc__)
 parser.add_argument("--autoencoders", nargs="*", type=folder, default=[], help="folders named by their role")
 parser.add_argument("--regression", type=folder, help="folder of the regression whose residual is learned")
+parser.add_argument("--earlier", type=folder, help="folder of the denoiser that this one starts from")
 
 with stage(parser) as arguments:
     inputs = [*arguments.train, *arguments.validation, *arguments.autoencoders]
-    inputs += [arguments.regression] if arguments.regression else []
+    inputs += [path for path in (arguments.regression, arguments.earlier) if path]
     train_denoiser(
         read_part(training_options(arguments)),
         arguments.train,
@@ -21,5 +22,5 @@ with stage(parser) as arguments:
         regression=arguments.regression,
         name=arguments.recipe,
         licence=arguments.licence,
-        start_from=arguments.start_from,
+        start_from=arguments.earlier or arguments.start_from,
     )
