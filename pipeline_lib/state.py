@@ -110,11 +110,12 @@ def told(scan: str, values: Mapping[str, str | float]) -> dict[str, str]:
 
 
 def _arrays(folder: Path) -> dict[str, str]:
-    """Hashes of the arrays and weights in a finished folder, taken from its sidecar."""
+    """Hashes of the arrays and final weights in a finished folder, taken from its sidecar."""
     sidecar = folder / SIDECAR
     if not sidecar.is_file():
         raise UserError(f"{sidecar} is missing: {folder.name} is not finished; run the stage that makes it")
-    written = {Path(name).name: digest for name, digest in read_json(sidecar)["outputs"].items()}
+    outputs = read_json(sidecar)["outputs"].items()
+    written = {Path(name).name: digest for name, digest in outputs if "checkpoints" not in Path(name).parts}
     return {
         name: digest for name, digest in written.items() if Path(name).suffix in CONTENT and name not in NOT_LEARNED
     }

@@ -74,6 +74,15 @@ def test_lesion_masks_are_learned_from_by_nobody(key: Callable[..., str]) -> Non
     assert key(lesion="2") == key(lesion="1") == key()
 
 
+def test_of_a_network_to_start_from_the_finished_weights_count_and_not_what_was_kept_on_the_way(tmp_path: Path) -> None:
+    def started_from(weights: str, kept: str) -> str:
+        outputs = {"diffusion/model.safetensors": weights, "diffusion/checkpoints/step-00000004.safetensors": kept}
+        write_json(tmp_path / "diffusion" / "provenance.json", {"outputs": outputs})
+        return training_key("one", "denoiser", "c", OPTIONS, [tmp_path / "diffusion"])
+
+    assert started_from("1", "1") == started_from("1", "2") != started_from("2", "1")
+
+
 def test_value_that_no_training_reads_is_the_same_training(key: Callable[..., str]) -> None:
     assert key(rows=[ROWS[0] | {"group": "B"}]) == key(picture="2") == key()
     chosen = changed("data", "train_groups", to=["A", "B"])
