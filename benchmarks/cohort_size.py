@@ -54,7 +54,7 @@ def recipe_of(steps: int, start: str) -> RecipeOptions:
     sampling = {**written["sampling"], "count": SAMPLES, "checkpoints": 1}
     judged = {**written.get("evaluation", {}), "features": FEATURES}
     recipe = {**written, "denoiser": {**denoiser, "training": training}, "sampling": sampling, "evaluation": judged}
-    filled = fine_tuned("generation", recipe)
+    filled = fine_tuned({"generation": recipe})["generation"]
     if start:
         filled["denoiser"]["start_from"] = content_of(starting_place(start, "denoiser"))
     return RecipeOptions.model_validate(filled)

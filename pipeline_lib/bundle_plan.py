@@ -227,10 +227,13 @@ def content_of(place: Path) -> str:
     return str(said or sha256_file(place / WEIGHTS if place.is_dir() else place))[:16]
 
 
+STARTED_FROM = "; started from "
+
+
 def terms(licence: str, started_from: Mapping[str, Any] | None) -> str:
     """Terms of a model: of its own scans, and of what it started from."""
-    inherited = (started_from or {}).get("licence", "")
-    return "; started from ".join(filter(None, dict.fromkeys([licence, inherited])))
+    inherited = (started_from or {}).get("licence", "").split(STARTED_FROM)
+    return STARTED_FROM.join(filter(None, dict.fromkeys([licence, *inherited])))
 
 
 def _evaluated(folder: Path) -> Mapping[str, Any]:

@@ -187,6 +187,7 @@ class Plan:
             name
             for name, other in self.recipes.items()
             if started
+            and name != self.earlier(recipe)
             and not any(self.start(section, name) for section in self.trained(name))
             and _but_for_the_start(other) == like
         )

@@ -53,12 +53,12 @@ def retraining(plan: Plan, results: Path) -> list[str]:
         for model, script, part in models:
             folder = results / recipe / model
             if not (folder / SIDECAR).is_file():
+                if part == "denoiser":
+                    again[recipe] = True
                 continue
             reasons = list(_reasons(plan, recipe, results, folder, script, part))
-            earlier = plan.earlier(recipe) if part == "denoiser" else ""
-            if earlier in again:
-                may = "is" if again[earlier] else "may be"
-                reasons.append(Reason(f"{earlier}, from which it starts, {may} trained again", again[earlier]))
+            if part == "denoiser":
+                reasons += _start(plan, recipe, folder, again)
             if part != "denoiser":
                 before += reasons
             elif before:
@@ -72,6 +72,17 @@ def retraining(plan: Plan, results: Path) -> list[str]:
             if reasons and part == "denoiser":
                 again[recipe] = any(reason.sure for reason in reasons)
     return lines
+
+
+def _start(plan: Plan, recipe: str, folder: Path, again: Mapping[str, bool]) -> Iterator[Reason]:
+    """Whether the denoiser of another recipe that this one starts from is another, or is trained itself."""
+    now = plan.earlier(recipe)
+    inputs = (Path(path) for path in read_json(folder / SIDECAR)["inputs"])
+    then = next((path.parent.name for path in inputs if path.name == folder.name), "")
+    if now != then:
+        yield Reason(f"it started from {then or 'no other recipe'}, now from {now or 'none'}")
+    elif now in again:
+        yield Reason(f"{now}, from which it starts, {'is' if again[now] else 'may be'} trained again", again[now])
 
 
 def _earlier_first(plan: Plan) -> list[str]:

@@ -265,6 +265,10 @@ def test_what_the_same_reaches_from_nothing_is_looked_for_among_the_recipes(coho
     plan = Plan({**cohort, "recipes": {"longer": longer, "more": more, "alone": alone}})
     assert {name: plan.from_nothing(name) for name in plan.recipes} == {"longer": "", "more": "alone", "alone": ""}
     assert Plan({**cohort, "recipes": {"more": more, "longer": longer}}).from_nothing("more") == ""
+    twice = {**more, "denoiser": {**more["denoiser"], "start_from": "alone"}}
+    assert Plan({**cohort, "recipes": {"twice": twice, "alone": alone}}).from_nothing("twice") == "", (
+        "it has its steps on top"
+    )
 
 
 def test_a_denoiser_starts_from_that_of_another_recipe_of_the_configuration(cohort: dict) -> None:
@@ -277,6 +281,40 @@ def test_a_denoiser_starts_from_that_of_another_recipe_of_the_configuration(coho
     assert options["training"]["learning_rate"] == pytest.approx(1e-3 / 5)
     assert options["training"]["warmup"] == 100
     assert json.loads(plan.options("report", "fine"))["recipe"]["denoiser"]["start_from"] == "coarse"
+
+
+def test_rates_are_a_fifth_of_the_earlier_recipes_however_written_along_a_chain(cohort: dict) -> None:
+    recipes = {
+        "last": {**GENERATION, "denoiser": {"start_from": "mid"}},
+        "mid": {**GENERATION, "denoiser": {"start_from": "first"}},
+        "first": {**GENERATION, "denoiser": {"training": {"learning_rate": "1e-3"}}},  # as PyYAML reads 1e-3
+    }
+    rates = {
+        name: recipe.denoiser.training.learning_rate
+        for name, recipe in Plan({**cohort, "recipes": recipes}).recipes.items()
+    }
+    assert rates == pytest.approx({"last": 4e-5, "mid": 2e-4, "first": 1e-3})
+    assert list(rates) == ["last", "mid", "first"]
+
+
+@pytest.mark.parametrize(
+    ("here", "said"),
+    [
+        ({"fold": 2}, "one has denoiser.fold 1, here it is 2; they must be alike"),
+        ({"detail": 0}, "one has denoiser.detail 4, here it is 0"),
+    ],
+)
+def test_a_denoiser_that_cannot_go_on_from_another_recipes_is_refused_before_anything_is_trained(
+    cohort: dict, here: dict, said: str
+) -> None:
+    one = {**GENERATION, "denoiser": {"detail": 4}}
+    other = {**GENERATION, "denoiser": {"detail": 4, "start_from": "one", **here}}
+    with pytest.raises(UserError, match=said):
+        Plan({**cohort, "recipes": {"one": one, "other": other}})
+    with pytest.raises(UserError, match="or the recipe of this configuration that is meant: one"):
+        Plan({**cohort, "recipes": {"one": one, "other": {**GENERATION, "denoiser": {"start_from": "oné"}}}})
+    finer = {**GENERATION, "data": {"size": [128, 128]}, "denoiser": {"start_from": "two", "detail": 4}}
+    assert Plan({**cohort, "recipes": {"two": GENERATION, "finer": finer}}).recipes, "detail may come later"
 
 
 @pytest.mark.parametrize(

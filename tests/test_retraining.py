@@ -102,12 +102,19 @@ def test_what_starts_from_a_denoiser_that_is_trained_again_is_trained_again(coho
     plan = cohort.plan(recipes=recipes)
     shutil.copytree(results / "synthesis", results / "finer")
     sidecar = results / "finer" / "diffusion" / "provenance.json"
-    write_json(sidecar, read_json(sidecar) | {"options": json.loads(plan.options("denoiser", "finer"))})
+    options = {"options": json.loads(plan.options("denoiser", "finer"))}
+    write_json(sidecar, read_json(sidecar) | options)
+    (line,) = retraining(plan, results)
+    assert line.endswith("it started from no other recipe, now from synthesis")
+    made = read_json(sidecar)
+    write_json(sidecar, made | {"inputs": [*made["inputs"], str(results / "synthesis" / "diffusion")]})
     assert retraining(plan, results) == []
     longer = {**GROUPED, "denoiser": {"condition": ["group"], "training": {"steps": 77}}}
     lines = retraining(cohort.plan(recipes=recipes | {"synthesis": longer}), results)
     assert [line.partition(":")[0] for line in lines] == ["synthesis", "finer"]
     assert lines[1].endswith("synthesis, from which it starts, is trained again")
+    shutil.move(results / "synthesis" / "diffusion", results / "gone")
+    assert retraining(plan, results)[0].endswith("synthesis, from which it starts, is trained again")
 
 
 def test_nothing_is_said_where_nothing_changed_though_a_scan_failed(cohort: Cohort) -> None:

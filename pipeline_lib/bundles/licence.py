@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from pipeline_lib.bundle_plan import terms
 from pipeline_lib.files import read_json, sha256_file, write_json
@@ -21,14 +22,25 @@ def state_licence(folders: Iterable[Path], licence: str) -> None:
     Args:
         folders: of models; those that are not finished are passed over.
     """
-    for folder in folders:
+    finished = [folder for folder in folders if (folder / PLAN).is_file() and (folder / SIDECAR).is_file()]
+    plans = {folder: read_json(folder / PLAN) for folder in finished}
+    of_weights = {str(info.get("weights_sha256"))[:16]: info for info in plans.values()}
+
+    def settled(info: dict[str, Any]) -> dict[str, Any]:
+        """Its plan with the terms; those of what it started from are settled too, where that is one of ``folders``."""
+        started = info.get("started_from")
+        earlier = of_weights.get(started["weights"]) if started else None
+        if started and earlier and earlier.get("weights_sha256") != info.get("weights_sha256"):
+            started = {**started, "licence": settled(earlier)["licence"]}
+            info = {**info, "started_from": started}
+        return {**info, "licence": terms(licence, started)}
+
+    for folder, info in plans.items():
         plan, sidecar = folder / PLAN, folder / SIDECAR
-        if not (plan.is_file() and sidecar.is_file()):
+        if info == (settled_info := settled(info)):
             continue
-        info, made = read_json(plan), read_json(sidecar)
-        if info["licence"] == (said := terms(licence, info.get("started_from"))):
-            continue
-        write_json(plan, info | {"licence": said})
+        made = read_json(sidecar)
+        write_json(plan, settled_info)
         made["outputs"][f"{folder.name}/{PLAN}"] = sha256_file(plan)
         time = sidecar.stat().st_mtime_ns
         write_json(sidecar, made)

@@ -48,7 +48,7 @@ def load_config(values: Mapping[str, Any], folder: Path | str = ".") -> Config:
         if frozen:
             finished = {name: of for name, (_, of) in frozen.items()}
             values["preprocess"] = prepared_alike(values.get("preprocess") or {}, finished)
-        values["recipes"] = {name: frozen[name][0] if name in frozen else fine_tuned(name, read) for name in read}
+        values["recipes"] = {**fine_tuned(read), **{name: recipe for name, (recipe, _) in frozen.items()}}
     try:
         config = Config.model_validate(values)
     except ValidationError as error:

@@ -31,9 +31,8 @@ def measure_diversity(
         return [
             result.measured(Interval(float("nan"), None, None), f"images have fewer than {WINDOW} voxels along an axis")
         ]
-    like = _like(samples)
-    at = " at neighbouring slices" if like["slice"].nunique() > 1 else ""
-    drawn = _pairs(like, samples["id"].to_numpy(dtype=str), samples.get("seed"), options.seed)
+    at = " at neighbouring slices" if images.ndim == 4 else ""
+    drawn = _pairs(_like(samples), samples["id"].to_numpy(dtype=str), samples.get("seed"), options.seed)
     real = _pairs(_like(other.index), other.people, None, options.seed)
     metrics = []
     for about, source, pairs in (

@@ -30,15 +30,18 @@ def plane(image: Array, place: int | None = None) -> Plane:
     return np.moveaxis(image, 0, -1) if image.shape[0] == 3 else image[0]
 
 
-def ortho(image: Array) -> Plane:
-    """`plane`; of a volume in RAS+ its middle axial, coronal and sagittal slices side by side, front or top up."""
+def ortho(image: Array, ground: float | None = None) -> Plane:
+    """`plane`; of a volume in RAS+ its middle axial, coronal and sagittal slices side by side, front or top up.
+
+    ``ground`` is above and below slices that are less tall; None: the volume's lowest value.
+    """
     if image.ndim != 4:
         return plane(image)
     middle = [length // 2 for length in image.shape[1:]]
     slices = [np.rot90(np.take(image[0], middle[axis], axis=axis)) for axis in (2, 1, 0)]
     tallest = max(len(each) for each in slices)
     above = [tallest - len(each) for each in slices]
-    ground = float(image[0].min())
+    ground = float(image[0].min()) if ground is None else ground
     return np.concatenate(
         [
             np.pad(each, ((more // 2, more - more // 2), (0, 0)), constant_values=ground)

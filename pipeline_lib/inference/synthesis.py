@@ -117,9 +117,11 @@ def _same_noise(wanted: Wanted, by_cell: Mapping[str, NDArray[np.float32]]) -> l
 def _compared(alike: Sequence[Mapping[str, NDArray[np.float32]]]) -> Figure:
     """Combinations of conditions from the same noise, their differences from the first, and the means over all samples."""
 
-    def row(images: NDArray[np.float32], title: str, **look: Any) -> Row:
-        mean = Tile(ortho(images.mean(axis=0)), **look, title=f"mean of {len(images)}")
-        return Row([*(Tile(ortho(image), **look) for image in images[: abreast(images, COMPARED)]), mean], title)
+    def row(images: NDArray[np.float32], title: str, ground: float | None = None, **look: Any) -> Row:
+        mean = Tile(ortho(images.mean(axis=0), ground), **look, title=f"mean of {len(images)}")
+        return Row(
+            [*(Tile(ortho(image, ground), **look) for image in images[: abreast(images, COMPARED)]), mean], title
+        )
 
     rows = []
     for cells in alike:
@@ -129,5 +131,5 @@ def _compared(alike: Sequence[Mapping[str, NDArray[np.float32]]]) -> Figure:
             difference = (cells[cell] - cells[first]).mean(axis=1, keepdims=True)
             limit = float(max(np.percentile(np.abs(difference), 99), 1e-3))
             title = f"{cell} - {first}\n(+-{limit:.2g})"
-            rows.append(row(difference, title, low=-limit, high=limit, colours="RdBu_r"))
+            rows.append(row(difference, title, 0.0, low=-limit, high=limit, colours="RdBu_r"))
     return mosaic(rows, "The same noise under each condition (columns), and what it changes", tile_inches=1.3)

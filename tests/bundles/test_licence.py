@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline_lib.bundle_plan import terms
 from pipeline_lib.bundles.licence import state_licence
 from pipeline_lib.files import read_json, sha256_file, write_json
 
@@ -27,3 +28,20 @@ def test_same_licence_leaves_the_files_alone(tmp_path: Path) -> None:
     before = (tmp_path / "model.json").stat().st_ino
     state_licence([tmp_path], "CC0")
     assert (tmp_path / "model.json").stat().st_ino == before
+
+
+def test_terms_of_a_model_that_another_started_from_are_settled_in_both(tmp_path: Path) -> None:
+    start = {"name": "coarse/diffusion", "weights": "a" * 16, "licence": "A"}
+    for name, plan in (
+        ("fine", {"licence": "A", "weights_sha256": "b" * 64, "started_from": start}),
+        ("coarse", {"licence": "A", "weights_sha256": "a" * 64}),
+    ):
+        write_json(tmp_path / name / "model.json", plan)
+        write_json(tmp_path / name / "provenance.json", {"outputs": {}})
+    state_licence([tmp_path / "fine", tmp_path / "coarse"], "B")
+    fine, coarse = (read_json(tmp_path / name / "model.json") for name in ("fine", "coarse"))
+    assert fine["licence"] == coarse["licence"] == fine["started_from"]["licence"] == "B"
+
+
+def test_terms_that_came_from_two_places_are_said_once_each() -> None:
+    assert terms("X", {"licence": "X; started from Y"}) == "X; started from Y"
