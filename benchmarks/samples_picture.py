@@ -1,8 +1,8 @@
 """Samples of a recipe as they come, in one picture: slices and pictures as they are, volumes in three planes.
 
 python benchmarks/samples_picture.py results/ixi/generation_1mm/samples --columns 8 --rows 2 --out docs/images/ixi_1mm.webp
-python benchmarks/samples_picture.py results/ixi/volumes_3mm/samples --columns 2 --rows 3 --out docs/images/ixi_volumes_3mm.webp
-python benchmarks/samples_picture.py results/emoji/generation/samples --columns 16 --by group --out docs/images/emoji.webp
+python benchmarks/samples_picture.py results/ixi/volumes_3mm/samples --columns 2 --rows 4 --enlarged 2.5 --out docs/images/ixi_volumes_3mm.webp
+python benchmarks/samples_picture.py results/emoji/generation/samples --columns 8 --rows 4 --enlarged 1.5 --out docs/images/emoji.webp
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from pipeline_lib.inference.pictures import ortho
@@ -20,21 +19,16 @@ from pipeline_lib.inference.pictures import ortho
 def main() -> None:
     """Write the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("samples", type=Path, help="folder with samples.npy and samples.tsv")
+    parser.add_argument("samples", type=Path, help="folder with samples.npy")
     parser.add_argument("--columns", type=int, default=8)
-    parser.add_argument("--rows", type=int, default=4, help="of all samples")
-    parser.add_argument("--by", help="a row for each value of this column of samples.tsv")
+    parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--enlarged", type=float, default=1.0)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
 
     images = np.load(arguments.samples / "samples.npy", mmap_mode="r")
-    told = pd.read_csv(arguments.samples / "samples.tsv", sep="\t", dtype=str)
-    if arguments.by:
-        places = [rows[: arguments.columns] for rows in told.groupby(arguments.by).indices.values()]
-    else:
-        some = min(len(images), arguments.rows * arguments.columns) // arguments.columns * arguments.columns
-        places = list(np.arange(some).reshape(-1, arguments.columns))
+    some = min(len(images), arguments.rows * arguments.columns) // arguments.columns * arguments.columns
+    places = np.arange(some).reshape(-1, arguments.columns)
     view = np.vstack([np.hstack([ortho(np.asarray(images[place])) for place in row]) for row in places])
     pixels = ((np.clip(view, -1, 1) + 1) * 127.5).round().astype(np.uint8)
     size = round(arguments.enlarged * pixels.shape[1]), round(arguments.enlarged * pixels.shape[0])

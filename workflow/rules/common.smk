@@ -45,9 +45,9 @@ for recipe in plan.recipes:
     for section in plan.trained(recipe):
         exported[f"LAUNCH_{recipe}_{section}"] = plan.launch(section, recipe)
         exported[f"SETTINGS_{recipe}_{section}"] = plan.settings(section, recipe)
-        earlier = section == "denoiser" and plan.earlier(recipe)
+        is_input = section == "denoiser" and plan.earlier(recipe)
         exported[f"START_{recipe}_{section}"] = (
-            "" if earlier else plan.start(section, recipe)
+            "" if is_input else plan.start(section, recipe)
         )
     if plan.frozen(recipe):
         exported[f"WEIGHTS_{recipe}"] = plan.recipes[recipe].weights
