@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline_lib.inference.pictures import ortho
+from pipeline_lib.imaging.planes import ortho
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline_lib.errors import print_anything
+from pipeline_lib.errors import print_anything, run_command
 
 LEAST_PYTHON = (3, 11)
 LEAST_MEMORY_GB = 8.0
@@ -215,4 +215,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -1,7 +1,9 @@
 """The one error a user is meant to read, and that it can be printed."""
 
 import io
+import os
 import sys
+from collections.abc import Callable
 
 
 class UserError(Exception):
@@ -16,3 +18,14 @@ def print_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def run_command(main: Callable[[], int | None]) -> None:
+    """Exit with what ``main`` returns; a reader of its output that stops early, as ``head`` does, ends it without a word."""
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)

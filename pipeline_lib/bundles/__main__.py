@@ -12,7 +12,7 @@ from pipeline_lib.bundle_plan import SHIPPED, find_bundle, read_plan, shipped, s
 from pipeline_lib.bundles.build import build
 from pipeline_lib.bundles.check import check
 from pipeline_lib.bundles.network import build_network, is_network
-from pipeline_lib.errors import UserError, print_anything
+from pipeline_lib.errors import UserError, print_anything, run_command
 from pipeline_lib.files import read_json
 
 
@@ -125,4 +125,4 @@ def _say(lines: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -15,7 +15,7 @@ from pipeline_lib.cohort.people import few, read_people
 from pipeline_lib.cohort.sheet import append_to_sheet, write_sheet
 from pipeline_lib.cohort.withdrawal import carry_out, find_withdrawal
 from pipeline_lib.config.load import read_config
-from pipeline_lib.errors import UserError, print_anything
+from pipeline_lib.errors import UserError, print_anything, run_command
 from pipeline_lib.files import write_table
 
 
@@ -211,4 +211,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline_lib.config.describe import describe_options
 from pipeline_lib.config.load import config_schema, read_config
 from pipeline_lib.config.schema import RecipeOptions
-from pipeline_lib.errors import UserError, print_anything
+from pipeline_lib.errors import UserError, print_anything, run_command
 from pipeline_lib.files import write_text
 
 
@@ -37,4 +37,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

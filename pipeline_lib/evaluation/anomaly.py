@@ -40,9 +40,9 @@ from pipeline_lib.evaluation.lesioned import (
 )
 from pipeline_lib.evaluation.metric import Metric, Role, joined, write_metrics
 from pipeline_lib.files import atomic_directory, read_json
+from pipeline_lib.imaging.planes import plane
 from pipeline_lib.inference.baselines import excess_map
 from pipeline_lib.inference.chunks import matching, open_array, read_index
-from pipeline_lib.inference.pictures import plane
 from pipeline_lib.inference.refusal import caution
 from pipeline_lib.inference.score import combined, contrasts_of
 from pipeline_lib.inference.standards import (

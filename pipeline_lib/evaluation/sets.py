@@ -20,8 +20,8 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.features import SegmenterFeatures, feature_network
 from pipeline_lib.evaluation.metric import Direction, Metric, joined
 from pipeline_lib.files import read_json
+from pipeline_lib.imaging.planes import abreast, ortho
 from pipeline_lib.inference.chunks import open_array, read_indices
-from pipeline_lib.inference.pictures import abreast, ortho
 from pipeline_lib.inference.refusal import caution
 from pipeline_lib.inference.segmenter import load_segmenter
 from pipeline_lib.metrics.bootstrap import Interval, bootstrap_mean, half_sampling, halves

@@ -28,8 +28,8 @@ from pipeline_lib.evaluation.metric import REMARKS, Direction, Metric, Role, joi
 from pipeline_lib.evaluation.regions import Regions, correlations, summary
 from pipeline_lib.files import atomic_directory, read_json, write_json
 from pipeline_lib.imaging.dwi import LARGEST_RATIO
+from pipeline_lib.imaging.planes import plane
 from pipeline_lib.inference.chunks import matching, open_array, read_index
-from pipeline_lib.inference.pictures import plane
 from pipeline_lib.inference.refusal import caution
 from pipeline_lib.metrics.bootstrap import bootstrap_mean
 from pipeline_lib.metrics.calibration import coverage, spread_skill

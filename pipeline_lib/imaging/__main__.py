@@ -9,7 +9,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from pipeline_lib.errors import UserError, print_anything
+from pipeline_lib.errors import UserError, print_anything, run_command
 from pipeline_lib.files import atomic_path
 from pipeline_lib.imaging.canonical import open_described
 from pipeline_lib.imaging.nifti import write_volume
@@ -54,4 +54,4 @@ def _read_transform(path: Path) -> sitk.Transform:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from pipeline_lib.diffusion.samplers import Progress
 from pipeline_lib.files import atomic_path
-from pipeline_lib.inference.pictures import Row, Tile, mosaic, ortho
+from pipeline_lib.imaging.planes import ortho
+from pipeline_lib.inference.pictures import Row, Tile, mosaic
 
 COLUMNS = 6
 FRAME_MS = 120

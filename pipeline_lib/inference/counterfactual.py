@@ -25,11 +25,12 @@ from pipeline_lib.dataset.conditions import Condition, Value
 from pipeline_lib.dataset.people import refuse_trained_people
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_directory, sha256_file, write_json
+from pipeline_lib.imaging.planes import ortho
 from pipeline_lib.inference.chunks import open_array
 from pipeline_lib.inference.denoise import Denoiser, load_denoiser
 from pipeline_lib.inference.geometry import write_nifti
 from pipeline_lib.inference.latent import LatentSpace, load_latent_space
-from pipeline_lib.inference.pictures import Row, Tile, mosaic, plane, save
+from pipeline_lib.inference.pictures import Row, Tile, mosaic, save
 from pipeline_lib.inference.sampling import held_out_people, write_png
 
 COUNTERFACTUAL = (
@@ -234,13 +235,13 @@ def _picture(made: Made, table: pd.DataFrame, varied: Condition, values: Sequenc
         ]
         images = [made.scans[number], made.returned[number], *made.changed[number]]
         tiles = [
-            Tile(plane(image), title=title if number == shown[0] else "")
+            Tile(ortho(image), title=title if number == shown[0] else "")
             for image, title in zip(images, titles, strict=True)
         ]
         rows.append(Row(tiles, f"{varied.name} {own:g}" if isinstance(own, float) else str(own)))
-        lost = Tile(plane(made.returned[number] - made.scans[number]), **look)
-        blank = Tile(np.zeros_like(plane(made.scans[number])), **look)
-        differences = [Tile(plane(image - made.returned[number]), **look) for image in made.changed[number]]
+        lost = Tile(ortho(made.returned[number] - made.scans[number], ground=0), **look)
+        blank = Tile(np.zeros_like(ortho(made.scans[number])), **look)
+        differences = [Tile(ortho(image - made.returned[number], ground=0), **look) for image in made.changed[number]]
         rows.append(Row([blank, lost, *differences], f"difference\n(+-{limit:.2g})"))
     return mosaic(
         rows, f"The same person under another {varied.name}; lost on the round trip below it", tile_inches=1.2

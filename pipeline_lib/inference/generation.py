@@ -6,9 +6,10 @@ from pathlib import Path
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.files import atomic_directory
+from pipeline_lib.imaging.planes import abreast, ortho
 from pipeline_lib.inference.animation import Recorder, filmstrip, write_gif
 from pipeline_lib.inference.denoise import load_denoiser
-from pipeline_lib.inference.pictures import Row, Tile, abreast, mosaic, ortho, save
+from pipeline_lib.inference.pictures import Row, Tile, mosaic, save
 from pipeline_lib.inference.sampling import (
     draw_samples,
     held_out_people,

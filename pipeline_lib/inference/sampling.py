@@ -20,11 +20,11 @@ from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.dataset.conditions import Conditions, drawn_like, label, people_like
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path, sha256_file
+from pipeline_lib.imaging.planes import ortho
 from pipeline_lib.inference.animation import Recorder
 from pipeline_lib.inference.chunks import read_indices
 from pipeline_lib.inference.denoise import Denoiser
 from pipeline_lib.inference.geometry import affine_like, centred_affine, voxel_size, write_nifti
-from pipeline_lib.inference.pictures import ortho
 from pipeline_lib.tasks import TASKS
 from pipeline_lib.training.steps import seed_of
 

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from pipeline_lib.config.schema import RecipeOptions
 from pipeline_lib.files import atomic_directory
+from pipeline_lib.imaging.planes import abreast, ortho
 from pipeline_lib.inference.animation import Recorder, filmstrip, write_gif
 from pipeline_lib.inference.denoise import Denoiser, load_denoiser
 from pipeline_lib.inference.latent import LatentSpace, load_latent_space
-from pipeline_lib.inference.pictures import Row, Tile, abreast, mosaic, ortho, save
+from pipeline_lib.inference.pictures import Row, Tile, mosaic, save
 from pipeline_lib.inference.sampling import (
     Wanted,
     draw_samples,

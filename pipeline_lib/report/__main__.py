@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline_lib.errors import UserError, print_anything
+from pipeline_lib.errors import UserError, print_anything, run_command
 from pipeline_lib.report.atlas import fetch
 from pipeline_lib.report.compare import compare
 from pipeline_lib.report.floors import floors
@@ -62,4 +62,4 @@ def _live(arguments: argparse.Namespace) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pipeline_lib.imaging.planes import abreast, ortho
 from pipeline_lib.imaging.quality import TILE
-from pipeline_lib.inference.pictures import plane
 from pipeline_lib.report.page import Picture, picture_of
 from pipeline_lib.report.records import read_record
 
-PEOPLE, VALUES = 5, 50
+PEOPLE, VALUES = 6, 50
 """Shown side by side, and one after the other: a WebP picture has at most 16,383 pixels a side."""
 
 
@@ -38,7 +38,8 @@ def films_of(results: Mapping[str, Path]) -> list[Film]:
 
 def _film(folder: Path, condition: str, asked: Sequence[str | float]) -> Film:
     scans, changed = (np.load(folder / f"{name}.npy") for name in ("scans", "changed"))
-    people = np.unique(np.linspace(0, len(scans) - 1, min(PEOPLE, len(scans))).round().astype(int))
+    count = min(abreast(scans, PEOPLE), len(scans))
+    people = np.unique(np.linspace(0, len(scans) - 1, count).round().astype(int))
     values = asked[:VALUES]
     rows = [scans[people], *np.moveaxis(changed[people, : len(values)], 1, 0)]
     labels = ["as scanned", *(f"{value:g}" if isinstance(value, float) else str(value) for value in values)]
@@ -50,11 +51,12 @@ def _film(folder: Path, condition: str, asked: Sequence[str | float]) -> Film:
 
 
 def _tile(image: np.ndarray) -> np.ndarray:
-    """A grey or coloured view of an image in [-1, 1], ``(TILE, TILE, 3)`` uint8."""
-    view = np.clip((plane(image) + 1) * 127.5, 0, 255).astype(np.uint8)
+    """A grey or coloured view of an image in [-1, 1], ``(TILE, TILE, 3)`` uint8; of a volume, ``(TILE, 3 * TILE, 3)``."""
+    view = np.clip((ortho(image, ground=-1) + 1) * 127.5, 0, 255).astype(np.uint8)
     picture = Image.fromarray(view).convert("RGB")
-    scale = TILE / max(picture.size)
+    frame = (3 * TILE if image.ndim == 4 else TILE, TILE)
+    scale = min(frame[0] / picture.width, frame[1] / picture.height)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    tile = Image.new("RGB", (TILE, TILE))
-    tile.paste(picture.resize(size, Image.Resampling.BILINEAR), ((TILE - size[0]) // 2, (TILE - size[1]) // 2))
+    tile = Image.new("RGB", frame)
+    tile.paste(picture.resize(size, Image.Resampling.BILINEAR), ((frame[0] - size[0]) // 2, (frame[1] - size[1]) // 2))
     return np.asarray(tile)

@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from pipeline_lib.imaging.planes import plane
 from pipeline_lib.imaging.stacks import Stacks
 from pipeline_lib.inference.chunks import open_array
-from pipeline_lib.inference.pictures import Row, Tile, mosaic, plane, save
+from pipeline_lib.inference.pictures import Row, Tile, mosaic, save
 from pipeline_lib.report.page import Picture, load_picture
 from pipeline_lib.report.tables import Column, Download, Explorer, Sheets, download, packed, tsv
 from pipeline_lib.report.view import Inferred

@@ -16,12 +16,12 @@ from pipeline_lib.dataset.volumes import space_of
 from pipeline_lib.files import read_table
 from pipeline_lib.imaging.ingest import NODDI_MAPS
 from pipeline_lib.imaging.nifti import Volume, read_volume
+from pipeline_lib.imaging.planes import plane
 from pipeline_lib.imaging.quality import SOME, TILE, mosaic
 from pipeline_lib.imaging.registration import resample, template
 from pipeline_lib.inference.chunks import open_array, read_index
 from pipeline_lib.inference.geometry import affine_of
 from pipeline_lib.inference.maps import NAME
-from pipeline_lib.inference.pictures import plane
 from pipeline_lib.report.atlas import Atlas, Regions
 from pipeline_lib.report.findings import Finding, findings
 from pipeline_lib.report.page import Picture, picture_of

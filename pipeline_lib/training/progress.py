@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from pipeline_lib.files import atomic_path
+from pipeline_lib.imaging.planes import ortho
 from pipeline_lib.training.steps import Step
 
 log = logging.getLogger("pipeline")
@@ -97,15 +98,12 @@ def _duration(seconds: float) -> str:
 def to_rgb(images: Tensor) -> NDArray[np.uint8]:
     """Images (N, C, *spatial) in [-1, 1] as something to look at, (N, rows, columns, 3).
 
-    A volume shows its middle axial slice, anterior up; other than three channels, the first one.
+    A volume shows its three middle slices; other than three channels, the first one.
     """
-    values = images.detach().float().cpu().clamp(-1, 1)
-    if values.ndim == 5:
-        values = values[..., values.shape[-1] // 2].transpose(2, 3).flip(2)
-    if values.shape[1] != 3:
-        values = values[:, :1].expand(-1, 3, -1, -1)
-    grey: NDArray[np.uint8] = ((values + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    return grey
+    values = images.detach().float().cpu().clamp(-1, 1).numpy()
+    coloured = values if values.shape[1] == 3 else values[:, :1].repeat(3, axis=1)
+    views = [np.stack([ortho(channel[None], ground=-1) for channel in image], axis=-1) for image in coloured]
+    return ((np.stack(views) + 1) * 127.5).round().astype(np.uint8)
 
 
 def draw_loss(history: pd.DataFrame, title: str, path: Path) -> None:
@@ -131,8 +129,9 @@ def draw_loss(history: pd.DataFrame, title: str, path: Path) -> None:
 def draw_strip(rows: Mapping[str, NDArray[np.uint8]], title: str, path: Path) -> None:
     """One labelled row of pictures after the other, each (N, rows, columns, 3)."""
     count = max(len(row) for row in rows.values())
+    wide = max(1.0, *(row.shape[2] / row.shape[1] for row in rows.values()))
     figure, axes = plt.subplots(
-        len(rows), count, figsize=(1.4 * count + 0.6, 1.4 * len(rows) + 0.5), squeeze=False, layout="constrained"
+        len(rows), count, figsize=(1.4 * wide * count + 0.6, 1.4 * len(rows) + 0.5), squeeze=False, layout="constrained"
     )
     for (label, row), line in zip(rows.items(), axes, strict=True):
         for axis in line:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -157,6 +158,13 @@ def test_bundle_that_ships_is_found_by_its_name(trained: Path, tmp_path: Path, m
     monkeypatch.setattr(bundle_plan, "SHIPPED", tmp_path)
     assert shipped() == ["tiny"]
     assert load_bundle("tiny").info == load_bundle(trained).info
+
+
+@pytest.mark.parametrize("command", ["bundles list", "cohort --help", "doctor"])
+def test_a_command_read_by_head_ends_without_a_word(command: str, repository: Path) -> None:
+    words = f"{shlex.quote(sys.executable)} -m pipeline_lib.{command} | true"
+    done = subprocess.run(["bash", "-c", words], cwd=repository, capture_output=True, text=True)
+    assert done.stderr == ""
 
 
 def test_show_says_in_words_what_a_model_is_told_and_what_it_reached() -> None:

@@ -25,6 +25,7 @@ from pipeline_lib.config.schema import CohortOptions, PreprocessOptions, RecipeO
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.metric import Metric, Role
 from pipeline_lib.files import write_json, write_text
+from pipeline_lib.imaging.quality import TILE
 from pipeline_lib.report.captions import CAPTIONS
 from pipeline_lib.report.film import films_of
 from pipeline_lib.report.index import read_card, write_index
@@ -366,6 +367,18 @@ def test_slider_over_more_values_than_a_picture_holds_says_how_many_are_left_out
     write_json(folder / "counterfactuals.json", {"site": [f"site {n}" for n in range(150)]})
     (film,) = films_of({"counterfactuals": folder})
     assert (film.labels[0], len(film.labels), film.left_out) == ("as scanned", 51, 100)
+
+
+def test_slider_shows_volumes_in_three_planes(tmp_path: Path) -> None:
+    folder = tmp_path / "synthesis" / "counterfactuals"
+    (folder / "age").mkdir(parents=True)
+    np.save(folder / "age" / "scans.npy", np.full((5, 1, 8, 9, 8), 0.5, np.float32))
+    np.save(folder / "age" / "changed.npy", np.zeros((5, 2, 1, 8, 9, 8), np.float32))
+    write_json(folder / "counterfactuals.json", {"age": [30.0, 70.0]})
+    (film,) = films_of({"counterfactuals": folder})
+    picture = Image.open(io.BytesIO(base64.b64decode(film.picture.source.partition(",")[2])))
+    assert picture.size == (2 * 3 * TILE, 3 * TILE), "two people abreast, three frames below each other"
+    assert "2 held-out people" in film.picture.alt
 
 
 def test_every_line_plot_has_its_table(tmp_path: Path) -> None:
