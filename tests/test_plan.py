@@ -14,6 +14,8 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.plan import Plan
 
 GENERATION = {"task": "generation", "data": {"size": [64, 64]}}
+GENERATOR = {"fold": 4, "channels": [64, 80, 96], "blocks": 1, "attention": [False, False, True], "detail": 16}
+"""The network of the bundle generator-t1."""
 
 
 def sheet_of(count: int, modality: str = "T1w") -> list[str]:
@@ -259,9 +261,10 @@ def test_a_ledger_that_is_no_file_is_refused_and_never_waited_for(cohort: dict, 
 
 def test_what_the_same_reaches_from_nothing_is_looked_for_among_the_recipes(cohort: dict) -> None:
     training = {"steps": 30, "learning_rate": 1e-4}
-    more = {**GENERATION, "denoiser": {"start_from": "generator-t1", "training": training}}
-    alone = {**GENERATION, "denoiser": {"training": {**training, "learning_rate": 1e-3, "warmup": 7}}}
-    longer = {**GENERATION, "denoiser": {"training": {**training, "steps": 60}}}
+    same = {**GENERATION, "diffusion": {"prediction": "x0"}}
+    more = {**same, "denoiser": {**GENERATOR, "start_from": "generator-t1", "training": training}}
+    alone = {**same, "denoiser": {**GENERATOR, "training": {**training, "learning_rate": 1e-3, "warmup": 7}}}
+    longer = {**same, "denoiser": {**GENERATOR, "training": {**training, "steps": 60}}}
     plan = Plan({**cohort, "recipes": {"longer": longer, "more": more, "alone": alone}})
     assert {name: plan.from_nothing(name) for name in plan.recipes} == {"longer": "", "more": "alone", "alone": ""}
     assert Plan({**cohort, "recipes": {"more": more, "longer": longer}}).from_nothing("more") == ""
@@ -300,8 +303,8 @@ def test_rates_are_a_fifth_of_the_earlier_recipes_however_written_along_a_chain(
 @pytest.mark.parametrize(
     ("here", "said"),
     [
-        ({"fold": 2}, "one has denoiser.fold 1, here it is 2; they must be alike"),
-        ({"detail": 0}, "one has denoiser.detail 4, here it is 0"),
+        ({"fold": 2}, r"one has denoiser.fold 1 \(here 2\); they must be alike"),
+        ({"detail": 0}, r"one has denoiser.detail 4 \(here 0\)"),
     ],
 )
 def test_a_denoiser_that_cannot_go_on_from_another_recipes_is_refused_before_anything_is_trained(
@@ -315,6 +318,16 @@ def test_a_denoiser_that_cannot_go_on_from_another_recipes_is_refused_before_any
         Plan({**cohort, "recipes": {"one": one, "other": {**GENERATION, "denoiser": {"start_from": "oné"}}}})
     finer = {**GENERATION, "data": {"size": [128, 128]}, "denoiser": {"start_from": "two", "detail": 4}}
     assert Plan({**cohort, "recipes": {"two": GENERATION, "finer": finer}}).recipes, "detail may come later"
+
+
+def test_a_denoiser_that_cannot_go_on_from_a_bundle_is_refused_with_all_that_must_be_set(cohort: dict) -> None:
+    other = {**GENERATION, "denoiser": {**GENERATOR, "fold": 2, "detail": 0, "start_from": "generator-t1"}}
+    said = (
+        r"^configuration: recipes.other.denoiser.start_from: generator-t1 has diffusion.prediction x0 \(here eps\), "
+        r"denoiser.fold 4 \(here 2\), denoiser.detail 16 \(here 0\); they must be alike$"
+    )
+    with pytest.raises(UserError, match=said):
+        Plan({**cohort, "recipes": {"other": other}})
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ SAME_NETWORK = {
     "diffusion": ("prediction", "timesteps"),
     "denoiser": ("fold", "channels", "blocks", "attention", "head_channels"),
 }
-"""In what a denoiser and the one of another recipe that it starts from must be alike."""
+"""In what a denoiser and the one that it starts from must be alike."""
 NEW_CATEGORIES = 0.05
 """Highest rate of the embedding of a condition with a category that the weights to start from do not know. A rate at which the network keeps what
 it knows takes thousands of steps to tell them apart; their embeddings are the few numbers that say what in the network they
@@ -88,7 +88,7 @@ def _meant(start: str, section: str, names: Collection[str]) -> str:
 
 
 def faulty_starts(recipes: Mapping[str, RecipeOptions]) -> Iterator[str]:
-    """What is wrong with the recipes of the same configuration that denoisers start from, a line each."""
+    """What is wrong with what denoisers start from, a line each: other recipes of the configuration, bundles, finished folders."""
     for name, recipe in recipes.items():
         chain = [name]
         while (start := recipes[chain[-1]].denoiser.start_from or "") in recipes and start not in chain[1:]:
@@ -104,23 +104,38 @@ def faulty_starts(recipes: Mapping[str, RecipeOptions]) -> Iterator[str]:
             yield f"{where}: {chain[1]} is not trained here; name what it is applied with: {earlier.weights}"
         elif earlier is not None and earlier.draws_nothing:
             yield f"{where}: {chain[1]} trains no denoiser, as its sampling.count is 0; name another recipe"
-        elif earlier is not None and (unlike := next(_unlike(earlier, recipe), None)):
-            yield f"{where}: {chain[1]} has {unlike[0]} {unlike[1]}, here it is {unlike[2]}; they must be alike"
+        elif not recipe.weights and (unlike := list(_unlike(earlier or _trained(recipe), recipe))):
+            there = ", ".join(f"{option} {value} (here {here})" for option, value, here in unlike)
+            yield f"{where}: {recipe.denoiser.start_from} has {there}; they must be alike"
 
 
-def _unlike(earlier: RecipeOptions, recipe: RecipeOptions) -> Iterator[tuple[str, Any, Any]]:
+def _trained(recipe: RecipeOptions) -> Mapping[str, Any]:
+    """What the plan of the weights that a denoiser starts from says of them; empty where it starts from nothing, or from a file."""
+    start = recipe.denoiser.start_from
+    place = starting_place(start, "denoiser") if start else None
+    plan = read_plan(place) if place and (place / PLAN).is_file() else {}
+    return {
+        section: plan.get(key, {})
+        for section, key in (("data", "data"), ("diffusion", "diffusion"), ("denoiser", "architecture"))
+    }
+
+
+def _unlike(earlier: RecipeOptions | Mapping[str, Any], recipe: RecipeOptions) -> Iterator[tuple[str, Any, Any]]:
     """Options that must be the same for one network to go on from the other, and are not: name, there, here."""
-    there, here = (each.model_dump(mode="json") for each in (earlier, recipe))
+    here = recipe.model_dump(mode="json")
+    there = earlier.model_dump(mode="json") if isinstance(earlier, RecipeOptions) else earlier
     for section, names in SAME_NETWORK.items():
         for name in names:
-            one, other = there[section][name], here[section][name]
+            one, other = there[section].get(name, here[section][name]), here[section][name]
             if one != other:
                 yield f"{section}.{name}", one, other
-    one, other = earlier.denoiser, recipe.denoiser
-    if one.detail not in (0, other.detail):
-        yield "denoiser.detail", one.detail, other.detail
+    detail = there["denoiser"].get("detail", 0)
+    if detail not in (0, recipe.denoiser.detail):
+        yield "denoiser.detail", detail, recipe.denoiser.detail
+    if not isinstance(earlier, RecipeOptions):
+        return
     for name in ("patch", "synthetic_lesions"):
-        if (getattr(one, name) is None) != (getattr(other, name) is None):
+        if (getattr(earlier.denoiser, name) is None) != (getattr(recipe.denoiser, name) is None):
             yield f"denoiser.{name}", there["denoiser"][name], here["denoiser"][name]
     if there["autoencoder"] != here["autoencoder"]:
         yield "autoencoder", "one" if there["autoencoder"] else "none", "another" if here["autoencoder"] else "none"

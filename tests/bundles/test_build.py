@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 from safetensors.torch import load_file
-from tiny_finished import PREPROCESS, chunk_of, finished, tiny_recipe
+from tiny_finished import NETWORK, PREPROCESS, chunk_of, finished, tiny_recipe
 
 from pipeline_lib import bundle_plan
 from pipeline_lib.apply import Study, _run, write_study
@@ -333,7 +333,11 @@ def test_few_people_are_warned_of_with_the_bundle_to_start_from(
     monkeypatch.setattr(bundle_plan, "SHIPPED", bundle.parent)
     (line,) = warned()
     assert line.endswith("set denoiser.start_from: balls")
-    values["recipes"]["mine"] = {**recipe, "denoiser": {"start_from": "balls"}}
+    values["recipes"]["mine"] = {
+        **recipe,
+        "diffusion": {"timesteps": 10},
+        "denoiser": {**NETWORK, "start_from": "balls"},
+    }
     assert warned() == []
 
 

@@ -254,6 +254,7 @@ def test_defaults_of_fine_tuning_are_a_lower_rate_and_a_short_warm_up(before: Pa
     recipe = {
         "task": "generation",
         "data": {"size": [16, 16]},
+        "diffusion": {"timesteps": 10},
         "denoiser": denoiser,
     }
     training = load_config({"recipes": {"more": recipe}}).recipes["more"].denoiser.training
