@@ -113,7 +113,7 @@ def _precision_recall(folder: Path, prefix: str) -> Iterator[Plot | None]:
 
 
 def _over_steps(metrics: Sequence[Metric], name: str, prefix: str) -> Plot | None:
-    """A set distance against the training step, the lowest marked, beside floor and reference."""
+    """A set distance against the training step, the lowest marked, beside floor and reference; None of a single checkpoint."""
     rows = [
         row for row in metrics if row.name == name and row.value is not None and not row.against and row.group == "all"
     ]
@@ -121,7 +121,7 @@ def _over_steps(metrics: Sequence[Metric], name: str, prefix: str) -> Plot | Non
         (row for row in rows if row.role == "checkpoint" and row.step is not None), key=lambda row: row.step or 0
     )
     lowest = best(stepped)
-    if lowest is None:
+    if lowest is None or len(stepped) == 1:
         return None
     levels = [row for row in rows if row.role in ("floor", "reference") and row.direction == lowest.direction]
     series = [

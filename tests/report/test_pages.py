@@ -245,8 +245,8 @@ def test_what_the_result_comes_from_is_cautioned_of_and_draws_are_named_only_whe
 def test_floor_stands_beside_the_finished_model_and_checkpoints_come_after(tmp_path: Path) -> None:
     about = {"name": "FID", "split": "held-out", "direction": "lower"}
     floor = metric("half against half", 0.2, "floor", **about)
-    step = metric("diffusion", 0.9, "checkpoint", step=2, **about)
-    write_json(tmp_path / "evaluation" / "metrics.json", [step, floor, metric("diffusion", 0.7, **about)])
+    steps = [metric("diffusion", value, "checkpoint", step=step, **about) for step, value in ((2, 0.9), (4, 0.7))]
+    write_json(tmp_path / "evaluation" / "metrics.json", [*steps, floor, metric("diffusion", 0.7, **about)])
     out = tmp_path / "generation.html"
     recipe = RecipeOptions.model_validate({"task": "generation"})
     write_recipe_page("generation", recipe, COHORT, {"evaluation": tmp_path / "evaluation"}, out)
@@ -256,7 +256,11 @@ def test_floor_stands_beside_the_finished_model_and_checkpoints_come_after(tmp_p
     card = read_card(out)
     assert card["value"] == "0.700"
     assert card["baselines"] == ["floor, half against half: 0.200"]
-    assert 'aria-label="FID of samples to held-out people against the training step' in check(out).text
+    curve = 'aria-label="FID of samples to held-out people against the training step'
+    assert curve in check(out).text
+    write_json(tmp_path / "evaluation" / "metrics.json", [steps[1], floor, metric("diffusion", 0.7, **about)])
+    write_recipe_page("generation", recipe, COHORT, {"evaluation": tmp_path / "evaluation"}, out)
+    assert curve not in check(out).text, "a single checkpoint is no curve"
 
 
 @pytest.mark.parametrize(("ceiling", "crossed"), [(20.0, True), (30.0, False)])
