@@ -21,11 +21,18 @@ def print_anything() -> None:
 
 
 def run_command(main: Callable[[], int | None]) -> None:
-    """Exit with what ``main`` returns; a reader of its output that stops early, as ``head`` does, ends it without a word."""
+    """Exit with what ``main`` returns; a reader of its output that stops early, as ``head`` does, ends it without a word.
+
+    Where it could not return, the status is that of other programs then (128 and the number of SIGPIPE).
+    """
+    status: int | str | None = 141
     try:
-        status = main()
-        sys.stdout.flush()
+        try:
+            status = main()
+        except SystemExit as ended:
+            status = ended.code
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
     sys.exit(status)

@@ -498,7 +498,9 @@ class Plan:
                 options["weights"] = self.finished(recipe).name
             for section in ("autoencoder", "denoiser"):
                 if options[section] and (start_from := options[section]["start_from"]):
-                    options[section]["start_from"] = "/".join(Path(start_from).parts[-2:])  # no path of this machine
+                    other = section == "denoiser" and start_from in self.recipes
+                    name = "/".join(Path(start_from).parts[-2:])  # no path of this machine
+                    options[section]["start_from"] = f"the recipe {name}" if other else name
             chosen["recipe"] = without_run_time(options)
         return json.dumps(chosen, sort_keys=True)
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_lib.config.load import load_config
 from pipeline_lib.errors import UserError
+from pipeline_lib.files import write_json
 from pipeline_lib.plan import Plan
 
 GENERATION = {"task": "generation", "data": {"size": [64, 64]}}
@@ -283,7 +285,7 @@ def test_a_denoiser_starts_from_that_of_another_recipe_of_the_configuration(coho
     assert options["start_from"] is None, "it comes as an input"
     assert options["training"]["learning_rate"] == pytest.approx(1e-3 / 5)
     assert options["training"]["warmup"] == 100
-    assert json.loads(plan.options("report", "fine"))["recipe"]["denoiser"]["start_from"] == "coarse"
+    assert json.loads(plan.options("report", "fine"))["recipe"]["denoiser"]["start_from"] == "the recipe coarse"
 
 
 def test_rates_are_a_fifth_of_the_earlier_recipes_however_written_along_a_chain(cohort: dict) -> None:
@@ -320,14 +322,67 @@ def test_a_denoiser_that_cannot_go_on_from_another_recipes_is_refused_before_any
     assert Plan({**cohort, "recipes": {"two": GENERATION, "finer": finer}}).recipes, "detail may come later"
 
 
-def test_a_denoiser_that_cannot_go_on_from_a_bundle_is_refused_with_all_that_must_be_set(cohort: dict) -> None:
-    other = {**GENERATION, "denoiser": {**GENERATOR, "fold": 2, "detail": 0, "start_from": "generator-t1"}}
-    said = (
-        r"^configuration: recipes.other.denoiser.start_from: generator-t1 has diffusion.prediction x0 \(here eps\), "
-        r"denoiser.fold 4 \(here 2\), denoiser.detail 16 \(here 0\); they must be alike$"
-    )
-    with pytest.raises(UserError, match=said):
-        Plan({**cohort, "recipes": {"other": other}})
+ANOMALY = {
+    "task": "anomaly",
+    "data": {"size": [112, 96]},
+    "diffusion": {"prediction": "x0"},
+    "denoiser": {"fold": 4, "channels": [32, 48, 64], "blocks": 1, "attention": [False, False, True]},
+}
+LATENT = {
+    "task": "synthesis",
+    "data": {"size": [64, 64]},
+    "autoencoder": {"latent_channels": 8},
+    "diffusion": {"prediction": "x0"},
+    "denoiser": GENERATOR,
+}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "start_from", "said"),
+    [
+        (
+            {**GENERATION, "denoiser": {**GENERATOR, "fold": 2, "detail": 0}},
+            "generator-t1",
+            r"generator-t1 has diffusion.prediction x0 \(here eps\), denoiser.fold 4 \(here 2\), denoiser.detail 16 \(here 0\); they must be alike",
+        ),
+        (ANOMALY, "anomaly-t1", r"anomaly-t1 has .*denoiser.synthetic_lesions set \(here none\); they must be alike"),
+        (LATENT, "generator-t1", r"generator-t1 has input channels 1 \(here 8\), autoencoder none \(here set\); they must be alike"),
+        (GENERATION, "ventricles-t1", r"ventricles-t1 is no denoiser \(its role: segmenter\); name one, or .*"),
+        (GENERATION, "autoencoder-t1", r"autoencoder-t1 is no denoiser \(its role: image\); name one, or .*"),
+    ],
+)  # fmt: skip
+def test_a_denoiser_that_cannot_go_on_from_a_bundle_is_refused_with_all_that_must_be_set(
+    cohort: dict, recipe: dict, start_from: str, said: str
+) -> None:
+    mine = {**recipe, "denoiser": {**recipe.get("denoiser", {}), "start_from": start_from}}
+    with pytest.raises(UserError, match=f"^configuration: recipes.mine.denoiser.start_from: {said}$"):
+        Plan({**cohort, "recipes": {"mine": mine}})
+
+
+def plan_alone(folder: Path, plan: dict) -> dict:
+    """A recipe of latents that starts from weights of which there is a plan."""
+    write_json(folder / "there" / "model.json", {"format": 1, "weights_sha256": "0" * 64, **plan})
+    denoiser = {"fold": 4, "start_from": str(folder / "there")}
+    return {**LATENT, "data": {"size": [64, 64], "modality": "image", "channels": 3}, "denoiser": denoiser}
+
+
+def test_a_denoiser_of_latents_goes_on_from_one_of_as_many_channels_whatever_its_images(tmp_path: Path) -> None:
+    architecture = {"dimensions": 2, "in_channels": 8, "out_channels": 8, "fold": 4}
+    recipe = plan_alone(tmp_path, {"architecture": architecture, "scale": [1.0] * 8, "data": {"channels": 1}})
+    assert load_config({"recipes": {"mine": recipe}}).recipes
+
+
+@pytest.mark.parametrize("odd", [None, [1], "none"])
+def test_a_plan_with_odd_sections_says_nothing_of_its_weights(tmp_path: Path, odd: object) -> None:
+    recipe = plan_alone(tmp_path, {"architecture": odd, "diffusion": odd, "options": odd})
+    assert load_config({"recipes": {"mine": recipe}}).recipes
+
+
+def test_a_recipe_that_is_trained_first_may_be_written_as_a_path() -> None:
+    fine = {**GENERATION, "denoiser": {"start_from": "./coarse"}}
+    coarse = {**GENERATION, "denoiser": {"training": {"learning_rate": 1e-2}}}
+    recipes = load_config({"recipes": {"fine": fine, "coarse": coarse}}).recipes
+    assert recipes["fine"].denoiser.training.learning_rate == pytest.approx(2e-3)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ def main() -> int:
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except BrokenPipeError:
+        raise
     except OSError as error:
         sys.stderr.write(
             f"{error.filename or arguments.command}: {error.strerror or error}; correct the path or its permissions\n"
@@ -93,6 +95,8 @@ def _withdraw(arguments: argparse.Namespace) -> None:
     subjects, splits, results = Path(cohort.subjects), Path(cohort.splits), Path(cohort.results)
     found = find_withdrawal(arguments.participant, subjects, read_ledger(splits), results)
     who = " and ".join(found.ids)
+    if arguments.yes:  # first, so that nobody who stops reading stops it
+        carry_out(found, subjects, splits)
     for path in found.remove:
         sys.stdout.write(f"{path}{' (a model that learned from them)' if path in found.models else ''}\n")
     sys.stdout.write(
@@ -102,7 +106,6 @@ def _withdraw(arguments: argparse.Namespace) -> None:
     if not arguments.yes:
         sys.stdout.write("nothing was changed; --yes removes all of it\n")
         return
-    carry_out(found, subjects, splits)
     sys.stdout.write(
         f"removed; the next run makes anew what must be. The scans in {cohort.root}, .snakemake/log and copies elsewhere "
         "are for you to delete\n"

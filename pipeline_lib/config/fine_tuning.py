@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline_lib.bundle_plan import PLAN, read_plan, starting_place
-from pipeline_lib.config.schema import RecipeOptions, TrainingOptions
+from pipeline_lib.config.schema import RecipeOptions, TrainingOptions, expanded_path
 from pipeline_lib.errors import UserError
 from pipeline_lib.tasks import TASKS
 
@@ -18,12 +18,8 @@ SLOWER = 5
 """The rate is so many times lower than the one it was trained with."""
 WARMUP = 100
 """Optimiser steps."""
-SAME_NETWORK = {
-    "data": ("dimensions", "channels", "target_channels"),
-    "diffusion": ("prediction", "timesteps"),
-    "denoiser": ("fold", "channels", "blocks", "attention", "head_channels"),
-}
-"""In what a denoiser and the one that it starts from must be alike."""
+LAYERS = ("fold", "channels", "blocks", "attention", "head_channels", "detail")
+"""Options of a denoiser that its network is made by. One with `detail` may go on from one without."""
 NEW_CATEGORIES = 0.05
 """Highest rate of the embedding of a condition with a category that the weights to start from do not know. A rate at which the network keeps what
 it knows takes thousands of steps to tell them apart; their embeddings are the few numbers that say what in the network they
@@ -40,7 +36,7 @@ def fine_tuned(recipes: Mapping[str, Any]) -> dict[str, Any]:
 
     def fill(name: str, after: tuple[str, ...]) -> Any:
         """Those first that others start from, whose rate may itself be filled in."""
-        start = str(_section(recipes[name], "denoiser").get("start_from") or "")
+        start = _path(_section(recipes[name], "denoiser").get("start_from") or "")
         if start in recipes and start not in after:
             fill(start, (*after, name))
         if name not in filled:
@@ -58,7 +54,7 @@ def _filled(name: str, recipe: Any, earlier: Mapping[str, Any], names: Collectio
         training = network.get("training", {})
         if not network.get("start_from") or not isinstance(training, Mapping):
             continue
-        start = str(network["start_from"])
+        start = _path(network["start_from"])
         if section == "denoiser" and start in names:
             rate = _written_rate(earlier.get(start))
         else:
@@ -90,55 +86,88 @@ def _meant(start: str, section: str, names: Collection[str]) -> str:
 def faulty_starts(recipes: Mapping[str, RecipeOptions]) -> Iterator[str]:
     """What is wrong with what denoisers start from, a line each: other recipes of the configuration, bundles, finished folders."""
     for name, recipe in recipes.items():
-        chain = [name]
-        while (start := recipes[chain[-1]].denoiser.start_from or "") in recipes and start not in chain[1:]:
-            chain.append(start)
-        where = f"recipes.{name}.denoiser.start_from"
-        earlier = recipes.get(recipe.denoiser.start_from or "")
-        if name in chain[1:]:
-            yield (
-                f"{where}: {' starts from '.join(chain)}; one of them must start from elsewhere (a folder of that name is "
-                f"./{chain[1]})"
-            )
-        elif earlier is not None and earlier.weights:
-            yield f"{where}: {chain[1]} is not trained here; name what it is applied with: {earlier.weights}"
-        elif earlier is not None and earlier.draws_nothing:
-            yield f"{where}: {chain[1]} trains no denoiser, as its sampling.count is 0; name another recipe"
-        elif not recipe.weights and (unlike := list(_unlike(earlier or _trained(recipe), recipe))):
-            there = ", ".join(f"{option} {value} (here {here})" for option, value, here in unlike)
-            yield f"{where}: {recipe.denoiser.start_from} has {there}; they must be alike"
+        if recipe.denoiser.start_from and (fault := _faulty_start(name, recipes)):
+            yield f"recipes.{name}.denoiser.start_from: {fault}"
 
 
-def _trained(recipe: RecipeOptions) -> Mapping[str, Any]:
-    """What the plan of the weights that a denoiser starts from says of them; empty where it starts from nothing, or from a file."""
-    start = recipe.denoiser.start_from
-    place = starting_place(start, "denoiser") if start else None
-    plan = read_plan(place) if place and (place / PLAN).is_file() else {}
+def _faulty_start(name: str, recipes: Mapping[str, RecipeOptions]) -> str:
+    recipe, chain = recipes[name], [name]
+    start = recipe.denoiser.start_from or ""
+    while (before := recipes[chain[-1]].denoiser.start_from or "") in recipes and before not in chain[1:]:
+        chain.append(before)
+    if name in chain[1:]:
+        said = " starts from ".join(chain)
+        return f"{said}; one of them must start from elsewhere (a folder of that name is {Path(start).absolute()})"
+    earlier = recipes.get(start)
+    if earlier is not None and earlier.weights:
+        return f"{start} is not trained here; name what it is applied with: {earlier.weights}"
+    if earlier is not None and earlier.draws_nothing:
+        return f"{start} trains no denoiser, as its sampling.count is 0; name another recipe"
+    if recipe.weights or recipe.draws_nothing:
+        return ""
+    plan = {} if earlier else _plan_of(start, "denoiser")
+    if plan.get("role", "denoiser") != "denoiser":
+        return f"{start} is no denoiser (its role: {plan['role']}); name one, or the folder of a finished recipe that has one"
+    there, here = _wanted(earlier) if earlier else _held(plan), _wanted(recipe)
+    there = {key: value for key, value in there.items() if value or key != "denoiser.detail"}
+    unlike = [f"{key} {value} (here {here[key]})" for key, value in there.items() if value != here[key]]
+    if earlier and earlier.autoencoder and recipe.autoencoder and earlier.autoencoder != recipe.autoencoder:
+        unlike.append("another autoencoder")
+    return f"{start} has {', '.join(unlike)}; they must be alike" if unlike else ""
+
+
+def _wanted(recipe: RecipeOptions) -> dict[str, Any]:
+    """What weights must be alike in for a recipe's denoiser to go on from them, by what a person calls it."""
+    data, denoiser, both = recipe.data, recipe.denoiser, TASKS[recipe.task].source_and_target
+    if recipe.autoencoder:
+        images = recipe.autoencoder.latent_channels
+        beside = images if both else 0
+    else:
+        images = data.target_channels if both else data.channels
+        beside = data.channels + images if both else 0
     return {
-        section: plan.get(key, {})
-        for section, key in (("data", "data"), ("diffusion", "diffusion"), ("denoiser", "architecture"))
+        "data.dimensions": data.dimensions,
+        "autoencoder": _whether(recipe.autoencoder),
+        "input channels": images + beside,
+        "denoiser.synthetic_lesions": _whether(denoiser.synthetic_lesions),
+        "denoiser.patch": _whether(denoiser.patch),
+        "diffusion.prediction": recipe.diffusion.prediction,
+        "diffusion.timesteps": recipe.diffusion.timesteps,
+        **{f"denoiser.{key}": value for key, value in denoiser.model_dump(mode="json", include=set(LAYERS)).items()},
     }
 
 
-def _unlike(earlier: RecipeOptions | Mapping[str, Any], recipe: RecipeOptions) -> Iterator[tuple[str, Any, Any]]:
-    """Options that must be the same for one network to go on from the other, and are not: name, there, here."""
-    here = recipe.model_dump(mode="json")
-    there = earlier.model_dump(mode="json") if isinstance(earlier, RecipeOptions) else earlier
-    for section, names in SAME_NETWORK.items():
-        for name in names:
-            one, other = there[section].get(name, here[section][name]), here[section][name]
-            if one != other:
-                yield f"{section}.{name}", one, other
-    detail = there["denoiser"].get("detail", 0)
-    if detail not in (0, recipe.denoiser.detail):
-        yield "denoiser.detail", detail, recipe.denoiser.detail
-    if not isinstance(earlier, RecipeOptions):
-        return
-    for name in ("patch", "synthetic_lesions"):
-        if (getattr(earlier.denoiser, name) is None) != (getattr(recipe.denoiser, name) is None):
-            yield f"denoiser.{name}", there["denoiser"][name], here["denoiser"][name]
-    if there["autoencoder"] != here["autoencoder"]:
-        yield "autoencoder", "one" if there["autoencoder"] else "none", "another" if here["autoencoder"] else "none"
+def _held(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """`_wanted` of weights with a plan, as far as it says so."""
+    network, diffusion, options = (_section(plan, key) for key in ("architecture", "diffusion", "options"))
+    said = {"data.dimensions": network.get("dimensions"), "input channels": network.get("in_channels")}
+    said |= {f"diffusion.{key}": diffusion.get(key) for key in ("prediction", "timesteps")}
+    said |= {f"denoiser.{key}": network.get(key) for key in LAYERS}
+    if "scale" in plan:
+        said["autoencoder"] = _whether(plan["scale"])
+    if "synthetic_lesions" in options:
+        said["denoiser.synthetic_lesions"] = _whether(options["synthetic_lesions"])
+    if network:
+        said["denoiser.patch"] = _whether(network.get("local"))
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def _whether(option: Any) -> str:
+    return "set" if option else "none"
+
+
+def _plan_of(start: str, section: str, role: str = "image") -> Mapping[str, Any]:
+    """The plan of the weights that a network starts from; empty of a file."""
+    place = starting_place(start, section, role)
+    return read_plan(place) if (place / PLAN).is_file() else {}
+
+
+def _path(written: Any) -> str:
+    """As `expanded_path`, of whatever was written: what is no path is said where the recipe is checked."""
+    try:
+        return expanded_path(str(written))
+    except ValueError:
+        return str(written)
 
 
 def _written_rate(recipe: Any) -> float:
@@ -153,7 +182,6 @@ def _written_rate(recipe: Any) -> float:
 def _rate_of(start_from: str, section: str, task: str) -> float:
     """The rate that a network was trained with; the default where nobody says."""
     role = TASKS[task].roles[-1] if task in TASKS else "image"
-    place = starting_place(start_from, section, role)
-    plan = read_plan(place) if (place / PLAN).is_file() else {}
-    rate = plan.get("options", {}).get("training", {}).get("learning_rate", TrainingOptions().learning_rate)
-    return float(rate)
+    plan = _plan_of(start_from, section, role)
+    training = _section(_section(plan, "options"), "training")
+    return float(training.get("learning_rate", TrainingOptions().learning_rate))

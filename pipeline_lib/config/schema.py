@@ -35,7 +35,7 @@ def _task(name: str) -> str:
     raise ValueError(f"{name!r} is not a task; {hint}")
 
 
-def _path(text: str) -> str:
+def expanded_path(text: str) -> str:
     """A path with ``~`` and ``$VARIABLE`` replaced."""
     try:
         path = os.path.expandvars(Path(text).expanduser().as_posix()) if text else text
@@ -50,7 +50,7 @@ LIBRARY = Path(__file__).resolve().parents[1]
 
 
 def _folder_to_write(text: str) -> str:
-    path = _path(text)
+    path = expanded_path(text)
     if odd := sorted({character for character in path if not re.match(r"[\w ./+,=@%~'-]", character)}):
         raise ValueError(f"{text!r} has {' '.join(odd)}; use letters, digits, spaces and . _ - + = , @ % in its name")
     try:
@@ -108,7 +108,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Levels = Annotated[list[Channels], Field(min_length=1, max_length=10)]
 Limits = Annotated[tuple[float, float], AfterValidator(_rising)]
-FilePath = Annotated[str, AfterValidator(_path)]
+FilePath = Annotated[str, AfterValidator(expanded_path)]
 FolderToWrite = Annotated[str, AfterValidator(_folder_to_write)]
 INDEX = frozenset(
     (

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from pipeline_lib.bundle_plan import shipped
 from pipeline_lib.config.fine_tuning import NEW_CATEGORIES
 from pipeline_lib.config.schema import (
     AutoencoderOptions,
@@ -394,14 +393,7 @@ def _started(options: AutoencoderOptions | DenoiserOptions) -> str:
         if may_be_new
         else ""
     )
-    return f" Its weights started from those of {_start(str(options.start_from))}{rate}."
-
-
-def _start(name: str) -> str:
-    """A bundle that ships, a folder, or another recipe of the configuration, in words."""
-    if name in shipped():
-        return f"the pretrained model {name}"
-    return name if "/" in name else f"the recipe {name} of the same configuration, trained before"
+    return f" Its weights started from those of {options.start_from}{rate}."
 
 
 def _rate(train: TrainingOptions) -> str:

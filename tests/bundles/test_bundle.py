@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -160,11 +161,21 @@ def test_bundle_that_ships_is_found_by_its_name(trained: Path, tmp_path: Path, m
     assert load_bundle("tiny").info == load_bundle(trained).info
 
 
-@pytest.mark.parametrize("command", ["bundles list", "cohort --help", "doctor"])
-def test_a_command_read_by_head_ends_without_a_word(command: str, repository: Path) -> None:
-    words = f"{shlex.quote(sys.executable)} -m pipeline_lib.{command} | true"
-    done = subprocess.run(["bash", "-c", words], cwd=repository, capture_output=True, text=True)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["bundles list", "cohort --help", "bundles check nowhere"])
+def test_a_command_read_by_head_ends_without_a_word(command: str, unbuffered: str, repository: Path) -> None:
+    words = f"{shlex.quote(sys.executable)} -m pipeline_lib.{command} | true; exit ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["bash", "-c", words], cwd=repository, capture_output=True, text=True, env=environment)
     assert done.stderr == ""
+    if "nowhere" in command:
+        assert done.returncode, "what was wrong stays wrong"
+
+
+def test_a_command_without_an_output_ends_without_a_word(repository: Path) -> None:
+    words = f"{shlex.quote(sys.executable)} -m pipeline_lib.bundles list >&-"
+    done = subprocess.run(["bash", "-c", words], cwd=repository, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_show_says_in_words_what_a_model_is_told_and_what_it_reached() -> None:

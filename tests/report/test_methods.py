@@ -159,19 +159,6 @@ def test_a_start_from_weights_tells_at_which_rate_new_categories_were_learned() 
         assert "categories" not in " ".join(recipe_methods(untold).paragraphs)
 
 
-@pytest.mark.parametrize(
-    ("start_from", "told"),
-    [
-        ("generator-t1", "those of the pretrained model generator-t1."),
-        ("coarse", "those of the recipe coarse of the same configuration, trained before."),
-        ("results/first", "those of results/first."),
-    ],
-)
-def test_a_start_from_weights_says_whose(start_from: str, told: str) -> None:
-    recipe = RecipeOptions.model_validate({"task": "generation", "denoiser": {"start_from": start_from}})
-    assert told in " ".join(recipe_methods(recipe).paragraphs)
-
-
 def test_split_names_its_fractions() -> None:
     assert "(70%, 15%, 15%), stratified by group, sex and age band" in split_paragraph(SplitOptions())
 
