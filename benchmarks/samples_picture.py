@@ -1,7 +1,7 @@
 """Samples of a recipe as they come, in one picture: slices and pictures as they are, volumes in three planes.
 
 python benchmarks/samples_picture.py results/ixi/generation_1mm/samples --columns 8 --rows 2 --out docs/images/ixi_1mm.webp
-python benchmarks/samples_picture.py results/ixi/volumes_3mm/samples --columns 2 --rows 4 --enlarged 2.5 --out docs/images/ixi_volumes_3mm.webp
+python benchmarks/samples_picture.py results/ixi/volumes/samples --columns 2 --rows 4 --enlarged 1.5 --out docs/images/ixi_volumes.webp
 python benchmarks/samples_picture.py results/emoji/generation/samples --columns 8 --rows 4 --enlarged 1.5 --out docs/images/emoji.webp
 """
 
