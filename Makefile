@@ -35,7 +35,7 @@ demo: $(READY)
 	$(BIN)/python -m pipeline_lib.report floors results
 
 test: test-fast
-	$(BIN)/python -m pytest -m dag --numprocesses $(CORES) --dist loadgroup
+	$(BIN)/python -m pytest -m dag
 
 test-fast: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not dag and not slurm and not browser' --numprocesses $(CORES)

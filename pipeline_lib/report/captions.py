@@ -41,7 +41,7 @@ CAPTIONS = {
         "Rows of samples under different conditions, and their differences from the first row.",
     ),
     "ventricles": (
-        "Share of the lateral ventricles in the brain, measured alike in samples and in held-out people, of slices at the same places. A "
+        "Share of the lateral ventricles in the brain, measured alike in samples and in held-out people: of slices at the same places, or of whole brains. A "
         "dot is a sample, or a person's mean; lines are means, and over age straight fits.",
         "Dot plots of the ventricles' share in samples and held-out people by group and over age.",
     ),

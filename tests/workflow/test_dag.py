@@ -12,7 +12,7 @@ import yaml
 from packed_table import unpacked
 from workspace import BROKEN
 
-pytestmark = [pytest.mark.dag, pytest.mark.xdist_group("finished workspace")]
+pytestmark = pytest.mark.dag
 
 TRAINING = {"train_vae", "train_vqgan", "train_regression", "train_denoiser"}
 REPORT = {"report_index", "all"}

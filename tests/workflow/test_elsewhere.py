@@ -10,7 +10,7 @@ from workspace import TINY, Workspace, tiny_cohort
 
 from pipeline_lib.files import read_table
 
-pytestmark = [pytest.mark.dag, pytest.mark.xdist_group("elsewhere")]
+pytestmark = pytest.mark.dag
 
 TARGET = "results/ingest/test-anat-0001/provenance.json"
 MODULE = """

@@ -22,7 +22,7 @@ from workspace import BROKEN, Workspace, environment
 from pipeline_lib.cohort.ledger import read_ledger
 from pipeline_lib.files import pseudonym, read_table, sha256_text
 
-pytestmark = [pytest.mark.dag, pytest.mark.xdist_group("finished workspace")]
+pytestmark = pytest.mark.dag
 
 WINDOW = 64
 """Bytes by which voxels are recognised."""
