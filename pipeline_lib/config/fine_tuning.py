@@ -1,4 +1,4 @@
-"""Defaults of a network that starts from a trained one: a lower rate and a short warm-up."""
+"""A network that starts from a trained one: its rate and warm-up by default, and whether it can go on from there at all."""
 
 from __future__ import annotations
 
